@@ -1,0 +1,1 @@
+"""The OpenAI chat-completion wire format. Pure: bytes in, bytes out."""

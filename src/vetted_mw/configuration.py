@@ -1,0 +1,264 @@
+"""The frozen configuration: what the settings become once they are read and checked. Pure values, no reader here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from vetted_mw.receipts.models import ModelSize
+    from vetted_mw.routing.decision import Rules
+    from vetted_mw.routing.regions import Region
+
+__all__ = [
+    "Auth",
+    "CallerKey",
+    "Configuration",
+    "FileSource",
+    "Limits",
+    "ReceiptConfiguration",
+    "Secret",
+    "ServerConfiguration",
+    "SignalConfiguration",
+    "SsePlacement",
+    "Upstream",
+]
+
+
+class Auth(StrEnum):
+    """Whose `Authorization` an upstream sees."""
+
+    REGION = "region"
+    PASSTHROUGH = "passthrough"
+    NONE = "none"
+
+
+class SsePlacement(StrEnum):
+    """Where a stream carries receipt and trace."""
+
+    FINISH_CHUNK = "finish_chunk"
+    USAGE_CHUNK = "usage_chunk"
+    COMMENT = "comment"
+    OFF = "off"
+
+
+class Secret:
+    """A key that prints as `***` wherever it lands by accident."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the key itself; call it only where it goes on the wire or is compared."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Every limit a request meets. Seconds, bytes and counts.
+
+    Attributes:
+        max_body_bytes: request body, also after decoding.
+        body_read_seconds: time for the caller to send its body.
+        max_response_bytes: one upstream JSON answer.
+        max_frame_bytes: one SSE frame.
+        connect_seconds: TCP and TLS connect.
+        pool_seconds: wait for a pooled connection.
+        idle_connection_seconds: life of an idle pooled connection.
+        first_byte_seconds: until the first content-bearing event of a stream, dripping headers included.
+        answer_seconds: a whole JSON answer.
+        idle_seconds: between two frames.
+        total_seconds: the whole request, all attempts.
+        finish_hold_seconds: how long a finish chunk waits for the upstream's end.
+        commit_after_seconds: commit early after this long; 0 is off.
+        sse_keepalive_seconds: comment interval after commit; 0 is off.
+        attempts: requests sent at most for one caller request.
+        max_in_flight: leases per region and process.
+    """
+
+    max_body_bytes: int = 16_777_216
+    body_read_seconds: float = 30.0
+    max_response_bytes: int = 67_108_864
+    max_frame_bytes: int = 4_194_304
+    connect_seconds: float = 5.0
+    pool_seconds: float = 5.0
+    idle_connection_seconds: float = 30.0
+    first_byte_seconds: float = 60.0
+    answer_seconds: float = 600.0
+    idle_seconds: float = 60.0
+    total_seconds: float = 900.0
+    finish_hold_seconds: float = 2.0
+    commit_after_seconds: float = 0.0
+    sse_keepalive_seconds: float = 0.0
+    attempts: int = 3
+    max_in_flight: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """How to reach the server of one region.
+
+    Attributes:
+        region: the region's code.
+        base_url: up to and including `/v1`, without a trailing slash.
+        api_key: our own key there; None with `passthrough` and `none`.
+        auth: whose `Authorization` it sees.
+        models: names it serves; None when any is served or the list is discovered.
+        discover: whether to ask its `/models`.
+        health_path: probe path on its origin; empty turns the probe off.
+        metrics_path: Prometheus path on its origin; empty turns scraping off.
+        stream_usage: whether it takes `stream_options.include_usage`; `auto` finds out.
+        ca_file: PEM file of a private authority; empty for the public ones.
+        proxy: egress proxy URL; empty for none. The environment is never consulted.
+        drained: the operator takes it out of service.
+        max_queue: engine queue length that counts as saturated; 0 ignores the queue.
+        limits: the global limits with this region's own in place.
+        upstream_names: requested model name -> the name this upstream knows.
+    """
+
+    region: str
+    base_url: str
+    api_key: Secret | None = None
+    auth: Auth = Auth.REGION
+    models: frozenset[str] | None = None
+    discover: bool = False
+    health_path: str = "/health"
+    metrics_path: str = ""
+    stream_usage: Literal["auto", "supported", "rejected"] = "auto"
+    ca_file: str = ""
+    proxy: str = ""
+    drained: bool = False
+    max_queue: int = 0
+    limits: Limits = field(default_factory=Limits)
+    upstream_names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerKey:
+    """One configured caller.
+
+    Attributes:
+        name: as in `[callers.NAME]`.
+        key: what it sends as bearer token.
+        rules: the operator's rules narrowed by this caller's.
+        admin: whether it may read others' receipts.
+    """
+
+    name: str
+    key: Secret
+    rules: Rules
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource:
+    """Readings from a file that is watched.
+
+    Attributes:
+        path: the file.
+        max_age_minutes: freshness limit of its readings.
+    """
+
+    path: Path
+    max_age_minutes: float = 180.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalConfiguration:
+    """Where signals come from.
+
+    Attributes:
+        refresh_seconds: interval between two refreshes of a source.
+        chains: zone -> source names, first live-eligible wins; a zone not named takes every configured source in order.
+        max_proxy_share: zone -> limit; `default` for the rest.
+        file: the file source; None when not configured.
+    """
+
+    refresh_seconds: float = 600.0
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    max_proxy_share: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({"default": 0.25, "DE_LU": 0.45}))
+    file: FileSource | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptConfiguration:
+    """What receipts say and how they treat what is missing.
+
+    Attributes:
+        issuer: who stands behind the receipt.
+        unknown_model: `widen` the interval for a model of unknown size, or give no receipt (`null`).
+        missing_usage: `estimate` tokens the upstream did not count, or give no receipt (`null`).
+        models: sizes by requested model name, the operator's over the shipped ones.
+    """
+
+    issuer: str = ""
+    unknown_model: Literal["widen", "null"] = "widen"
+    missing_usage: Literal["estimate", "null"] = "estimate"
+    models: Mapping[str, ModelSize] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfiguration:
+    """What `vetted-mw serve` binds."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    drain_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """Everything the operator decided, checked and frozen.
+
+    Attributes:
+        regions: the catalogue in order, shipped regions first, code -> region.
+        upstreams: code -> how to reach it; a region without one is `not_configured`.
+        rules: the operator's policy, the default order and the tie band.
+        paths: request paths that are ours.
+        receipt_key: name of the receipt member on the wire.
+        sse_placement: where a stream carries the members.
+        trace_detail: `short` leaves candidates and attempts out of the trace.
+        forward_headers: lower-case request headers that pass beyond the built-in list.
+        limits: the global limits.
+        callers: configured callers; empty when the door has no lock of ours.
+        known_models: every model name the settings mention.
+        signals: where signals come from.
+        receipts: what receipts say.
+        server: what `serve` binds.
+        propagate: whether `traceparent` goes to upstreams.
+        source: the file the settings came from, for messages; empty when none.
+    """
+
+    regions: Mapping[str, Region]
+    upstreams: Mapping[str, Upstream]
+    rules: Rules
+    paths: tuple[str, ...] = ("/v1/chat/completions",)
+    receipt_key: str = "receipt"
+    sse_placement: SsePlacement = SsePlacement.FINISH_CHUNK
+    trace_detail: Literal["full", "short"] = "full"
+    forward_headers: frozenset[str] = frozenset()
+    limits: Limits = field(default_factory=Limits)
+    callers: tuple[CallerKey, ...] = ()
+    known_models: frozenset[str] = frozenset()
+    signals: SignalConfiguration = field(default_factory=SignalConfiguration)
+    receipts: ReceiptConfiguration = field(default_factory=ReceiptConfiguration)
+    server: ServerConfiguration = field(default_factory=ServerConfiguration)
+    propagate: bool = True
+    source: str = ""

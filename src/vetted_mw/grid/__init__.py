@@ -1,0 +1,1 @@
+"""How carbon-intensive a grid zone is now."""

@@ -1,0 +1,168 @@
+"""One grid carbon intensity, and whether it may decide. Pure: the instant is always an argument."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["DECLARED", "GridSignal", "Ineligible", "Method", "SignalKind", "SignalReading", "TemporalMatch", "read_at"]
+
+LIVE_WINDOW_MINUTES = 15.0
+MAX_SKEW_MINUTES = 5.0
+
+
+class SignalKind(StrEnum):
+    """What a value is."""
+
+    MEASURED = "measured"
+    FORECAST = "forecast"
+    FALLBACK = "fallback"
+
+
+class TemporalMatch(StrEnum):
+    """How a value's time relates to the instant of the decision."""
+
+    LIVE_WINDOW = "live_window"
+    FRESH = "fresh"
+    STALE = "stale"
+    FORECAST = "forecast"
+    ANNUAL_FALLBACK = "annual_fallback"
+
+
+class Ineligible(StrEnum):
+    """Why a value may not decide."""
+
+    NOT_MEASURED = "not_measured"
+    ESTIMATED = "estimated"
+    FUTURE_DATED = "future_dated"
+    STALE = "stale"
+    NOT_A_NUMBER = "not_a_number"
+    PROXY_SHARE = "proxy_share"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """How a value was made. Values compete only within one method.
+
+    Attributes:
+        accounting: what is counted.
+        basis: life-cycle or direct emissions.
+        kind: average or marginal.
+        factor_set: id of the factors applied, None when the service applied its own.
+    """
+
+    accounting: Literal["production", "consumption", "unknown"] = "unknown"
+    basis: Literal["lifecycle", "direct", "unknown"] = "unknown"
+    kind: Literal["average", "marginal", "unknown"] = "unknown"
+    factor_set: str | None = None
+
+    def __str__(self) -> str:
+        if self == DECLARED:
+            return "declared"
+        return f"{self.accounting}/{self.basis}/{self.kind}/{self.factor_set or '-'}"
+
+
+DECLARED = Method()
+"""Nothing is known of how the value was made; equals only itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridSignal:
+    """One value of one source, as it was fetched. It never changes; only its age does.
+
+    Attributes:
+        source: label of the source, `entsoe_derived_live`.
+        zone: the zone it is used for, `SE_3`.
+        area: the area it is really of, `SE`.
+        kind: measured, forecast or fallback (annual).
+        gco2_per_kwh: intensity in gCO2e/kWh.
+        observed_at: end of the observed interval, UTC.
+        fetched_at: when we got it, UTC.
+        max_age_minutes: the source's freshness limit.
+        method: how it was made.
+        resolution_minutes: length of the interval; None when instantaneous or unknown.
+        estimated: True when the service itself calls it an estimate.
+        proxy_share: share (0..1) of the mix whose factor is a stand-in; None when no mix is known.
+        max_proxy_share: the zone's limit for it.
+        raw_ref: sha-256 of the body it was read from, for lineage.
+    """
+
+    source: str
+    zone: str
+    area: str
+    kind: SignalKind
+    gco2_per_kwh: float
+    observed_at: datetime
+    fetched_at: datetime
+    max_age_minutes: float
+    method: Method = DECLARED
+    resolution_minutes: int | None = None
+    estimated: bool = False
+    proxy_share: float | None = None
+    max_proxy_share: float = 0.25
+    raw_ref: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalReading:
+    """A signal as seen at one instant.
+
+    Attributes:
+        signal: the signal itself.
+        read_at: that instant, UTC.
+        age_minutes: minutes since the interval's end, never negative.
+        temporal_match: how old that is in words.
+        ineligible: why it may not decide; None when it may.
+    """
+
+    signal: GridSignal
+    read_at: datetime
+    age_minutes: float
+    temporal_match: TemporalMatch
+    ineligible: Ineligible | None
+
+    @property
+    def live_eligible(self) -> bool:
+        """Whether it may decide a carbon-aware route and back a receipt as live."""
+        return self.ineligible is None
+
+
+def read_at(signal: GridSignal, now: datetime) -> SignalReading:
+    """Judge `signal` at `now`; equal arguments give an equal reading."""
+    elapsed = (now - signal.observed_at).total_seconds() / 60.0
+    return SignalReading(
+        signal=signal,
+        read_at=now,
+        age_minutes=max(0.0, elapsed),
+        temporal_match=_temporal_match(signal, elapsed),
+        ineligible=_ineligible(signal, elapsed),
+    )
+
+
+def _temporal_match(signal: GridSignal, elapsed: float) -> TemporalMatch:
+    if signal.kind is SignalKind.FALLBACK:
+        return TemporalMatch.ANNUAL_FALLBACK
+    if signal.kind is SignalKind.FORECAST or elapsed < -MAX_SKEW_MINUTES:
+        return TemporalMatch.FORECAST
+    if elapsed > signal.max_age_minutes:
+        return TemporalMatch.STALE
+    return TemporalMatch.LIVE_WINDOW if elapsed <= LIVE_WINDOW_MINUTES else TemporalMatch.FRESH
+
+
+def _ineligible(signal: GridSignal, elapsed: float) -> Ineligible | None:
+    if not math.isfinite(signal.gco2_per_kwh) or signal.gco2_per_kwh < 0:
+        return Ineligible.NOT_A_NUMBER
+    if signal.kind is not SignalKind.MEASURED:
+        return Ineligible.NOT_MEASURED
+    if signal.estimated:
+        return Ineligible.ESTIMATED
+    if elapsed < -MAX_SKEW_MINUTES:
+        return Ineligible.FUTURE_DATED
+    if signal.proxy_share is not None and signal.proxy_share > signal.max_proxy_share:
+        return Ineligible.PROXY_SHARE
+    return Ineligible.STALE if elapsed > signal.max_age_minutes else None

@@ -1,0 +1,1 @@
+"""One module per grid service: a read and a pure parse."""

@@ -1,0 +1,1 @@
+"""What one request cost: energy model, figures, receipt. Pure."""

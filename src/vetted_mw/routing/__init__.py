@@ -1,0 +1,1 @@
+"""Where a request goes. Pure: no await, clock, environment or logging."""
