@@ -26,8 +26,11 @@
         ├── SaturatedError            429 rate_limit_error
         ├── InferenceError            502 inference_error
         │   ├── UpstreamFailedError
+        │   ├── UpstreamCutError
         │   ├── UpstreamTimeoutError      504
         │   └── UpstreamInvalidError
+        ├── NotFoundError             404 validation_error: one of the gateway's own endpoints
+        ├── MethodNotAllowedError     405
         ├── CallerFaultError          the upstream's own 4xx, in our envelope
         └── InternalError             500 internal_error
 
@@ -51,8 +54,10 @@ __all__ = [
     "InvalidOptionError",
     "InvalidRegionError",
     "InvalidRequestError",
+    "MethodNotAllowedError",
     "ModelNotAvailableError",
     "NoRegionAvailableError",
+    "NotFoundError",
     "PinnedUnavailableError",
     "PolicyError",
     "RegionNotAllowedError",
@@ -63,6 +68,7 @@ __all__ = [
     "SaturatedError",
     "UnavailableError",
     "UnsupportedEncodingError",
+    "UpstreamCutError",
     "UpstreamFailedError",
     "UpstreamInvalidError",
     "UpstreamTimeoutError",
@@ -254,6 +260,12 @@ class UpstreamFailedError(InferenceError):
     """The last upstream failed."""
 
 
+class UpstreamCutError(InferenceError):
+    """The upstream's stream ended before its answer did."""
+
+    code = "upstream_stream_cut"
+
+
 class UpstreamTimeoutError(InferenceError):
     """The last attempt that was sent timed out."""
 
@@ -264,6 +276,18 @@ class UpstreamInvalidError(InferenceError):
     """The last upstream answered with something that is no chat completion."""
 
     code = "upstream_invalid_response"
+
+
+class NotFoundError(AnswerError):
+    """No such endpoint of the gateway, or no such thing behind it."""
+
+    status, type, code = 404, "validation_error", "not_found"
+
+
+class MethodNotAllowedError(AnswerError):
+    """The endpoint is there, for another method."""
+
+    status, type, code = 405, "validation_error", "method_not_allowed"
 
 
 class CallerFaultError(AnswerError):

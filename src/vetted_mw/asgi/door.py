@@ -1,0 +1,80 @@
+"""The door: who may come in, and what is turned away before its body is read."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vetted_mw.callers import ANYONE, Caller, narrowed
+from vetted_mw.errors import CrossSiteRequestError, InvalidKeyError
+from vetted_mw.proxy.headers import header_value
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from starlette.types import Scope
+
+    from vetted_mw.configuration import Configuration
+    from vetted_mw.routing.decision import Rules
+
+__all__ = ["Admitted", "Identify", "admit", "refuse_cross_site"]
+
+if TYPE_CHECKING:
+    Identify = Callable[[Scope], Awaitable[Caller | None]]
+
+_FORM_TYPES = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/")
+_BEARER = b"bearer "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """Who came in.
+
+    Attributes:
+        caller: who it is.
+        rules: the operator's rules as narrowed for it.
+    """
+
+    caller: Caller
+    rules: Rules
+
+
+async def admit(scope: Scope, configuration: Configuration, identify: Identify | None) -> Admitted:
+    """Say who asks, by the host application's word or the configured keys.
+
+    Raises:
+        InvalidKeyError: nobody we know.
+    """
+    if identify is not None:
+        caller = await identify(scope)
+        if caller is None:
+            raise InvalidKeyError("The application did not recognise the caller. Sign in, or send valid credentials.")
+        return Admitted(caller=caller, rules=narrowed(configuration.rules, caller))
+    if not configuration.callers:
+        return Admitted(caller=ANYONE, rules=configuration.rules)
+    return _by_key(scope["headers"], configuration)
+
+
+def refuse_cross_site(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse a form that a web page posts, so that no page can use a gateway on its visitor's machine.
+
+    Raises:
+        CrossSiteRequestError: `Origin` is present and the content type is one a form can send.
+    """
+    listed = list(headers)
+    content_type = (header_value(listed, b"content-type") or b"text/plain").strip().lower()
+    if header_value(listed, b"origin") is not None and content_type.startswith(_FORM_TYPES):
+        raise CrossSiteRequestError("Send the request with content-type: application/json.")
+
+
+def _by_key(headers: Iterable[tuple[bytes, bytes]], configuration: Configuration) -> Admitted:
+    sent = header_value(headers, b"authorization") or b""
+    key = sent[len(_BEARER) :].strip() if sent[: len(_BEARER)].lower() == _BEARER else b""
+    found = None
+    for caller in configuration.callers:  # all of them, always: the time taken tells nothing
+        if hmac.compare_digest(caller.key.reveal().encode(), key):
+            found = caller
+    if found is None:
+        raise InvalidKeyError("Send a valid gateway key as 'Authorization: Bearer KEY'.")
+    return Admitted(caller=Caller(name=found.name, admin=found.admin), rules=found.rules)

@@ -1,0 +1,72 @@
+"""Send answers as ASGI messages; a caller that is gone shows as `CallerLeftError`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from vetted_mw.chat.response import error_envelope
+from vetted_mw.asgi.intake import CallerLeftError
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Send
+
+    from vetted_mw.errors import AnswerError
+    from vetted_mw.proxy.headers import Headers
+
+__all__ = ["Sender", "error_headers"]
+
+_JSON = (b"content-type", b"application/json")
+
+
+class Sender:
+    """Wraps the server's `send`.
+
+    Attributes:
+        started: whether the response has begun; after that no error answer can be sent.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def message(self, message: Message) -> None:
+        """Send one message.
+
+        Raises:
+            CallerLeftError: an ASGI 2.4 server says the caller is gone.
+        """
+        self.started = True
+        try:
+            await self._send(message)
+        except OSError:
+            raise CallerLeftError from None
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send status and headers."""
+        await self.message({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def body(self, data: bytes, *, more: bool) -> None:
+        """Send a part of the body."""
+        await self.message({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer; its length is set here."""
+        await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self.body(body, more=False)
+
+    async def error(self, error: AnswerError, *, headers: Headers, trace: bytes | None) -> None:
+        """Send an error in OpenAI's envelope, the trace beside it when a decision was made."""
+        await self.whole(error.status, [_JSON, *error_headers(error), *headers], error_envelope(error, trace=trace))
+
+
+def error_headers(error: AnswerError) -> Headers:
+    """Return what tells a client whether and when to try again."""
+    headers: Headers = []
+    if not error.retryable:
+        headers.append((b"x-should-retry", b"false"))
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
+    if error.status == 401:  # noqa: PLR2004
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers

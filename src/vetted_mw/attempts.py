@@ -1,0 +1,190 @@
+"""Walk a decision's order: lease, send, classify, and on to the next region until one serves."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from vetted_mw.proxy.attempt import Call
+from vetted_mw.proxy.headers import outgoing_headers
+from vetted_mw.proxy.outcome import AttemptFailedError, Fault, fails_over
+from vetted_mw.routing.decision import AttemptOutcome, AttemptRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from vetted_mw.chat.request import ChatRequest
+    from vetted_mw.chat.sse import Placement
+    from vetted_mw.core import Core
+    from vetted_mw.fleet.fleet import Lease
+    from vetted_mw.proxy.headers import Headers
+    from vetted_mw.telemetry.recorder import AttemptSpan, ChatSpan
+
+__all__ = ["Attempts", "NoneServedError"]
+
+_T = TypeVar("_T")
+
+_MAY_HAVE_COMPUTED = frozenset(
+    {
+        AttemptOutcome.FIRST_BYTE_TIMEOUT,
+        AttemptOutcome.ANSWER_TIMEOUT,
+        AttemptOutcome.IDLE_TIMEOUT,
+        AttemptOutcome.UPSTREAM_CUT,
+        AttemptOutcome.INVALID_RESPONSE,
+        AttemptOutcome.CLIENT_DISCONNECT,
+    }
+)
+
+
+class NoneServedError(Exception):
+    """No attempt served; `fault` is the one that ended the walk, None when nothing could be tried."""
+
+    def __init__(self, fault: Fault | None) -> None:
+        super().__init__("no attempt served")
+        self.fault = fault
+
+
+@dataclass(slots=True, kw_only=True)
+class _Running:
+    """The attempt under way."""
+
+    region: str
+    lease: Lease
+    span: AttemptSpan
+    started: float
+
+
+class Attempts:
+    """The attempts of one request, each recorded in order; the serving one is recorded when it ends.
+
+    Attributes:
+        records: every attempt that has ended.
+        serving: the region whose answer is being delivered, or was.
+        waited: seconds spent in attempts that failed.
+        last_sent: monotonic instant at which the latest request left; None before the first.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        request: ChatRequest,
+        inbound: Headers,
+        span: ChatSpan,
+        placement: Placement,
+        deadline: float,
+    ) -> None:
+        self.records: list[AttemptRecord] = []
+        self.serving: str | None = None
+        self.waited = 0.0
+        self.last_sent: float | None = None
+        self._core = core
+        self._request = request
+        self._inbound = inbound
+        self._span = span
+        self._placement = placement
+        self._deadline = deadline
+        self._running: _Running | None = None
+
+    @property
+    def sent(self) -> int:
+        """Requests that left for an upstream, the one under way included."""
+        return sum(record.sent for record in self.records) + (self._running is not None)
+
+    async def first_success(self, order: tuple[str, ...], run: Callable[[Call], Awaitable[_T]]) -> _T:
+        """Try the regions of `order` one after the other and return the first success.
+
+        Raises:
+            NoneServedError: none served. The caller's own fault and the end of the time budget stop the walk.
+        """
+        budget = self._core.configuration.limits.attempts
+        fault: Fault | None = None
+        for region in order:
+            if budget == 0 or asyncio.get_running_loop().time() >= self._deadline:
+                break
+            running = self._admitted(region)
+            if running is None:
+                continue
+            budget -= 1
+            try:
+                result = await self._attempt(running, run)
+            except AttemptFailedError as failed:
+                fault = failed.fault
+                if not fails_over(fault.outcome):
+                    break
+            else:
+                self.serving = region
+                return result
+        raise NoneServedError(fault)
+
+    def ended(self, fault: Fault | None) -> None:
+        """Note how the serving attempt ended: well (None), or by `fault`. Further calls do nothing."""
+        running, self._running = self._running, None
+        if running is not None:
+            self._record(running, fault or Fault(outcome=AttemptOutcome.SUCCESS))
+
+    def _admitted(self, region: str) -> _Running | None:
+        lease = self._core.fleet.lease(region)
+        if lease is None:
+            self.records.append(AttemptRecord(region=region, outcome=AttemptOutcome.NOT_ADMITTED, sent=False))
+            return None
+        configuration = self._core.configuration
+        span = self._span.attempt(configuration.upstreams[region], configuration.regions[region])
+        return _Running(region=region, lease=lease, span=span, started=self._core.monotonic())
+
+    async def _attempt(self, running: _Running, run: Callable[[Call], Awaitable[_T]]) -> _T:
+        self._running = running
+        try:
+            return await run(self._call(running))
+        except AttemptFailedError as failed:
+            self._running = None
+            self._record(running, failed.fault)
+            self.waited += self._core.monotonic() - running.started
+            raise
+        except BaseException:
+            self._running = None
+            self._record(running, Fault(outcome=AttemptOutcome.CLIENT_DISCONNECT))
+            raise
+
+    def _call(self, running: _Running) -> Call:
+        core = self._core
+        region = running.region
+        upstream = core.configuration.upstreams[region]
+        return Call(
+            upstream=upstream,
+            transport=core.transports[region],
+            request=self._request,
+            headers=outgoing_headers(
+                self._inbound,
+                upstream=upstream,
+                forward=core.forward_headers,
+                trace=running.span.headers,
+            ),
+            deadline=self._deadline,
+            ask_usage=core.fleet.takes_usage_option(region),
+            placement=self._placement,
+            replace=frozenset({core.configuration.receipt_key, "routing_trace"}),
+            on_sent=self._note_sent,
+            on_usage_refused=lambda: core.fleet.usage_option_refused(region),
+            now=core.now,
+        )
+
+    def _note_sent(self) -> None:
+        self.last_sent = self._core.monotonic()
+
+    def _record(self, running: _Running, fault: Fault) -> None:
+        running.lease.release(fault.outcome, retry_after=fault.retry_after)
+        energy = None
+        if fault.sent and fault.outcome in _MAY_HAVE_COMPUTED:
+            energy = self._core.abandoned_energy_wh(self._request)
+        record = AttemptRecord(
+            region=running.region,
+            outcome=fault.outcome,
+            status=fault.status,
+            duration_ms=(self._core.monotonic() - running.started) * 1000,
+            sent=fault.sent,
+            estimated_energy_wh=energy,
+        )
+        self.records.append(record)
+        running.span.end(record)

@@ -1,0 +1,108 @@
+"""The command line: `vetted-mw serve | demo | regions | explain | check`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vetted_mw.cli.check import check
+from vetted_mw.cli.demo import demo
+from vetted_mw.cli.explain import explain
+from vetted_mw.cli.regions import regions
+from vetted_mw.cli.serve import serve
+from vetted_mw.errors import AnswerError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 (argparse gives it no public name)
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 the command's own answer is no, 2 wrong usage or settings."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except ConfigurationError as error:
+        print(f"vetted-mw: {error}", file=sys.stderr)
+        return 2
+    except AnswerError as error:
+        print(f"vetted-mw: {error.message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vetted-mw",
+        description="Route OpenAI chat completions to EU/EEA regions, and say where, why and at what climate cost.",
+    )
+    parser.add_argument("--version", action="version", version=f"vetted-mw {version('vetted-mw')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_demo(commands)
+    _add_regions(commands)
+    _add_explain(commands)
+    _add_check(commands)
+    return parser
+
+
+def _add_serve(commands: _Commands) -> None:
+    command = commands.add_parser("serve", help="run the stand-alone gateway")
+    _add_config(command)
+    command.add_argument("--host", help="address to bind (default: server.host, 127.0.0.1)")
+    command.add_argument("--port", type=int, help="port to bind (default: server.port, 8080)")
+    command.add_argument("--workers", type=int, help="processes (default: server.workers, 1)")
+    command.add_argument(
+        "--open", action="store_true", help="allow a non-loopback host without callers: anyone who reaches it may use it"
+    )
+    command.set_defaults(run=serve)
+
+
+def _add_demo(commands: _Commands) -> None:
+    command = commands.add_parser("demo", help="run the gateway over embedded model servers and grid signals")
+    command.add_argument("--port", type=int, default=8080, help="port of the gateway on 127.0.0.1 (default: 8080)")
+    command.add_argument("--once", action="store_true", help="try everything against itself, print it and stop")
+    command.set_defaults(run=demo)
+
+
+def _add_regions(commands: _Commands) -> None:
+    command = commands.add_parser("regions", help="show every region: place, zone, health, grid intensity")
+    _add_config(command)
+    command.add_argument("--no-probe", action="store_true", help="do not ask the upstreams whether they live")
+    _add_json(command)
+    command.set_defaults(run=regions)
+
+
+def _add_explain(commands: _Commands) -> None:
+    command = commands.add_parser("explain", help="show the decision for a model and options, without calling anyone")
+    _add_config(command)
+    command.add_argument("--model", required=True, help="the model the request would name")
+    command.add_argument("--region", help="pin: this region or a 503")
+    command.add_argument("--secondary-region", help="the pin's documented secondary")
+    command.add_argument("--routing", choices=["default", "carbon_aware"], help="which policy orders the regions")
+    command.add_argument("--latency-budget-ms", type=int, help="network p95 the region may have at most")
+    _add_json(command)
+    command.set_defaults(run=explain)
+
+
+def _add_check(commands: _Commands) -> None:
+    command = commands.add_parser("check", help="validate a settings file: names the key and the remedy")
+    command.add_argument("file", nargs="?", type=Path, help="default: VETTED_CONFIG, else ./vetted.toml")
+    _add_json(command)
+    command.set_defaults(run=check)
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="settings (default: VETTED_CONFIG, else ./vetted.toml)")
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON, for scripts")

@@ -1,0 +1,14 @@
+"""`vetted-mw demo`: the whole gateway on embedded defaults."""
+
+from __future__ import annotations
+
+import argparse
+
+from vetted_mw.demo import run_demo
+
+__all__ = ["demo"]
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Run the demo until told to stop, or once through everything."""
+    return run_demo(port=arguments.port, once=arguments.once)

@@ -1,0 +1,91 @@
+"""`vetted-mw serve`: the stand-alone gateway on uvicorn."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+from vetted_mw.errors import ConfigurationError
+from vetted_mw.gateway import Gateway
+from vetted_mw.middleware import VettedProxy
+from vetted_mw.settings import forbid_open_host, load_configuration, require_upstream
+
+if TYPE_CHECKING:
+    from vetted_mw.configuration import Configuration
+
+__all__ = ["create_app", "run_server", "serve"]
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Check the settings and run until told to stop.
+
+    Raises:
+        ConfigurationError: the settings cannot be used, no region has an upstream, or the door would stand open.
+    """
+    configuration = load_configuration(arguments.config)
+    require_upstream(configuration)
+    host = arguments.host or configuration.server.host
+    forbid_open_host(host, callers=bool(configuration.callers), is_open=arguments.open)
+    if configuration.source:
+        # Workers are processes of their own: they find the same file the same way the operator could have named it.
+        os.environ["VETTED_CONFIG"] = configuration.source
+    _show(configuration)
+    run_server(
+        host=host,
+        port=configuration.server.port if arguments.port is None else arguments.port,
+        workers=arguments.workers or configuration.server.workers,
+        drain_seconds=configuration.server.drain_seconds,
+    )
+    return 0
+
+
+def create_app() -> VettedProxy:
+    """Build the app of one worker."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # its INFO lines hold URLs
+    return VettedProxy(Gateway.from_env())
+
+
+def run_server(*, host: str, port: int, workers: int, drain_seconds: float) -> None:
+    """Run uvicorn on `create_app`.
+
+    Raises:
+        ConfigurationError: the `server` extra is not installed.
+    """
+    try:
+        import uvicorn  # noqa: PLC0415 (an extra: everything but `serve` works without it)
+    except ImportError:
+        raise ConfigurationError(
+            "the server is not installed.", remedy="Install it: pip install 'vetted-mw[server]'."
+        ) from None
+    _raise_descriptor_limit()
+    uvicorn.run(
+        "vetted_mw.cli.serve:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+    )
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        print(f"raised the limit of open files from {soft} to {hard}", file=sys.stderr, flush=True)
+
+
+def _show(configuration: Configuration) -> None:
+    for code, upstream in configuration.upstreams.items():
+        region = configuration.regions[code]
+        print(f"region {code} ({region.location}, {region.country}) -> {upstream.base_url}", file=sys.stderr)
+    print(f"default order: {', '.join(configuration.rules.default_order)}", file=sys.stderr, flush=True)

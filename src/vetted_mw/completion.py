@@ -1,0 +1,298 @@
+"""One chat completion on its way: attempts in the decision's order, then receipt and trace of what really happened."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vetted_mw.attempts import Attempts, NoneServedError
+from vetted_mw.chat.sse import AnswerStream, Placement, error_frame
+from vetted_mw.errors import (
+    AnswerError,
+    CallerFaultError,
+    UpstreamCutError,
+    UpstreamFailedError,
+    UpstreamTimeoutError,
+)
+from vetted_mw.proxy.attempt import fetch_answer, open_stream
+from vetted_mw.proxy.headers import header_value
+from vetted_mw.proxy.outcome import Fault
+from vetted_mw.receipts.receipt import Observation, encode_receipt
+from vetted_mw.routing.decision import AttemptOutcome, settle
+from vetted_mw.routing.refusal import refusal_for
+from vetted_mw.routing.trace import build_trace, encode_trace
+from vetted_mw.telemetry import names
+from vetted_mw.telemetry.attributes import receipt_attributes, trace_attributes
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import AttributeValue
+
+    from vetted_mw.chat.request import ChatRequest
+    from vetted_mw.chat.response import Answer
+    from vetted_mw.core import Core, Receipted
+    from vetted_mw.proxy.attempt import Answered, StreamedAnswer
+    from vetted_mw.proxy.headers import Headers
+    from vetted_mw.routing.decision import Decision, Settled
+    from vetted_mw.routing.options import Options
+
+__all__ = ["Completion"]
+
+_TIMEOUTS = frozenset({AttemptOutcome.IDLE_TIMEOUT, AttemptOutcome.ANSWER_TIMEOUT})
+_SPAN_OUTCOMES = {
+    AttemptOutcome.SUCCESS: "completed",
+    AttemptOutcome.CLIENT_DISCONNECT: "client_disconnect",
+    AttemptOutcome.IDLE_TIMEOUT: "idle_timeout",
+}
+
+
+class Completion:
+    """One chat completion, from its decision to its receipt. Born for one request, used by one task, closed once.
+
+    Args:
+        core: the gateway's rooms.
+        request: what the caller asked.
+        options: how it asked for it to be routed.
+        decision: where it may go.
+        inbound: the request's headers, lower-case names; only listed ones leave.
+        placement: where a stream carries the members; `OFF` for an in-app call, whose handler gets the bare answer.
+        order: regions to walk instead of the decision's order; must be a part of it.
+        bare: the answer carries no members: an in-app handler gets what the upstream said.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        request: ChatRequest,
+        options: Options,
+        decision: Decision,
+        inbound: Headers,
+        placement: Placement,
+        order: tuple[str, ...] | None = None,
+        bare: bool = False,
+    ) -> None:
+        self.query_id = core.new_id()
+        self.request = request
+        self.decision = decision
+        self._core = core
+        self._options = options
+        self._bare = bare
+        self._order = decision.order if order is None else order
+        self._span = core.recorder.chat(core.known_model(request.model) or names.OTHER, inbound=_trace_context(inbound))
+        self._span.route(decision)
+        self.attempts = Attempts(
+            core,
+            request=request,
+            inbound=inbound,
+            span=self._span,
+            placement=placement,
+            deadline=asyncio.get_running_loop().time() + core.configuration.limits.total_seconds,
+        )
+        self._answer: Answer | None = None
+        self._streamed: StreamedAnswer | None = None
+        self._error: str | None = None
+        self._closed = False
+        self._receipted: Receipted | None = None
+
+    # ---- getting the answer
+
+    async def answer(self) -> Answered:
+        """Get a whole JSON answer from the first region that serves.
+
+        Raises:
+            AnswerError: none did; `trace()` tells why.
+        """
+        try:
+            answered = await self.attempts.first_success(self._order, fetch_answer)
+        except NoneServedError as none:
+            raise self._refused(none.fault) from None
+        self._answer = answered.answer
+        self.attempts.ended(None)
+        return answered
+
+    async def open(self) -> StreamedAnswer:
+        """Open a stream at the first region that shows content; nothing has gone to the caller yet.
+
+        Raises:
+            AnswerError: none did.
+        """
+        try:
+            self._streamed = await self.attempts.first_success(self._order, open_stream)
+        except NoneServedError as none:
+            raise self._refused(none.fault) from None
+        return self._streamed
+
+    async def next_part(self) -> bytes | None:
+        """Return the next bytes of the stream for the caller; None at its end, after the members were given out."""
+        streamed = self._stream()
+        part = await streamed.next_part()
+        if part is not None or self._closed:
+            return part
+        self._closed = True
+        self.attempts.ended(streamed.fault)
+        if streamed.fault is None:
+            return streamed.stream.close(self.members())
+        error = _broken(streamed.fault)
+        self._error = error.code
+        return error_frame(error, members=self.members())
+
+    async def aclose(self) -> None:
+        """Close the upstream's connection and the spans, on every way out; what is still open was left by the caller."""
+        try:
+            if self._streamed is not None:
+                self.attempts.ended(Fault(outcome=AttemptOutcome.CLIENT_DISCONNECT, status=self._streamed.status))
+                await self._streamed.aclose()
+        finally:
+            self._span.end(self._attributes() if self._span.is_recording else {}, error_type=self._error)
+
+    # ---- what happened
+
+    def settled(self) -> Settled:
+        """See the decision together with its attempts so far."""
+        return settle(self.decision, self.attempts.records, serving=self.attempts.serving)
+
+    def members(self) -> dict[str, bytes]:
+        """Encode receipt and trace under their names on the wire; a receipt that was withheld is `null`."""
+        if self._bare:
+            return {}
+        receipted = self.receipted()
+        receipt = b"null" if receipted.receipt is None else encode_receipt(receipted.receipt)
+        return {self._core.configuration.receipt_key: receipt, "routing_trace": self.trace()}
+
+    def trace(self) -> bytes:
+        """Encode the routing trace as it stands; call it after the last attempt has ended."""
+        receipted = self._receipted
+        return encode_trace(
+            build_trace(
+                self.decision,
+                self.settled(),
+                self.attempts.records,
+                receipt_reading=None if receipted is None else receipted.reading,
+                receipt_error=None if receipted is None else receipted.error,
+                detail=self._core.configuration.trace_detail,
+            )
+        )
+
+    def receipted(self) -> Receipted:
+        """Make the receipt of what was observed, once."""
+        if self._receipted is None:
+            self._receipted = self._core.receipted(self.observation())
+        return self._receipted
+
+    def observation(self) -> Observation:
+        """Return what was observed of the serving region's answer; only when one served."""
+        core = self._core
+        region = core.configuration.regions[str(self.attempts.serving)]
+        seen = self._seen()
+        usage = seen.usage
+        reading = next(v.candidate.reading for v in self.decision.verdicts if v.candidate.region.code == region.code)
+        return Observation(
+            query_id=self.query_id,
+            region=region,
+            model=self.request.model,
+            upstream_model=seen.model,
+            upstream_response_id=seen.id,
+            prompt_tokens=None if usage is None else usage.prompt_tokens,
+            cached_tokens=0 if usage is None else usage.cached_tokens,
+            completion_tokens=None if usage is None else usage.completion_tokens,
+            prompt_characters=0 if usage is not None else self.request.prompt_characters(),
+            completion_characters=seen.completion_characters,
+            reported=False,
+            completion_status=self._completion_status(),
+            tier=self._options.tier,
+            boundary=self._options.boundary,
+            reading=reading,
+            requested_at=self.decision.requested_at,
+            issued_at=core.now(),
+        )
+
+    def headers(self, *, overhead_ms: float, receipt: bool) -> Headers:
+        """Return the `x-vetted-*` headers of an answer: what really served, and what it cost us in time."""
+        settled = self.settled()
+        headers = [
+            (b"x-vetted-decision-mode", settled.mode.value.encode()),
+            (b"x-vetted-decision-reason", settled.reason.value.encode()),
+            (b"x-vetted-attempts", str(self.attempts.sent).encode()),
+            (b"x-vetted-overhead-ms", f"{overhead_ms:.2f}".encode()),
+        ]
+        if settled.region is not None:
+            headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
+        if receipt:
+            headers.append((b"x-vetted-receipt-id", self.query_id.encode()))
+        return headers
+
+    # ---- inside
+
+    def _refused(self, fault: Fault | None) -> AnswerError:
+        error = self._caller_fault(fault) or refusal_for(self.decision, self.attempts.records, options=self._options)
+        self._error = error.code if not isinstance(error, CallerFaultError) else str(error.status)
+        return error
+
+    @staticmethod
+    def _caller_fault(fault: Fault | None) -> AnswerError | None:
+        if fault is None or fault.message is None or fault.status is None:
+            return None
+        told = fault.message
+        return CallerFaultError(
+            told.message,
+            status=fault.status,
+            type=told.type or "upstream_error",
+            code=told.code or "upstream_error",
+            param=told.param,
+        )
+
+    def _stream(self) -> StreamedAnswer:
+        if self._streamed is None:
+            message = "open() comes before next_part()"
+            raise RuntimeError(message)
+        return self._streamed
+
+    def _seen(self) -> Answer | AnswerStream:
+        return self._answer if self._answer is not None else self._stream().stream
+
+    def _completion_status(self) -> str:
+        last = self.attempts.records[-1].outcome
+        if last is AttemptOutcome.SUCCESS:
+            return "complete"
+        return "client_abort" if last is AttemptOutcome.CLIENT_DISCONNECT else "upstream_error"
+
+    def _attributes(self) -> dict[str, AttributeValue]:
+        attributes: dict[str, AttributeValue] = dict(trace_attributes(msgspec.json.decode(self.trace())))
+        attributes[names.ATTEMPT_COUNT] = self.attempts.sent
+        attributes[names.FAILOVER] = len(self.attempts.records) > 1
+        serving = self.attempts.serving
+        if serving is None:
+            return attributes
+        seen = self._seen()
+        attributes[names.REGION] = serving
+        attributes[names.COUNTRY] = self._core.configuration.regions[serving].country
+        if seen.usage is not None:
+            attributes[names.INPUT_TOKENS] = seen.usage.prompt_tokens
+            attributes[names.OUTPUT_TOKENS] = seen.usage.completion_tokens
+        if self.request.stream:
+            attributes[names.REQUEST_STREAM] = True
+            last = self.attempts.records[-1].outcome
+            attributes[names.STREAM_OUTCOME] = _SPAN_OUTCOMES.get(last, "upstream_cut")
+        if self._receipted is not None and self._receipted.receipt is not None:
+            attributes |= receipt_attributes(msgspec.to_builtins(self._receipted.receipt))
+        return attributes
+
+
+def _broken(fault: Fault) -> AnswerError:
+    """Name a stream that broke after commit, in the three words the wire has for it."""
+    if fault.outcome in _TIMEOUTS:
+        return UpstreamTimeoutError("The region's stream stopped before its answer was complete. Send the request again.")
+    if fault.outcome is AttemptOutcome.UPSTREAM_CUT:
+        return UpstreamCutError("The region's stream was cut before its answer was complete. Send the request again.")
+    return UpstreamFailedError("The region reported an error in its stream. Send the request again.")
+
+
+def _trace_context(inbound: Headers) -> dict[str, str]:
+    """Return the caller's trace context, when it sent one."""
+    parent = header_value(inbound, b"traceparent")
+    if parent is None:
+        return {}
+    state = header_value(inbound, b"tracestate")
+    return {"traceparent": parent.decode("latin-1"), "tracestate": (state or b"").decode("latin-1")}

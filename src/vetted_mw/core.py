@@ -1,0 +1,129 @@
+"""What the gateway owns, as one request sees it: the live rooms side by side, and the facts they give a decision."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vetted_mw.receipts.receipt import ReceiptWithheldError, receipt_reading
+from vetted_mw.routing.decision import Candidate, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from vetted_mw.chat.request import ChatRequest
+    from vetted_mw.configuration import Configuration
+    from vetted_mw.fleet.fleet import Fleet
+    from vetted_mw.grid.board import SignalBoard
+    from vetted_mw.grid.signal import SignalReading
+    from vetted_mw.proxy.transport import Transport
+    from vetted_mw.receipts.receipt import Observation, Receipt, ReceiptMaker
+    from vetted_mw.routing.decision import Decision, Rules
+    from vetted_mw.routing.options import Options
+    from vetted_mw.routing.regions import Region
+    from vetted_mw.telemetry.recorder import Recorder
+
+__all__ = ["Core", "Receipted"]
+
+_LOG = logging.getLogger("vetted_mw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipted:
+    """What became of a receipt.
+
+    Attributes:
+        receipt: None when it was withheld.
+        error: why, a word of `wire.md`; None when there is a receipt.
+        reading: the signal its figures used; None without a receipt.
+    """
+
+    receipt: Receipt | None
+    error: str | None
+    reading: SignalReading | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """The rooms a request walks through. The gateway builds it and owns everything in it.
+
+    Attributes:
+        configuration: what the operator decided.
+        fleet: what is known of each upstream.
+        board: the latest signal of each zone.
+        transports: code -> door of its upstream.
+        maker: makes receipts.
+        recorder: makes spans.
+        now: wall clock, aware UTC.
+        monotonic: seconds that never go back.
+        new_id: a fresh uuid4 as a string.
+        forward_headers: lower-case request headers the operator lets pass, as bytes.
+    """
+
+    configuration: Configuration
+    fleet: Fleet
+    board: SignalBoard
+    transports: Mapping[str, Transport]
+    maker: ReceiptMaker
+    recorder: Recorder
+    now: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    new_id: Callable[[], str]
+    forward_headers: frozenset[bytes]
+
+    def candidates(self, now: datetime) -> tuple[Candidate, ...]:
+        """Freeze the facts of every region at `now`, in catalogue order."""
+        readings: dict[str, SignalReading | None] = {}
+        return tuple(self._candidate(region, now, readings) for region in self.configuration.regions.values())
+
+    def decide(self, options: Options, model: str, rules: Rules) -> Decision:
+        """Decide once, on one frozen snapshot of this instant."""
+        now = self.now()
+        return decide(options, model, self.candidates(now), now, rules=rules)
+
+    def receipted(self, observation: Observation) -> Receipted:
+        """Make the receipt, or say why there is none; never a reason to lose the answer."""
+        try:
+            receipt = self.maker.make(observation)
+        except ReceiptWithheldError as withheld:
+            return self.withheld(withheld.reason.value)
+        except Exception as error:  # noqa: BLE001 (a receipt that cannot be made never costs the caller the completion)
+            _LOG.error("the energy model failed", extra={"error": type(error).__name__})  # noqa: TRY400 (no exception text)
+            return self.withheld("engine_failed")
+        reading = receipt_reading(observation.region, observation.reading, observation.requested_at)
+        return Receipted(receipt=receipt, error=None, reading=reading)
+
+    def withheld(self, reason: str) -> Receipted:
+        """Say why there is no receipt, in the log and in the trace."""
+        _LOG.warning("a receipt was withheld", extra={"reason": reason})
+        return Receipted(receipt=None, error=reason, reading=None)
+
+    def abandoned_energy_wh(self, request: ChatRequest) -> float | None:
+        """Estimate what an upstream may have spent on a request whose answer was given up; None for an unknown model."""
+        return self.maker.attempt_energy_wh(request.model, prompt_characters=request.prompt_characters())
+
+    def known_model(self, model: str) -> str | None:
+        """Return `model` when a configuration or an upstream's own list holds it, so that telemetry may name it."""
+        if model in self.configuration.known_models:
+            return model
+        states = (self.fleet.state(code) for code in self.configuration.upstreams)
+        return model if any(state and state.models and model in state.models for state in states) else None
+
+    def _candidate(self, region: Region, now: datetime, readings: dict[str, SignalReading | None]) -> Candidate:
+        state = self.fleet.state(region.code)
+        if state is None:
+            return Candidate(region=region, configured=False, network_p95_ms=region.network_p95_ms)
+        if region.zone not in readings:
+            readings[region.zone] = self.board.best(region.zone, now)
+        return Candidate(
+            region=region,
+            configured=True,
+            models=state.models,
+            degraded=state.degraded,
+            saturated=state.saturated,
+            retry_after=state.retry_after,
+            network_p95_ms=region.network_p95_ms,
+            reading=readings[region.zone],
+        )

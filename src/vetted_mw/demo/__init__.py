@@ -1,0 +1,55 @@
+"""The gateway's main job on embedded defaults: one loopback model server per inference region, and a moving grid."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+
+from vetted_mw.demo.stage import DOWN_REGION, Stage, running, stage
+from vetted_mw.demo.tour import run_tour, what_to_try
+from vetted_mw.errors import ConfigurationError
+from vetted_mw.gateway import Gateway
+from vetted_mw.middleware import VettedProxy
+from vetted_mw.settings import load_configuration
+
+__all__ = ["DOWN_REGION", "run_demo", "stage"]
+
+
+def run_demo(*, port: int, once: bool) -> int:
+    """Run the demo: with `once` through the tour and back (exit code 0 when all was as it should be), else until stopped.
+
+    Raises:
+        ConfigurationError: the port is taken.
+    """
+    listener = _listening(0 if once else port)
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    with stage() as place, running(_gateway(place), [listener], lifespan="on"):
+        if once:
+            return 0 if run_tour(base_url) else 1
+        print(what_to_try(base_url))
+        print(f"Settings: {place.settings}   moving signals: {place.signals}\nStop with Ctrl-C.", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("\nstopped", file=sys.stderr)
+    return 0
+
+
+def _gateway(place: Stage) -> VettedProxy:
+    # The demo is the same wherever it runs: the caller's own VETTED_* variables stay out of it.
+    return VettedProxy(Gateway(load_configuration(place.settings, environ={})))
+
+
+def _listening(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError:
+        listener.close()
+        raise ConfigurationError(
+            f"port {port} of 127.0.0.1 is taken.", remedy="Choose another: scripts/demo --port 8090."
+        ) from None
+    listener.listen(2048)
+    return listener

@@ -1,0 +1,191 @@
+"""The live state of every upstream, with one owner: what may be leased, what is saturated, what answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from vetted_mw.fleet.breaker import Breaker, BreakerState
+from vetted_mw.routing.decision import AttemptOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from vetted_mw.configuration import Upstream
+
+__all__ = ["Fleet", "Health", "Lease", "RegionState"]
+
+_FAULTS = frozenset(
+    {
+        AttemptOutcome.UPSTREAM_ERROR,
+        AttemptOutcome.CONNECT_ERROR,
+        AttemptOutcome.TLS_ERROR,
+        AttemptOutcome.CONNECT_TIMEOUT,
+        AttemptOutcome.FIRST_BYTE_TIMEOUT,
+        AttemptOutcome.IDLE_TIMEOUT,
+        AttemptOutcome.ANSWER_TIMEOUT,
+        AttemptOutcome.UPSTREAM_CUT,
+        AttemptOutcome.INVALID_RESPONSE,
+    }
+)
+_DEFAULT_WINDOW_SECONDS = 1.0
+_PROBE_FAILURES = 2
+
+
+class Health(StrEnum):
+    """What the last probes said of a region."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    FAILING = "failing"
+    DRAINED = "drained"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionState:
+    """One region at one instant, frozen.
+
+    Attributes:
+        models: names it serves; None when any, or not fetched yet.
+        degraded: breaker not closed for business, probe failing, or drained.
+        saturated: in-flight cap reached or inside a `Retry-After` window.
+        retry_after: seconds until that window or the breaker's ends; None when unknown.
+        health: what probes say.
+        breaker: where the breaker stands.
+        in_flight: leases held.
+    """
+
+    models: frozenset[str] | None
+    degraded: bool
+    saturated: bool
+    retry_after: float | None
+    health: Health
+    breaker: BreakerState
+    in_flight: int
+
+
+class Lease:
+    """The right to one attempt at one region; released on every way out, once."""
+
+    __slots__ = ("_member", "_probe", "_released")
+
+    def __init__(self, member: _Member, *, probe: bool) -> None:
+        self._member = member
+        self._probe = probe
+        self._released = False
+
+    def release(self, outcome: AttemptOutcome, *, retry_after: float | None = None) -> None:
+        """Give it back and tell how the attempt ended. Further calls do nothing."""
+        if self._released:
+            return
+        self._released = True
+        self._member.ended(outcome, probe=self._probe, retry_after=retry_after)
+
+
+class Fleet:
+    """Owns what is known of each upstream. Called from the event loop only; nothing here waits.
+
+    Args:
+        upstreams: code -> upstream.
+        monotonic: seconds that never go back.
+        jitter: a number in [0, 1) that spreads the ends of saturation windows.
+    """
+
+    def __init__(
+        self, upstreams: Mapping[str, Upstream], *, monotonic: Callable[[], float], jitter: Callable[[], float]
+    ) -> None:
+        self._members = {code: _Member(upstream, monotonic, jitter) for code, upstream in upstreams.items()}
+
+    def state(self, region: str) -> RegionState | None:
+        """Freeze what is known of `region` now; None when it has no upstream."""
+        member = self._members.get(region)
+        return None if member is None else member.state()
+
+    def lease(self, region: str) -> Lease | None:
+        """Take the right to one attempt at `region`, or None when it admits none now."""
+        return self._members[region].lease()
+
+    def takes_usage_option(self, region: str) -> bool:
+        """Whether `stream_options.include_usage` may be added for `region`."""
+        return self._members[region].takes_usage
+
+    def usage_option_refused(self, region: str) -> None:
+        """Remember that `region` answered well only without the option."""
+        self._members[region].takes_usage = False
+
+    def probed(self, region: str, *, alive: bool) -> None:
+        """Note what a health probe of `region` found."""
+        self._members[region].probed(alive=alive)
+
+    def models_fetched(self, region: str, models: Iterable[str]) -> None:
+        """Note the list `region` gave of itself; an older list stays until then."""
+        self._members[region].models = frozenset(models)
+
+    @property
+    def in_flight(self) -> int:
+        """Leases held in all regions."""
+        return sum(member.in_flight for member in self._members.values())
+
+
+class _Member:
+    def __init__(self, upstream: Upstream, monotonic: Callable[[], float], jitter: Callable[[], float]) -> None:
+        self.upstream = upstream
+        self.models = upstream.models
+        self.in_flight = 0
+        self.takes_usage = upstream.stream_usage != "rejected"
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._breaker = Breaker()
+        self._saturated_until = 0.0
+        self._probe_failures = 0
+        self._probed = False
+
+    def state(self) -> RegionState:
+        now = self._monotonic()
+        breaker = self._breaker.state(now)
+        health = self._health()
+        waits = [seconds for seconds in (self._saturated_until - now, self._breaker.seconds_left(now)) if seconds > 0]
+        return RegionState(
+            models=self.models,
+            degraded=health in {Health.DRAINED, Health.FAILING} or not self._breaker.admits(now),
+            saturated=self.in_flight >= self.upstream.limits.max_in_flight or now < self._saturated_until,
+            retry_after=max(waits, default=None),
+            health=health,
+            breaker=breaker,
+            in_flight=self.in_flight,
+        )
+
+    def lease(self) -> Lease | None:
+        now = self._monotonic()
+        if self.in_flight >= self.upstream.limits.max_in_flight or not self._breaker.admits(now):
+            return None
+        self.in_flight += 1
+        return Lease(self, probe=self._breaker.started(now))
+
+    def ended(self, outcome: AttemptOutcome, *, probe: bool, retry_after: float | None) -> None:
+        now = self._monotonic()
+        self.in_flight -= 1
+        if outcome is AttemptOutcome.SATURATED:
+            seconds = (_DEFAULT_WINDOW_SECONDS if retry_after is None else retry_after) * (1 + 0.1 * self._jitter())
+            self._saturated_until = max(self._saturated_until, now + seconds)
+        self._breaker.ended(now, fault=_fault(outcome), probe=probe)
+        if outcome is AttemptOutcome.SUCCESS:
+            self._probe_failures = 0  # better evidence than a probe
+
+    def probed(self, *, alive: bool) -> None:
+        self._probed = True
+        self._probe_failures = 0 if alive else self._probe_failures + 1
+
+    def _health(self) -> Health:
+        if self.upstream.drained:
+            return Health.DRAINED
+        if self._probe_failures >= _PROBE_FAILURES:
+            return Health.FAILING
+        return Health.HEALTHY if self._probed and self._probe_failures == 0 else Health.UNKNOWN
+
+
+def _fault(outcome: AttemptOutcome) -> bool | None:
+    if outcome is AttemptOutcome.SUCCESS:
+        return False
+    return True if outcome in _FAULTS else None

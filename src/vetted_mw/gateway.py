@@ -1,0 +1,265 @@
+"""The gateway: owns every live object, opens and closes it, and lets one request in at a time through `begin`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Self
+
+from vetted_mw.configuration import Auth, Upstream
+from vetted_mw.core import Core
+from vetted_mw.fleet.fleet import Fleet
+from vetted_mw.fleet.probes import Probes
+from vetted_mw.grid.board import SignalBoard
+from vetted_mw.grid.sources.file import FileSignals
+from vetted_mw.in_app import RouteTransport, http_client
+from vetted_mw.proxy.outcome import AttemptFailedError
+from vetted_mw.proxy.transport import HttpxTransport, Transport, UpstreamRequest
+from vetted_mw.receipts.receipt import ReceiptMaker
+from vetted_mw.settings import load_configuration
+from vetted_mw.telemetry.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    import httpx
+
+    from vetted_mw.configuration import Configuration
+    from vetted_mw.grid.board import SignalSource
+    from vetted_mw.receipts.figures import EnergyModel
+
+__all__ = ["Gateway"]
+
+_LOG = logging.getLogger("vetted_mw")
+_VERSION = version("vetted-mw")
+_PROBE_SECONDS = 5.0
+_MAX_PROBE_BYTES = 1_048_576
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Gateway:
+    """Owns the configuration and everything that lives: signals, upstream pools, breakers, leases.
+
+    An async context manager, entry counted: the outermost entry opens it, the matching exit closes it. Opening does no
+    network I/O and does not fail because a service is down. A middleware that never sees a lifespan opens it at the
+    first request.
+
+    Args:
+        configuration: what the operator decided, from `load_configuration`.
+        signals: further signal sources beside those of the configuration.
+        energy_model: replaces the parametric model in receipts.
+        transport: makes the door to one upstream.
+        now: wall clock, aware UTC.
+        monotonic: seconds that never go back.
+        new_id: a fresh uuid4 as a string.
+        jitter: a number in [0, 1).
+    """
+
+    def __init__(  # noqa: PLR0913 (each one a seam of its own; all keyword-only with a default)
+        self,
+        configuration: Configuration,
+        *,
+        signals: Sequence[SignalSource] = (),
+        energy_model: EnergyModel | None = None,
+        transport: Callable[[Upstream], Transport] = HttpxTransport,
+        now: Callable[[], datetime] = _utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.configuration = configuration
+        self._now = now
+        self._monotonic = monotonic
+        self._new_id = new_id
+        self._jitter = jitter
+        self._transport = transport
+        self._maker = _maker(configuration, energy_model)
+        self._recorder = Recorder(version=_VERSION, propagate=configuration.propagate)
+        self._fleet = Fleet(configuration.upstreams, monotonic=monotonic, jitter=jitter)
+        self._board = SignalBoard([*_sources(configuration, now), *signals], chains=configuration.signals.chains, now=now)
+        self._entries = 0
+        self._lock = asyncio.Lock()
+        self._core: Core | None = None
+        self._probes: Probes | None = None
+        self._http_client = http_client(RouteTransport())
+
+    @classmethod
+    def from_env(cls, **options: object) -> Self:
+        """Build a gateway from `VETTED_CONFIG` or `./vetted.toml`, and `VETTED_*`.
+
+        Raises:
+            ConfigurationError: the settings cannot be used; its text names the key and the remedy.
+        """
+        return cls(load_configuration(), **options)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_file(cls, path: Path | str, **options: object) -> Self:
+        """Build a gateway from one settings file, and `VETTED_*`.
+
+        Raises:
+            ConfigurationError: the settings cannot be used.
+        """
+        from pathlib import Path as _Path  # noqa: PLC0415
+
+        return cls(load_configuration(_Path(path)), **options)  # type: ignore[arg-type]
+
+    @property
+    def http_client(self) -> httpx.AsyncClient:
+        """The client of in-app handlers: it sends the current request's chat call to its route and nothing else."""
+        return self._http_client
+
+    @property
+    def board(self) -> SignalBoard:
+        """The latest signal of each zone."""
+        return self._board
+
+    @property
+    def fleet(self) -> Fleet:
+        """What is known of each upstream."""
+        return self._fleet
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can serve now."""
+        return self._core is not None
+
+    async def core(self) -> Core:
+        """Return the open rooms, opening them first where no lifespan did."""
+        if self._core is None:
+            async with self._lock:
+                if self._core is None:
+                    _LOG.info("no lifespan reached the gateway; it opens at the first request")
+                    self._entries += 1
+                    await self._open()
+        return self._opened()
+
+    async def __aenter__(self) -> Self:
+        async with self._lock:
+            self._entries += 1
+            if self._core is None:
+                await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with self._lock:
+            self._entries -= 1
+            if self._entries == 0:
+                await self._close()
+
+    async def aclose(self) -> None:
+        """Close whatever the entries count: for a host that opened it at the first request and now ends."""
+        async with self._lock:
+            self._entries = 0
+            await self._close()
+
+    async def probe(self, region: str) -> None:
+        """Probe one upstream now, tokens untouched, and note what was found."""
+        await self.core()
+        if self._probes is not None:
+            await self._probes.probe(region)
+
+    def _opened(self) -> Core:
+        if self._core is None:
+            message = "the gateway is closed"
+            raise RuntimeError(message)
+        return self._core
+
+    async def _open(self) -> None:
+        configuration = self.configuration
+        transports = {code: self._transport(upstream) for code, upstream in configuration.upstreams.items()}
+        self._warn_of_open_door()
+        await self._board.open()
+        self._probes = Probes(
+            self._fleet, configuration.upstreams, fetch=_Fetch(transports), jitter=self._jitter
+        )
+        await self._probes.open()
+        self._core = Core(
+            configuration=configuration,
+            fleet=self._fleet,
+            board=self._board,
+            transports=transports,
+            maker=self._maker,
+            recorder=self._recorder,
+            now=self._now,
+            monotonic=self._monotonic,
+            new_id=self._new_id,
+            forward_headers=frozenset(name.encode("ascii") for name in configuration.forward_headers),
+        )
+
+    async def _close(self) -> None:
+        core, self._core = self._core, None
+        if core is None:
+            return
+        if self._probes is not None:
+            await self._probes.aclose()
+        await self._board.close()
+        for transport in core.transports.values():
+            await transport.aclose()
+
+    def _warn_of_open_door(self) -> None:
+        configuration = self.configuration
+        if not configuration.callers and any(u.auth is Auth.REGION for u in configuration.upstreams.values()):
+            _LOG.warning(
+                "upstream keys are configured and callers are not: put the middleware inside your authentication, "
+                "pass identify=, or configure [callers]"
+            )
+
+
+class _Fetch:
+    """GET for the probes, over the same pools as the requests."""
+
+    def __init__(self, transports: dict[str, Transport]) -> None:
+        self._transports = transports
+
+    async def __call__(self, upstream: Upstream, path: str, *, from_origin: bool) -> tuple[int, bytes] | None:
+        headers = [(b"accept", b"application/json"), (b"accept-encoding", b"identity")]
+        if upstream.api_key is not None:
+            headers.append((b"authorization", b"Bearer " + upstream.api_key.reveal().encode("ascii")))
+        request = UpstreamRequest(method="GET", path=path, headers=headers, from_origin=from_origin)
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                return await self._get(upstream, request)
+        except (TimeoutError, AttemptFailedError):
+            return None
+
+    async def _get(self, upstream: Upstream, request: UpstreamRequest) -> tuple[int, bytes]:
+        response = await self._transports[upstream.region].send(request)
+        try:
+            body = bytearray()
+            async for data in response.chunks():
+                body += data
+                if len(body) > _MAX_PROBE_BYTES:
+                    return response.status, b""
+            return response.status, bytes(body)
+        finally:
+            await response.aclose()
+
+
+def _sources(configuration: Configuration, now: Callable[[], datetime]) -> list[SignalSource]:
+    file = configuration.signals.file
+    return [] if file is None else [FileSignals(file, max_proxy_share=configuration.signals.max_proxy_share, now=now)]
+
+
+def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> ReceiptMaker:
+    receipts = configuration.receipts
+    engine = {} if energy_model is None else {"engine": energy_model}
+    return ReceiptMaker(
+        issuer=receipts.issuer,
+        software=f"vetted-mw/{_VERSION}",
+        sizes=receipts.models,
+        unknown_model=receipts.unknown_model,
+        missing_usage=receipts.missing_usage,
+        **engine,
+    )

@@ -1,0 +1,333 @@
+"""In-app mode's route: the handler's own chat call, sent where the outer request was decided to go."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import httpx
+
+from vetted_mw.chat.request import parse_request
+from vetted_mw.chat.response import error_envelope
+from vetted_mw.chat.sse import Placement
+from vetted_mw.completion import Completion
+from vetted_mw.errors import AnswerError, ConflictingOptionsError, NoRegionAvailableError, RouteError
+from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
+from vetted_mw.receipts.receipt import Observation, encode_receipt
+from vetted_mw.routing.decision import Settled, settle
+from vetted_mw.routing.options import Options, parse_options
+from vetted_mw.routing.trace import build_trace, encode_trace
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from vetted_mw.chat.request import ChatRequest
+    from vetted_mw.core import Core, Receipted
+    from vetted_mw.proxy.headers import Headers
+    from vetted_mw.routing.decision import AttemptRecord, Decision, Rules
+
+__all__ = ["Report", "Route", "RouteTransport", "current_route", "http_client"]
+
+CURRENT: ContextVar[Route | None] = ContextVar("vetted_mw_route", default=None)
+_HOST = "vetted"
+_PATH = "/v1/chat/completions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a handler with a client of its own says its call used."""
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+def current_route() -> Route | None:
+    """Return the route of the request being answered, None outside one or after its answer ended."""
+    route = CURRENT.get()
+    return None if route is None or route.closed else route
+
+
+class Route:
+    """Where the current request's chat calls go; `scope["state"]["vetted"]` in in-app mode.
+
+    Attributes:
+        decision: the one decision of the outer request.
+        closed: True once the answer has ended; every later call is refused.
+    """
+
+    def __init__(
+        self, core: Core, *, request: ChatRequest, options: Options, rules: Rules, decision: Decision, inbound: Headers
+    ) -> None:
+        self.decision = decision
+        self.closed = False
+        self._core = core
+        self._request = request
+        self._options = options
+        self._rules = rules
+        self._inbound = inbound
+        self._calls: list[Completion] = []
+        self._reports: list[Report] = []
+        self._served: str | None = None
+        self._first = asyncio.Lock()
+
+    @property
+    def region(self) -> str:
+        """The region that served the first call, or the one the decision puts first."""
+        return self._served or self.decision.order[0]
+
+    @property
+    def base_url(self) -> str:
+        """That region's OpenAI base URL, for a handler with a client of its own."""
+        return self._core.configuration.upstreams[self.region].base_url
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What such a client must send along: the region's key. Never log it."""
+        upstream = self._core.configuration.upstreams[self.region]
+        value = header_value(outgoing_headers(self._inbound, upstream=upstream, forward=frozenset()), b"authorization")
+        return {} if value is None else {"authorization": value.decode("latin-1")}
+
+    def record(self, *, usage: Mapping[str, int], model: str | None = None) -> None:
+        """Tell what a call with a client of your own used; the receipt then says `usage_source: reported`.
+
+        Args:
+            usage: `prompt_tokens`, `completion_tokens` and optionally `cached_tokens`, each >= 0.
+            model: the model that ran; the outer request's when not given.
+
+        Raises:
+            RouteError: the answer has ended, or a count is missing or negative.
+        """
+        if self.closed:
+            raise RouteError("The answer has ended. Call record() before its last byte is sent.")
+        counts = [usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("cached_tokens", 0)]
+        if not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise RouteError("record() takes usage={'prompt_tokens': int, 'completion_tokens': int}, both >= 0.")
+        prompt, completion, cached = (int(count or 0) for count in counts)
+        self._reports.append(
+            Report(
+                model=model or self._request.model,
+                prompt_tokens=prompt,
+                completion_tokens=completion,
+                cached_tokens=cached,
+            )
+        )
+
+    async def send(self, body: bytes, headers: Headers) -> httpx.Response:
+        """Send one chat call of the handler to this route and return the upstream's bare answer.
+
+        An error of ours comes back as an HTTP answer in OpenAI's envelope, as it would from any server.
+        """
+        try:
+            return await self._sent(body, headers)
+        except AnswerError as error:
+            content = error_envelope(error)
+            extra = [] if error.retryable else [("x-should-retry", "false")]
+            return httpx.Response(error.status, headers=[("content-type", "application/json"), *extra], content=content)
+
+    async def _sent(self, body: bytes, headers: Headers) -> httpx.Response:
+        request = parse_request(body)
+        self._check_options(request)
+        if self._served is not None:
+            return await self._served_by(request, headers)
+        async with self._first:  # a second call waits here until the first has shown which region serves
+            return await self._served_by(request, headers)
+
+    async def _served_by(self, request: ChatRequest, headers: Headers) -> httpx.Response:
+        completion = self._completion(request, headers)
+        self._calls.append(completion)
+        try:
+            answer = await (self._stream(completion) if request.stream else self._json(completion))
+        except BaseException:
+            await completion.aclose()
+            raise
+        self._served = self._served or completion.attempts.serving
+        return answer
+
+    def _completion(self, request: ChatRequest, headers: Headers) -> Completion:
+        decision = self.decision
+        if self._calls or request.model != self._request.model:
+            decision = self._core.decide(self._options, request.model, self._rules)
+        order = decision.order if self._served is None else (self._served,)
+        if self._served is not None and self._served not in decision.order:
+            raise NoRegionAvailableError("The region that served this request's first call cannot serve now.")
+        return Completion(
+            self._core,
+            request=request,
+            options=self._options,
+            decision=decision,
+            inbound=self._with_outer_key(headers),
+            placement=Placement.OFF,
+            order=order,
+            bare=True,
+        )
+
+    def _with_outer_key(self, headers: Headers) -> Headers:
+        """The SDK's placeholder key never leaves: where the caller's own is passed through, it is the outer request's."""
+        kept = [(name, value) for name, value in headers if name != b"authorization"]
+        outer = header_value(self._inbound, b"authorization")
+        return kept if outer is None else [*kept, (b"authorization", outer)]
+
+    def _check_options(self, request: ChatRequest) -> None:
+        own = parse_options(request.vetted_members, (), regions=self._core.configuration.regions)
+        if own not in {Options(), self._options}:
+            raise ConflictingOptionsError(
+                "Routing options belong on the request that reaches the gateway, not on the handler's own call.",
+                param="vetted",
+            )
+
+    async def _json(self, completion: Completion) -> httpx.Response:
+        answered = await completion.answer()
+        await completion.aclose()
+        return httpx.Response(answered.status, headers=returning_headers(answered.headers), content=answered.body)
+
+    async def _stream(self, completion: Completion) -> httpx.Response:
+        streamed = await completion.open()
+        headers = returning_headers(streamed.headers)
+        return httpx.Response(streamed.status, headers=headers, stream=_CallStream(completion))
+
+    # ---- what the answer tells
+
+    def members(self) -> dict[str, bytes]:
+        """Encode receipt and trace of what was observed."""
+        receipted = self.receipted()
+        receipt = b"null" if receipted.receipt is None else encode_receipt(receipted.receipt)
+        trace = build_trace(
+            self._told_decision(),
+            self.settled(),
+            self.attempts(),
+            receipt_reading=receipted.reading,
+            receipt_error=receipted.error,
+            detail=self._core.configuration.trace_detail,
+        )
+        return {self._core.configuration.receipt_key: receipt, "routing_trace": encode_trace(trace)}
+
+    def attempts(self) -> Sequence[AttemptRecord]:
+        """Every attempt of every call, in order."""
+        return [record for call in self._calls for record in call.attempts.records]
+
+    def settled(self) -> Settled:
+        """What happened, with no region claimed that did not serve."""
+        regions = {call.attempts.serving for call in self._calls if call.attempts.serving is not None}
+        if self._reports:
+            regions.add(self.region)
+        if len(regions) != 1:
+            return Settled(mode=self.decision.mode, reason=self.decision.reason, region=None, operational=None)
+        return settle(self._told_decision(), self.attempts(), serving=next(iter(regions)))
+
+    def receipted(self) -> Receipted:
+        """One call: its receipt. Several with one model and region: one over the summed tokens. Else none."""
+        observations = [call.observation() for call in self._calls if call.attempts.serving is not None]
+        observations += [self._reported(report) for report in self._reports]
+        if not observations:
+            return self._core.withheld("no_observed_call")
+        if len({(one.region.code, one.model, one.reported) for one in observations}) > 1:
+            return self._core.withheld("several_calls")
+        return self._core.receipted(_summed(observations))
+
+    def headers_told(self) -> Headers:
+        """The `x-vetted-*` headers as far as they are known now, when the handler starts its answer."""
+        settled = self.settled()
+        headers = [
+            (b"x-vetted-decision-mode", settled.mode.value.encode()),
+            (b"x-vetted-decision-reason", settled.reason.value.encode()),
+            (b"x-vetted-attempts", str(sum(call.attempts.sent for call in self._calls)).encode()),
+        ]
+        if settled.region is not None:
+            headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
+        return headers
+
+    async def aclose(self) -> None:
+        """End the route: later calls are refused, and what a handler left open is closed."""
+        self.closed = True
+        for call in self._calls:
+            await call.aclose()
+
+    def _told_decision(self) -> Decision:
+        served = [call.decision for call in self._calls if call.attempts.serving is not None]
+        return served[0] if served else self.decision
+
+    def _reported(self, report: Report) -> Observation:
+        core = self._core
+        region = core.configuration.regions[self.region]
+        verdict = next(v for v in self.decision.verdicts if v.candidate.region.code == region.code)
+        return Observation(
+            query_id=core.new_id(),
+            region=region,
+            model=report.model,
+            upstream_model=None,
+            upstream_response_id=None,
+            prompt_tokens=report.prompt_tokens,
+            cached_tokens=report.cached_tokens,
+            completion_tokens=report.completion_tokens,
+            prompt_characters=0,
+            completion_characters=0,
+            reported=True,
+            completion_status="complete",
+            tier=self._options.tier,
+            boundary=self._options.boundary,
+            reading=verdict.candidate.reading,
+            requested_at=self.decision.requested_at,
+            issued_at=core.now(),
+        )
+
+
+def _summed(observations: list[Observation]) -> Observation:
+    """Add up calls of one model in one region; one that counted nothing leaves the sum to be estimated as a whole."""
+    first = observations[0]
+    if len(observations) == 1:
+        return first
+    counted = all(one.prompt_tokens is not None and one.completion_tokens is not None for one in observations)
+    worst = next((one.completion_status for one in observations if one.completion_status != "complete"), "complete")
+    return replace(
+        first,
+        calls=len(observations),
+        prompt_tokens=sum(one.prompt_tokens or 0 for one in observations) if counted else None,
+        cached_tokens=sum(one.cached_tokens for one in observations) if counted else 0,
+        completion_tokens=sum(one.completion_tokens or 0 for one in observations) if counted else None,
+        prompt_characters=sum(one.prompt_characters for one in observations),
+        completion_characters=sum(one.completion_characters for one in observations),
+        upstream_response_id=None,
+        completion_status=worst,
+    )
+
+
+class _CallStream(httpx.AsyncByteStream):
+    def __init__(self, completion: Completion) -> None:
+        self._completion = completion
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (part := await self._completion.next_part()) is not None:
+            yield part
+
+    async def aclose(self) -> None:
+        await self._completion.aclose()
+
+
+class RouteTransport(httpx.AsyncBaseTransport):
+    """Sends the current request's chat call to its route. Any other URL or method, or no current route: nothing is sent."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send `request` to the current route.
+
+        Raises:
+            RouteError: there is none, or it is no chat completion. Nothing was sent.
+        """
+        if request.method != "POST" or request.url.host != _HOST or request.url.path != _PATH:
+            raise RouteError(f"gateway.http_client sends POST http://{_HOST}{_PATH} only: use base_url='http://{_HOST}/v1'.")
+        route = current_route()
+        if route is None:
+            raise RouteError(
+                "No request is being answered here: call the model inside a handler behind "
+                "VettedMiddleware(mode='in_app'), before its answer has ended."
+            )
+        headers = [(name.lower(), value) for name, value in request.headers.raw]
+        return await route.send(await request.aread(), headers)
+
+
+def http_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+    """Return a client on `transport` that ignores the environment and has no limits of its own: the route keeps them."""
+    return httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None)  # noqa: S113 (the route's limits hold)

@@ -1,0 +1,120 @@
+"""Speak ASGI: hold nothing, choose, and hand the request to a responder of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from vetted_mw.endpoints import endpoints_app
+from vetted_mw.errors import ConfigurationError
+from vetted_mw.middleware.forward import ForwardResponder
+from vetted_mw.middleware.in_app import InAppResponder
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from vetted_mw.asgi.door import Identify
+    from vetted_mw.gateway import Gateway
+
+__all__ = ["VettedMiddleware", "VettedProxy"]
+
+
+class VettedMiddleware:
+    """Routes the chat completions that reach an ASGI app; everything else goes to the app untouched.
+
+    Args:
+        app: the app around which it stands.
+        gateway: owns configuration and live state; shared by every middleware built on it.
+        mode: `forward` serves chat completions here; `in_app` lets the app's handler make the call.
+        identify: the app's own authentication: given the scope, who asks, or None for 401.
+        endpoints: whether `/v1/models`, `/v1/regions`, `explain`, `/healthz` and `/readyz` are answered here too.
+
+    Raises:
+        ConfigurationError: `mode` is neither of the two.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        gateway: Gateway,
+        mode: Literal["forward", "in_app"] = "forward",
+        identify: Identify | None = None,
+        endpoints: bool = False,
+    ) -> None:
+        if mode not in {"forward", "in_app"}:
+            raise ConfigurationError("unknown mode.", field="mode", remedy="Use 'forward' or 'in_app'.")
+        self.app = app
+        self._gateway = gateway
+        self._in_app = mode == "in_app"
+        self._identify = identify
+        self._paths = frozenset(path.rstrip("/") for path in gateway.configuration.paths)
+        self._endpoints = endpoints_app(gateway, identify=identify, fallback=app) if endpoints else app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatch one connection."""
+        if scope["type"] == "http" and scope["method"] == "POST" and _route_path(scope).rstrip("/") in self._paths:
+            await self._responder(scope, receive, send).respond()
+        elif scope["type"] == "lifespan":
+            await _Lifespan(self.app, self._gateway).run(scope, receive, send)
+        else:
+            await (self._endpoints if scope["type"] == "http" else self.app)(scope, receive, send)
+
+    def _responder(self, scope: Scope, receive: Receive, send: Send) -> ForwardResponder | InAppResponder:
+        if self._in_app:
+            return InAppResponder(self.app, self._gateway, self._identify, scope, receive, send)
+        return ForwardResponder(self._gateway, self._identify, scope, receive, send)
+
+
+class VettedProxy:
+    """The stand-alone gateway as an ASGI app: chat completions and the gateway's own endpoints. Mount it anywhere.
+
+    Args:
+        gateway: owns configuration and live state.
+        identify: the host application's authentication, if it is mounted in one.
+    """
+
+    def __init__(self, gateway: Gateway, *, identify: Identify | None = None) -> None:
+        self._app = VettedMiddleware(endpoints_app(gateway, identify=identify), gateway=gateway, identify=identify)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        await self._app(scope, receive, send)
+
+
+def _route_path(scope: Scope) -> str:
+    """Return the path after `root_path`: Starlette's Mount leaves the path whole, Litestar's cuts it."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
+        return path[len(root) :]
+    return path
+
+
+class _Lifespan:
+    """Opens the gateway with the app and closes it before the server hears that shutdown is complete."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self._app = app
+        self._gateway = gateway
+        self._open = False
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app's lifespan; the app sees the same scope and `receive`."""
+
+        async def send_after_close(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self._gateway.__aenter__()
+                self._open = True
+            elif message["type"].startswith("lifespan.shutdown."):
+                await self._close()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_after_close)
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._open:
+            self._open = False
+            await self._gateway.__aexit__(None, None, None)

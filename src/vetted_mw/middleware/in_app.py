@@ -1,0 +1,98 @@
+"""In-app mode: the decision first, then the app's own handler, then receipt and trace on what it answered."""
+
+from __future__ import annotations
+
+
+from vetted_mw.in_app import CURRENT, Route
+from vetted_mw.middleware.edited import EditedSend
+from vetted_mw.middleware.responder import Responder
+from vetted_mw.proxy.transport import closed_surely
+from vetted_mw.routing.decision import Settled
+from vetted_mw.routing.refusal import refusal_for
+from vetted_mw.routing.trace import build_trace, encode_trace
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from vetted_mw.core import Core
+    from vetted_mw.asgi.door import Identify
+    from vetted_mw.gateway import Gateway
+    from vetted_mw.proxy.headers import Headers
+    from vetted_mw.routing.decision import Decision
+
+__all__ = ["InAppResponder"]
+
+
+class InAppResponder(Responder):
+    """Lets the app's handler answer one chat completion, with a route for its own calls."""
+
+    def __init__(
+        self, app: ASGIApp, gateway: Gateway, identify: Identify | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        super().__init__(gateway, identify, scope, receive, send)
+        self._app = app
+        self._server_send = send
+        self._route: Route | None = None
+        self._raw = b""
+        self._refused: tuple[Core, Decision] | None = None
+
+    async def respond(self) -> None:
+        """Answer the request; what the app's own handler raises goes on to the app's own error handling."""
+        await super().respond()
+        if self._route is not None:
+            await self._run_handler(self._route)
+
+    async def serve(self, core: Core) -> None:
+        """Decide; with no eligible region the caller gets our error and the handler is not run."""
+        body, request, options, rules, decision = await self.taken_in(core)
+        if not decision.order:
+            self._refused = (core, decision)
+            raise refusal_for(decision, (), options=options)
+        self._raw = body.raw
+        self._route = Route(
+            core,
+            request=request,
+            options=options,
+            rules=rules,
+            decision=decision,
+            inbound=list(self.scope["headers"]),
+        )
+
+    def told(self) -> tuple[Headers, bytes | None]:
+        """Return headers and trace of a decision that found no region."""
+        if self._refused is None:
+            return [], None
+        core, decision = self._refused
+        settled = Settled(mode=decision.mode, reason=decision.reason, region=None, operational=None)
+        trace = build_trace(decision, settled, (), receipt_reading=None, detail=core.configuration.trace_detail)
+        headers = [
+            (b"x-vetted-decision-mode", settled.mode.value.encode()),
+            (b"x-vetted-decision-reason", settled.reason.value.encode()),
+            (b"x-vetted-attempts", b"0"),
+        ]
+        return headers, encode_trace(trace)
+
+    async def _run_handler(self, route: Route) -> None:
+        configuration = self.gateway.configuration
+        edited = EditedSend(self._server_send, route, configuration)
+        self.scope.setdefault("state", {})["vetted"] = route
+        token = CURRENT.set(route)
+        try:
+            await self._app(self.scope, _Replayed(self._raw, self.receive), edited)
+        finally:
+            CURRENT.reset(token)
+            await closed_surely(route.aclose())
+
+
+class _Replayed:
+    """A `receive` that gives the body once more, then whatever the server has."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}

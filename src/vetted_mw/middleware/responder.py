@@ -1,0 +1,102 @@
+"""What every responder shares: the way in, from headers to a decision, and the way out when something is wrong."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import TYPE_CHECKING
+
+from vetted_mw.chat.request import ChatRequest, parse_request
+from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
+from vetted_mw.errors import AnswerError, InternalError
+from vetted_mw.asgi.intake import Body, CallerLeftError, read_body
+from vetted_mw.asgi.sending import Sender
+from vetted_mw.routing.decision import Decision, Rules, check_policy
+from vetted_mw.routing.options import Options, parse_options
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from vetted_mw.core import Core
+    from vetted_mw.gateway import Gateway
+    from vetted_mw.proxy.headers import Headers
+
+__all__ = ["Responder"]
+
+_LOG = logging.getLogger("vetted_mw")
+
+
+class Responder:
+    """Answers one request; born in `__call__`, holds what belongs to that request only."""
+
+    def __init__(self, gateway: Gateway, identify: Identify | None, scope: Scope, receive: Receive, send: Send) -> None:
+        self.gateway = gateway
+        self.scope = scope
+        self.receive = receive
+        self.sender = Sender(send)
+        self._identify = identify
+        self._started = 0.0
+        self._reading = 0.0
+
+    async def respond(self) -> None:
+        """Answer the request, whatever happens; nothing escapes that could carry what the caller wrote."""
+        try:
+            await self.serve(await self.gateway.core())
+        except CallerLeftError:
+            _LOG.debug("the caller left before its answer ended")
+        except AnswerError as error:
+            await self._refuse(error)
+        except Exception as error:  # noqa: BLE001 (the last wall: a host's handler would log the text, which may be the caller's)
+            _LOG.error(  # noqa: TRY400 (the exception's text may hold what the caller wrote)
+                "a request failed inside the gateway",
+                extra={"error": type(error).__name__, "place": _place(error)},
+            )
+            await self._refuse(InternalError("The gateway failed to answer. Its log says where."))
+
+    async def serve(self, core: Core) -> None:
+        """Answer the request; an `AnswerError` raised here becomes the answer."""
+        raise NotImplementedError
+
+    def told(self) -> tuple[Headers, bytes | None]:
+        """Return the `x-vetted-*` headers and the trace an error answer carries; nothing before a decision."""
+        return [], None
+
+    async def taken_in(self, core: Core) -> tuple[Body, ChatRequest, Options, Rules, Decision]:
+        """Let the request in and decide where it may go.
+
+        Raises:
+            AnswerError: it is not let in, malformed, or outside policy.
+            CallerLeftError: it went away meanwhile.
+        """
+        self._started = core.monotonic()
+        headers = self.scope["headers"]
+        configuration = core.configuration
+        refuse_cross_site(headers)
+        admitted = await admit(self.scope, configuration, self._identify)
+        reading = core.monotonic()
+        body = await read_body(self.scope, self.receive, configuration.limits)
+        self._reading = core.monotonic() - reading
+        request = parse_request(body.content)
+        options = parse_options(request.vetted_members, headers, regions=configuration.regions)
+        check_policy(options, admitted.rules, configuration.regions)
+        return body, request, options, admitted.rules, core.decide(options, request.model, admitted.rules)
+
+    def overhead_ms(self, core: Core, *, until: float | None, waited: float) -> float:
+        """Milliseconds spent in us before the upstream's first byte: neither reading the body nor waiting for upstreams."""
+        end = core.monotonic() if until is None else until
+        return max(0.0, end - self._started - self._reading - waited) * 1000
+
+    async def _refuse(self, error: AnswerError) -> None:
+        if self.sender.started:
+            return  # the response has begun: closing it unfinished is the only honest end left
+        headers, trace = self.told()
+        try:
+            await self.sender.error(error, headers=headers, trace=trace)
+        except CallerLeftError:
+            _LOG.debug("the caller left before its answer ended")
+
+
+def _place(error: BaseException) -> str:
+    """Return file and line of the innermost frame: where, without a word of what."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"

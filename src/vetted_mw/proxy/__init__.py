@@ -1,0 +1,1 @@
+"""Forward one attempt to one upstream: headers, transport, timeouts, cancellation."""

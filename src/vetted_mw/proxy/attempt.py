@@ -1,0 +1,306 @@
+"""One attempt: send, classify, and hand back a whole JSON answer or a stream that has shown its first content."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from vetted_mw.chat.request import ChatRequest, outgoing_body
+from vetted_mw.chat.response import MalformedAnswerError, has_choices, read_answer, upstream_message
+from vetted_mw.chat.sse import AnswerStream, FrameTooLargeError, MalformedFrameError, Placement
+from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, TooLargeError, is_known_encoding
+from vetted_mw.proxy.headers import Headers, header_value
+from vetted_mw.proxy.outcome import AttemptFailedError, Fault, outcome_of_status, retry_after_seconds
+from vetted_mw.proxy.transport import Response, Transport, UpstreamRequest
+from vetted_mw.routing.decision import AttemptOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vetted_mw.chat.response import Answer
+    from vetted_mw.configuration import Limits, Upstream
+
+__all__ = ["Answered", "Call", "StreamedAnswer", "fetch_answer", "open_stream"]
+
+_MAX_ERROR_BYTES = 65_536
+_USAGE_REFUSALS = frozenset({400, 422})
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One chat completion as it leaves for one upstream.
+
+    Attributes:
+        upstream: where it goes.
+        transport: its door.
+        request: what the caller asked.
+        headers: complete, with our key and trace context.
+        deadline: event-loop time at which the whole request must be over.
+        ask_usage: whether `stream_options.include_usage` is added when the caller did not ask.
+        placement: where the stream will carry the members.
+        replace: members of the upstream that ours replace.
+        on_sent: called just before the request leaves.
+        on_usage_refused: called when the upstream accepts the request only without the usage option.
+        now: the wall clock, for HTTP dates.
+    """
+
+    upstream: Upstream
+    transport: Transport
+    request: ChatRequest
+    headers: Headers
+    deadline: float
+    ask_usage: bool
+    placement: Placement
+    replace: frozenset[str] = frozenset({"receipt", "routing_trace"})
+    on_sent: Callable[[], None] = lambda: None
+    on_usage_refused: Callable[[], None] = lambda: None
+    now: Callable[[], datetime] = field(default=_utc_now)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of this upstream."""
+        return self.upstream.limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A whole JSON answer, as the upstream sent it."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    answer: Answer
+
+
+async def fetch_answer(call: Call) -> Answered:
+    """Get a whole JSON answer within `answer_seconds`.
+
+    Raises:
+        AttemptFailedError: anything else; the connection is closed by then.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout_at(min(call.deadline, loop.time() + call.limits.answer_seconds)):
+            response = await _accepted(call, include_usage=False)
+            try:
+                body = await _whole_body(response, max_bytes=call.limits.max_response_bytes)
+            finally:
+                await response.aclose()
+    except TimeoutError:
+        raise AttemptFailedError(Fault(outcome=AttemptOutcome.ANSWER_TIMEOUT)) from None
+    return Answered(status=response.status, headers=response.headers, body=body, answer=_checked(body, response.status))
+
+
+def _checked(body: bytes, status: int) -> Answer:
+    try:
+        answer = read_answer(body)
+    except MalformedAnswerError:
+        raise AttemptFailedError(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=status)) from None
+    if not answer.finish_reasons and answer.usage is None and not has_choices(body):
+        # A 200 that holds an error object and no choices is an error that forgot its status.
+        raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=status))
+    return answer
+
+
+async def _accepted(call: Call, *, include_usage: bool) -> Response:
+    """Send and return a 2xx response; every other answer is read as far as needed, closed and raised."""
+    response = await _sent(call, include_usage=include_usage)
+    resent = include_usage and response.status in _USAGE_REFUSALS
+    if resent:
+        # The option was ours, not the caller's: the same upstream gets the request once more without it.
+        await response.aclose()
+        response = await _sent(call, include_usage=False)
+    try:
+        fault = await _fault_of(call, response)
+    except BaseException:
+        await response.aclose()
+        raise
+    if fault is not None:
+        await response.aclose()
+        raise AttemptFailedError(fault)
+    if resent:
+        call.on_usage_refused()
+    return response
+
+
+async def _sent(call: Call, *, include_usage: bool) -> Response:
+    body = outgoing_body(
+        call.request,
+        upstream_model=call.upstream.upstream_names.get(call.request.model),
+        include_usage=include_usage,
+    )
+    call.on_sent()
+    return await call.transport.send(
+        UpstreamRequest(method="POST", path="/chat/completions", headers=call.headers, body=body)
+    )
+
+
+async def _fault_of(call: Call, response: Response) -> Fault | None:
+    retry_after = retry_after_seconds(response.headers, now=call.now())
+    outcome = outcome_of_status(
+        response.status, auth=call.upstream.auth, has_retry_after=header_value(response.headers, b"retry-after") is not None
+    )
+    if outcome is AttemptOutcome.SUCCESS:
+        return None
+    message = None
+    if outcome is AttemptOutcome.CALLER_ERROR:
+        message = upstream_message(response.status, await _error_body(response))
+    return Fault(outcome=outcome, status=response.status, retry_after=retry_after, message=message)
+
+
+async def _error_body(response: Response) -> bytes:
+    try:
+        return await _whole_body(response, max_bytes=_MAX_ERROR_BYTES)
+    except AttemptFailedError:
+        return b""  # its status says enough; the words of a broken error body are not worth an attempt
+
+
+async def _whole_body(response: Response, *, max_bytes: int) -> bytes:
+    decoder = _decoder(response, max_bytes=max_bytes)
+    parts = bytearray()
+    try:
+        async for data in response.chunks():
+            parts += decoder.feed(data)
+        decoder.finish()
+    except (TooLargeError, DecodingError):
+        raise _invalid(response) from None
+    return bytes(parts)
+
+
+def _decoder(response: Response, *, max_bytes: int | None) -> BodyDecoder:
+    encoding = (header_value(response.headers, b"content-encoding") or b"").strip().lower()
+    if not is_known_encoding(encoding):
+        raise _invalid(response)
+    return BodyDecoder(encoding, max_bytes=max_bytes)
+
+
+def _invalid(response: Response) -> AttemptFailedError:
+    return AttemptFailedError(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=response.status))
+
+
+async def open_stream(call: Call) -> StreamedAnswer:
+    """Open a stream and read on until its first content-bearing event, within `first_byte_seconds`.
+
+    Raises:
+        AttemptFailedError: no content came; the connection is closed by then.
+    """
+    loop = asyncio.get_running_loop()
+    adds_usage = call.ask_usage and not call.request.include_usage
+    try:
+        async with asyncio.timeout_at(min(call.deadline, loop.time() + call.limits.first_byte_seconds)):
+            response = await _accepted(call, include_usage=adds_usage)
+            try:
+                streamed = StreamedAnswer(call, response)
+                await streamed.read_head()
+            except BaseException:
+                await response.aclose()
+                raise
+    except TimeoutError:
+        raise AttemptFailedError(Fault(outcome=AttemptOutcome.FIRST_BYTE_TIMEOUT)) from None
+    return streamed
+
+
+class StreamedAnswer:
+    """A stream that has shown content: nothing of it was sent yet, and no other upstream may follow.
+
+    Attributes:
+        status: the upstream's.
+        headers: the upstream's.
+        stream: what was read of it so far.
+        fault: how it ended when it did not end well; None while it runs and after a clean end.
+    """
+
+    def __init__(self, call: Call, response: Response) -> None:
+        content_type = (header_value(response.headers, b"content-type") or b"").lower()
+        if not content_type.startswith(b"text/event-stream"):
+            raise _invalid(response)
+        self.status = response.status
+        self.headers = response.headers
+        self.fault: Fault | None = None
+        self.stream = AnswerStream(
+            choices=call.request.choices,
+            include_usage=call.request.include_usage,
+            max_frame_bytes=call.limits.max_frame_bytes,
+            placement=call.placement,
+            replace=call.replace,
+        )
+        self._call = call
+        self._response = response
+        self._decoder = _decoder(response, max_bytes=None)
+        self._chunks = response.chunks()
+        self._head = b""
+        self._ended = False
+        self._hold_until: float | None = None
+
+    async def read_head(self) -> None:
+        """Read until the stream is committed; raises `AttemptFailedError` when it ends or errs before."""
+        while not self.stream.committed:
+            data = await anext(self._chunks, None)
+            self._head += self._taken(data)
+            if self.stream.error is not None:
+                raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=self.status))
+            if self._ended and not self.stream.complete:
+                raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
+            if self._ended:
+                self._head += self.stream.flush_held()
+                return
+
+    async def next_part(self) -> bytes | None:
+        """Return the next bytes for the caller, None at the end; `fault` then says whether it was a good one."""
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        while not self._ended:
+            try:
+                async with asyncio.timeout_at(self._until()):
+                    data = await anext(self._chunks, None)
+                part = self._taken(data)
+            except TimeoutError:
+                self._end_at_limit()
+                return None
+            except AttemptFailedError as error:
+                self._end(error.fault)
+                return None
+            if part:
+                return part
+        return None
+
+    async def aclose(self) -> None:
+        """Close the upstream's connection or give it back."""
+        await self._response.aclose()
+
+    def _taken(self, data: bytes | None) -> bytes:
+        """Feed what came (None: the upstream's end) and note how the stream stands after it."""
+        try:
+            part = self.stream.ended_by_upstream() if data is None else self.stream.feed(self._decoder.feed(data))
+        except (FrameTooLargeError, MalformedFrameError, DecodingError, TooLargeError):
+            raise AttemptFailedError(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=self.status)) from None
+        if self.stream.error is not None:
+            self._end(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=self.status))
+        elif data is None or self.stream.done:
+            self._end(None if self.stream.complete else Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
+        return part
+
+    def _until(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if not self.stream.finished:
+            return min(self._call.deadline, now + self._call.limits.idle_seconds)
+        if self._hold_until is None:
+            self._hold_until = now + self._call.limits.finish_hold_seconds
+        return self._hold_until
+
+    def _end_at_limit(self) -> None:
+        over = asyncio.get_running_loop().time() >= self._call.deadline
+        outcome = AttemptOutcome.ANSWER_TIMEOUT if over else AttemptOutcome.IDLE_TIMEOUT
+        # After the finish reason the answer is whole: what the hold waited for was only the usage and the end.
+        self._end(None if self.stream.finished else Fault(outcome=outcome, status=self.status))
+
+    def _end(self, fault: Fault | None) -> None:
+        self._ended = True
+        self.fault = fault

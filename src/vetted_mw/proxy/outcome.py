@@ -1,0 +1,91 @@
+"""One classifier for how an attempt ended, and the exception that carries a failed one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from vetted_mw.configuration import Auth
+from vetted_mw.proxy.headers import header_value
+from vetted_mw.routing.decision import AttemptOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vetted_mw.chat.response import UpstreamMessage
+
+__all__ = ["AttemptFailedError", "Fault", "fails_over", "outcome_of_status", "retry_after_seconds"]
+
+_NO_FAILOVER = frozenset({AttemptOutcome.SUCCESS, AttemptOutcome.CALLER_ERROR, AttemptOutcome.CLIENT_DISCONNECT})
+_MAX_RETRY_AFTER_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """How an attempt failed.
+
+    Attributes:
+        outcome: never `success`.
+        sent: whether any of the request left for the upstream.
+        status: the upstream's status, when it answered.
+        retry_after: seconds of its `Retry-After`.
+        message: its own words, for the caller of a `caller_error` only; never logged.
+    """
+
+    outcome: AttemptOutcome
+    sent: bool = True
+    status: int | None = None
+    retry_after: float | None = None
+    message: UpstreamMessage | None = None
+
+
+class AttemptFailedError(Exception):
+    """An attempt ended without an answer. Content-free: it carries the fault, not a text."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.outcome.value)
+        self.fault = fault
+
+
+def fails_over(outcome: AttemptOutcome) -> bool:
+    """Whether the next region may be tried after this outcome, before commit."""
+    return outcome not in _NO_FAILOVER
+
+
+def outcome_of_status(status: int, *, auth: Auth, has_retry_after: bool) -> AttemptOutcome:  # noqa: PLR0911 (the table, row by row)
+    """Classify an upstream's status. 2xx is a success only when its body proves to be one."""
+    if 200 <= status < 300:  # noqa: PLR2004
+        return AttemptOutcome.SUCCESS
+    if status < 400:  # noqa: PLR2004 (1xx and redirects, which are never followed)
+        return AttemptOutcome.INVALID_RESPONSE
+    if status in {429, 529} or (status == 503 and has_retry_after):  # noqa: PLR2004
+        return AttemptOutcome.SATURATED
+    if status >= 500 or status == 408:  # noqa: PLR2004
+        return AttemptOutcome.UPSTREAM_ERROR
+    if status in {401, 403} and auth is not Auth.PASSTHROUGH:
+        # The key is ours, so the fault is between us and the upstream, not the caller's.
+        return AttemptOutcome.UPSTREAM_ERROR
+    return AttemptOutcome.CALLER_ERROR
+
+
+def retry_after_seconds(headers: Iterable[tuple[bytes, bytes]], *, now: datetime) -> float | None:
+    """Return `Retry-After` in seconds (0 to 3600), from seconds or an HTTP date; None when absent or unreadable."""
+    raw = header_value(headers, b"retry-after")
+    if raw is None:
+        return None
+    text = raw.decode("latin-1").strip()
+    try:
+        seconds = float(text) if not text[-3:].isalpha() else _until(text, now)
+    except (ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) else None
+
+
+def _until(text: str, now: datetime) -> float:
+    moment = parsedate_to_datetime(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - now).total_seconds()

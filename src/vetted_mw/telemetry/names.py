@@ -1,0 +1,67 @@
+"""Span and attribute names, in one place. GenAI names are those of semantic conventions v1.41."""
+
+from __future__ import annotations
+
+from typing import Final
+
+INSTRUMENTATION: Final = "vetted_mw"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.0"
+
+ROUTE_SPAN: Final = "vetted.route"
+ATTEMPT_SPAN: Final = "vetted.attempt"
+
+OPERATION_NAME: Final = "gen_ai.operation.name"
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+
+HTTP_METHOD: Final = "http.request.method"
+HTTP_STATUS: Final = "http.response.status_code"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+URL_SCHEME: Final = "url.scheme"
+ERROR_TYPE: Final = "error.type"
+
+REGION: Final = "vetted.region"
+COUNTRY: Final = "vetted.country"
+ATTEMPT_INDEX: Final = "vetted.attempt.index"
+ATTEMPT_COUNT: Final = "vetted.attempt_count"
+FAILOVER: Final = "vetted.failover"
+STREAM_OUTCOME: Final = "vetted.stream.outcome"
+RECEIPT_PLACEMENT: Final = "vetted.receipt.placement"
+TRACE_PREFIX: Final = "vetted.routing_trace."
+RECEIPT_PREFIX: Final = "vetted.receipt."
+CANDIDATES: Final = "vetted.candidates"
+REJECTED_EVENT: Final = "vetted.candidate.rejected"
+REASON: Final = "vetted.reason"
+
+OTHER: Final = "_OTHER"
+"""Stands for a model name that no configuration and no upstream's list holds: callers choose that string."""
+
+MAX_REJECTED_EVENTS: Final = 16
+SIGNAL_FIELDS: Final = ("source", "signal_kind", "gco2_per_kwh", "age_minutes", "temporal_match", "live_eligible")
+RECEIPT_FIELDS: Final = (
+    "query_id",
+    "tier",
+    "gco2e",
+    "gco2e_ci90_lo",
+    "gco2e_ci90_hi",
+    "ml_water",
+    "ml_water_ci90_lo",
+    "ml_water_ci90_hi",
+    "energy_wh",
+    "methodology_version",
+    "route_taken",
+    "grid_zone",
+    "grid_intensity_gco2_per_kwh",
+    "grid_intensity_source",
+    "grid_intensity_age_minutes",
+    "grid_temporal_match",
+)
