@@ -164,7 +164,6 @@ class Attempts:
             deadline=self._deadline,
             ask_usage=core.fleet.takes_usage_option(region),
             placement=self._placement,
-            replace=frozenset({core.configuration.receipt_key, "routing_trace"}),
             on_sent=self._note_sent,
             on_usage_refused=lambda: core.fleet.usage_option_refused(region),
             now=core.now,

@@ -7,6 +7,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from vetted_mw.chat.sse import Placement
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -25,7 +27,6 @@ __all__ = [
     "Secret",
     "ServerConfiguration",
     "SignalConfiguration",
-    "SsePlacement",
     "Upstream",
 ]
 
@@ -36,15 +37,6 @@ class Auth(StrEnum):
     REGION = "region"
     PASSTHROUGH = "passthrough"
     NONE = "none"
-
-
-class SsePlacement(StrEnum):
-    """Where a stream carries receipt and trace."""
-
-    FINISH_CHUNK = "finish_chunk"
-    USAGE_CHUNK = "usage_chunk"
-    COMMENT = "comment"
-    OFF = "off"
 
 
 class Secret:
@@ -251,7 +243,7 @@ class Configuration:
     rules: Rules
     paths: tuple[str, ...] = ("/v1/chat/completions",)
     receipt_key: str = "receipt"
-    sse_placement: SsePlacement = SsePlacement.FINISH_CHUNK
+    sse_placement: Placement = Placement.FINISH_CHUNK
     trace_detail: Literal["full", "short"] = "full"
     forward_headers: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)

@@ -92,7 +92,9 @@ class Core:
         except Exception as error:  # noqa: BLE001 (a receipt that cannot be made never costs the caller the completion)
             _LOG.error("the energy model failed", extra={"error": type(error).__name__})  # noqa: TRY400 (no exception text)
             return self.withheld("engine_failed")
-        reading = receipt_reading(observation.region, observation.reading, observation.requested_at)
+        reading = receipt_reading(
+            observation.region, observation.reading, observation.requested_at, self.maker.coefficients
+        )
         return Receipted(receipt=receipt, error=None, reading=reading)
 
     def withheld(self, reason: str) -> Receipted:

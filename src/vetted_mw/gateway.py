@@ -249,7 +249,7 @@ class _Fetch:
 
 def _sources(configuration: Configuration, now: Callable[[], datetime]) -> list[SignalSource]:
     file = configuration.signals.file
-    return [] if file is None else [FileSignals(file, max_proxy_share=configuration.signals.max_proxy_share, now=now)]
+    return [] if file is None else [FileSignals(file, now=now)]
 
 
 def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> ReceiptMaker:

@@ -102,7 +102,6 @@ class _Stream:
             include_usage=True,  # the handler decides what its caller sees
             max_frame_bytes=configuration.limits.max_frame_bytes,
             placement=configuration.sse_placement,
-            replace=frozenset({configuration.receipt_key, "routing_trace"}),
         )
 
     async def body(self, data: bytes, *, more: bool) -> None:

@@ -44,7 +44,6 @@ class Call:
         deadline: event-loop time at which the whole request must be over.
         ask_usage: whether `stream_options.include_usage` is added when the caller did not ask.
         placement: where the stream will carry the members.
-        replace: members of the upstream that ours replace.
         on_sent: called just before the request leaves.
         on_usage_refused: called when the upstream accepts the request only without the usage option.
         now: the wall clock, for HTTP dates.
@@ -57,7 +56,6 @@ class Call:
     deadline: float
     ask_usage: bool
     placement: Placement
-    replace: frozenset[str] = frozenset({"receipt", "routing_trace"})
     on_sent: Callable[[], None] = lambda: None
     on_usage_refused: Callable[[], None] = lambda: None
     now: Callable[[], datetime] = field(default=_utc_now)
@@ -228,7 +226,6 @@ class StreamedAnswer:
             include_usage=call.request.include_usage,
             max_frame_bytes=call.limits.max_frame_bytes,
             placement=call.placement,
-            replace=call.replace,
         )
         self._call = call
         self._response = response

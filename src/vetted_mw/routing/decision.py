@@ -1,18 +1,31 @@
-"""The one decision of a request: closed vocabularies, facts in, ordered candidates out."""
+"""The one decision of a request. Pure: equal arguments, equal decision."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from vetted_mw.errors import RegionNotAllowedError, RegionRequiredError, RoutingNotAllowedError
+from vetted_mw.grid.signal import Ineligible, SignalReading
+from vetted_mw.routing.options import Options, Routing
+from vetted_mw.routing.values import (
+    AttemptOutcome,
+    AttemptRecord,
+    Candidate,
+    Decision,
+    DecisionMode,
+    DecisionReason,
+    Rejection,
+    RoutePolicy,
+    Rules,
+    Settled,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from vetted_mw.grid.signal import SignalReading
-    from vetted_mw.routing.options import Options
     from vetted_mw.routing.regions import Region
 
 __all__ = [
@@ -27,220 +40,321 @@ __all__ = [
     "Rules",
     "Settled",
     "Verdict",
+    "check_policy",
+    "decide",
+    "is_allowed",
+    "policy_of",
+    "settle",
 ]
 
-
-class RoutePolicy(StrEnum):
-    """Which rule orders the candidates."""
-
-    EU_PREFERRED = "eu_preferred"
-    PINNED = "pinned"
-    LOWEST_CARBON = "lowest_carbon"
-
-
-class DecisionMode(StrEnum):
-    """How the request came to run where it ran."""
-
-    PREFERRED = "preferred"
-    FAILOVER = "failover"
-    PINNED = "pinned"
-    LIVE = "live"
-    DEGRADED = "degraded"
-    UNAVAILABLE = "unavailable"
+_NEVER_LOOKED_AT = frozenset(
+    {Rejection.NOT_CONFIGURED, Rejection.NOT_FOR_INFERENCE, Rejection.POLICY, Rejection.OUTSIDE_POLICY}
+)
+_PREFERRED = {
+    Rejection.NOT_CONFIGURED: DecisionReason.PREFERRED_NOT_CONFIGURED,
+    Rejection.NOT_FOR_INFERENCE: DecisionReason.PREFERRED_NOT_CONFIGURED,
+    Rejection.POLICY: DecisionReason.PREFERRED_NOT_ALLOWED,
+    Rejection.MODEL_UNAVAILABLE: DecisionReason.PREFERRED_MODEL_UNAVAILABLE,
+    Rejection.DEGRADED: DecisionReason.PREFERRED_DEGRADED,
+    Rejection.SATURATED: DecisionReason.PREFERRED_SATURATED,
+    Rejection.LATENCY_BUDGET: DecisionReason.PREFERRED_OVER_LATENCY_BUDGET,
+}
 
 
-class DecisionReason(StrEnum):
-    """Why, in one word of `routing.md`'s table."""
-
-    PREFERRED_AVAILABLE = "preferred_available"
-    PREFERRED_DEGRADED = "preferred_degraded"
-    PREFERRED_SATURATED = "preferred_saturated"
-    PREFERRED_MODEL_UNAVAILABLE = "preferred_model_unavailable"
-    PREFERRED_OVER_LATENCY_BUDGET = "preferred_over_latency_budget"
-    PREFERRED_NOT_CONFIGURED = "preferred_not_configured"
-    PREFERRED_NOT_ALLOWED = "preferred_not_allowed"
-    ATTEMPT_FAILED = "attempt_failed"
-    PINNED_REGION_AVAILABLE = "pinned_region_available"
-    DOCUMENTED_SECONDARY = "documented_secondary"
-    LOWEST_LIVE_INTENSITY = "lowest_live_intensity"
-    WITHIN_TIE_BAND = "within_tie_band"
-    ONLY_LIVE_CANDIDATE = "only_live_candidate"
-    LIVE_CANDIDATES_EXHAUSTED = "live_candidates_exhausted"
-    DEGRADED_NO_OPERATIONAL_LIVE_SIGNAL = "degraded_no_operational_live_signal"
-    PINNED_REGION_UNAVAILABLE = "pinned_region_unavailable"
-    NO_REGION_AVAILABLE = "no_region_available"
-    ALL_REGIONS_SATURATED = "all_regions_saturated"
-    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
-    MODEL_NOT_AVAILABLE = "model_not_available"
+def policy_of(options: Options, rules: Rules) -> RoutePolicy:
+    """Return the rule that orders this request's candidates."""
+    if options.region is not None:
+        return RoutePolicy.PINNED
+    if options.routing is Routing.CARBON_AWARE:
+        return RoutePolicy.LOWEST_CARBON
+    if options.routing is None and rules.default_carbon_aware and rules.carbon_aware:
+        return RoutePolicy.LOWEST_CARBON
+    return RoutePolicy.EU_PREFERRED
 
 
-class Rejection(StrEnum):
-    """Why a region is not a candidate, in the order the checks are made."""
-
-    NOT_CONFIGURED = "not_configured"
-    NOT_FOR_INFERENCE = "not_for_inference"
-    POLICY = "policy"
-    OUTSIDE_POLICY = "outside_policy"
-    MODEL_UNAVAILABLE = "model_unavailable"
-    DEGRADED = "degraded"
-    SATURATED = "saturated"
-    LATENCY_BUDGET = "latency_budget"
-    NO_LIVE_SIGNAL = "no_live_signal"
-    STALE_SIGNAL = "stale_signal"
-    METHOD_MISMATCH = "method_mismatch"
+def is_allowed(region: Region, rules: Rules) -> bool:
+    """Whether the operator's and the caller's rules let `region` serve."""
+    return (rules.allowed_regions is None or region.code in rules.allowed_regions) and (
+        rules.allowed_countries is None or region.country in rules.allowed_countries
+    )
 
 
-class AttemptOutcome(StrEnum):
-    """How one attempt ended (`resilience.md`)."""
+def check_policy(options: Options, rules: Rules, regions: Mapping[str, Region]) -> None:
+    """Refuse a request that is outside the operator's or the caller's policy.
 
-    SUCCESS = "success"
-    CALLER_ERROR = "caller_error"
-    SATURATED = "saturated"
-    UPSTREAM_ERROR = "upstream_error"
-    CONNECT_ERROR = "connect_error"
-    TLS_ERROR = "tls_error"
-    CONNECT_TIMEOUT = "connect_timeout"
-    FIRST_BYTE_TIMEOUT = "first_byte_timeout"
-    IDLE_TIMEOUT = "idle_timeout"
-    ANSWER_TIMEOUT = "answer_timeout"
-    UPSTREAM_CUT = "upstream_cut"
-    INVALID_RESPONSE = "invalid_response"
-    NOT_ADMITTED = "not_admitted"
-    CLIENT_DISCONNECT = "client_disconnect"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """The operator's policy, narrowed by the caller's where there is one.
-
-    Attributes:
-        default_order: region codes of the `eu_preferred` order.
-        allowed_regions: codes that may serve; None allows every region.
-        allowed_countries: ISO codes that may serve; None allows every country.
-        require_region: every request must name its region.
-        carbon_aware: whether `routing: carbon_aware` is allowed.
-        default_carbon_aware: whether a request that says nothing is routed carbon-aware (`default_routing`).
-        tie_band_gco2_per_kwh: live values within this of the lowest count as equal.
-        tie_band_ratio: the same as a share of the lowest; the wider of the two holds.
+    Raises:
+        PolicyError: naming what policy wants.
     """
-
-    default_order: tuple[str, ...]
-    allowed_regions: frozenset[str] | None = None
-    allowed_countries: frozenset[str] | None = None
-    require_region: bool = False
-    carbon_aware: bool = True
-    default_carbon_aware: bool = False
-    tie_band_gco2_per_kwh: float = 0.0
-    tie_band_ratio: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """The facts one region is judged on, frozen at the instant of the decision.
-
-    Attributes:
-        region: what is known of the place.
-        configured: it has an upstream.
-        models: names it serves; None when any, or the list was not fetched yet.
-        degraded: breaker open, probe failing or drained.
-        saturated: no capacity for one more request now.
-        retry_after: seconds until a saturation window ends, when known.
-        network_p95_ms: measured, else declared, else None.
-        reading: the best signal of its zone's chain at this instant; None when there is none at all.
-    """
-
-    region: Region
-    configured: bool
-    models: frozenset[str] | None = None
-    degraded: bool = False
-    saturated: bool = False
-    retry_after: float | None = None
-    network_p95_ms: float | None = None
-    reading: SignalReading | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What became of one candidate: eligible, or exactly one reason why not."""
-
-    candidate: Candidate
-    rejected: Rejection | None
-
-    @property
-    def eligible(self) -> bool:
-        """Whether it may serve under the policy that was applied."""
-        return self.rejected is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """The ordered list failover walks, and why it is what it is.
-
-    Attributes:
-        policy: the rule applied.
-        mode: as decided, before any attempt.
-        reason: the same.
-        order: region codes to attempt, first to last; empty when the mode is `unavailable`.
-        live: the leading codes of `order` that were ranked by a live signal; empty for every other policy and mode.
-        verdicts: one per catalogue region, in catalogue order.
-        requested_at: the instant of the decision, UTC; the same everywhere in one answer.
-        method: the method the live values share; None when no signal took part.
-        tie_band_gco2_per_kwh: the band in force at the lowest value; None when none is set or no signal took part.
-        retry_after: seconds until the soonest saturated region may be free again; None when unknown.
-        serving_model: codes of configured regions that list the model, for the message of `model_not_available`.
-    """
-
-    policy: RoutePolicy
-    mode: DecisionMode
-    reason: DecisionReason
-    order: tuple[str, ...]
-    verdicts: tuple[Verdict, ...]
-    requested_at: datetime
-    live: tuple[str, ...] = ()
-    method: str | None = None
-    tie_band_gco2_per_kwh: float | None = None
-    retry_after: float | None = None
-    serving_model: tuple[str, ...] = ()
-    readings: Mapping[str, SignalReading] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRecord:
-    """One try at one region.
-
-    Attributes:
-        region: its code.
-        outcome: how it ended.
-        status: the upstream's HTTP status; None when there was none.
-        duration_ms: from lease to end.
-        sent: whether a request left for the upstream.
-        estimated_energy_wh: for an attempt abandoned after its request was sent.
-    """
-
-    region: str
-    outcome: AttemptOutcome
-    status: int | None = None
-    duration_ms: float = 0.0
-    sent: bool = True
-    estimated_energy_wh: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """What finally happened: the decision seen together with its attempts.
-
-    Attributes:
-        mode: final mode.
-        reason: final reason.
-        region: the code that served; None when none did.
-        operational: the signal by which the serving region was chosen; None when no signal chose it.
-    """
-
-    mode: DecisionMode
-    reason: DecisionReason
-    region: str | None
-    operational: SignalReading | None
+    if rules.require_region and options.region is None:
+        raise RegionRequiredError("Policy wants every request to name its region: set vetted.region.")
+    if options.routing is Routing.CARBON_AWARE and not rules.carbon_aware:
+        raise RoutingNotAllowedError("Policy has carbon-aware routing turned off. Leave 'routing' out.")
+    for name, code in (("region", options.region), ("secondary_region", options.secondary_region)):
+        if code is not None and not is_allowed(regions[code], rules):
+            allowed = [region.code for region in regions.values() if is_allowed(region, rules)]
+            raise RegionNotAllowedError(
+                f"Policy does not allow this region. Allowed: {', '.join(allowed) or 'none'}.", param=f"vetted.{name}"
+            )
+    in_order = [regions[code] for code in rules.default_order if code in regions]
+    if options.region is None and not any(is_allowed(region, rules) for region in in_order):
+        raise RegionNotAllowedError("Policy leaves no region of the default order for this caller. Ask the operator.")
 
 
 def decide(options: Options, model: str, candidates: Sequence[Candidate], now: datetime, *, rules: Rules) -> Decision:
-    ...
+    """Order the candidates of one request, with exactly one reason for each that is not among them.
+
+    Args:
+        options: what the caller asked for.
+        model: the requested model.
+        candidates: one per region of the catalogue, in its order.
+        now: the instant of the decision, UTC.
+        rules: the operator's rules, narrowed for the caller.
+    """
+    policy = policy_of(options, rules)
+    preference = _preference(options, policy, rules)
+    rejected = {c.region.code: _rejection(c, options, model, policy, preference, rules) for c in candidates}
+    passed = {c.region.code: c for c in candidates if rejected[c.region.code] is None}
+    chain = tuple(code for code in preference if code in passed)
+    base = _Draft(policy=policy, candidates=candidates, now=now, model=model, rules=rules)
+    if policy is RoutePolicy.LOWEST_CARBON:
+        return _lowest_carbon(base, passed, chain, rejected)
+    if not chain:
+        return base.unavailable(rejected)
+    return base.decision(*_preferred_or_pinned(policy, chain, preference, rejected), order=chain, rejected=rejected)
+
+
+def settle(decision: Decision, attempts: Sequence[AttemptRecord], *, serving: str | None) -> Settled:
+    """See a decision together with its attempts: what finally happened.
+
+    Args:
+        decision: as decided.
+        attempts: so far, in order.
+        serving: the region whose answer goes to the caller; None when none does.
+    """
+    if serving is None and attempts and attempts[-1].outcome is AttemptOutcome.CALLER_ERROR:
+        serving = attempts[-1].region  # it answered: the fault it found is the caller's own
+    if not decision.order:
+        return Settled(mode=decision.mode, reason=decision.reason, region=None, operational=None)
+    if serving is None:
+        reason = _exhausted(decision, attempts)
+        return Settled(mode=DecisionMode.UNAVAILABLE, reason=reason, region=None, operational=None)
+    operational = decision.readings.get(serving) if serving in decision.live else None
+    if serving == decision.order[0]:
+        return Settled(mode=decision.mode, reason=decision.reason, region=serving, operational=operational)
+    mode, reason = _failed_over(decision, serving)
+    return Settled(mode=mode, reason=reason, region=serving, operational=operational)
+
+
+def _failed_over(decision: Decision, serving: str) -> tuple[DecisionMode, DecisionReason]:
+    if decision.mode is DecisionMode.DEGRADED:
+        return decision.mode, decision.reason
+    if decision.policy is RoutePolicy.PINNED:
+        return DecisionMode.FAILOVER, DecisionReason.DOCUMENTED_SECONDARY
+    if decision.policy is RoutePolicy.LOWEST_CARBON and serving not in decision.live:
+        return DecisionMode.FAILOVER, DecisionReason.LIVE_CANDIDATES_EXHAUSTED
+    return DecisionMode.FAILOVER, DecisionReason.ATTEMPT_FAILED
+
+
+def _exhausted(decision: Decision, attempts: Sequence[AttemptRecord]) -> DecisionReason:
+    if decision.policy is RoutePolicy.PINNED:
+        return DecisionReason.PINNED_REGION_UNAVAILABLE
+    full = {AttemptOutcome.SATURATED, AttemptOutcome.NOT_ADMITTED}
+    if attempts and all(attempt.outcome in full for attempt in attempts):
+        return DecisionReason.ALL_REGIONS_SATURATED
+    return DecisionReason.ATTEMPTS_EXHAUSTED
+
+
+def _preference(options: Options, policy: RoutePolicy, rules: Rules) -> tuple[str, ...]:
+    if policy is RoutePolicy.PINNED:
+        return tuple(code for code in (options.region, options.secondary_region) if code is not None)
+    return rules.default_order
+
+
+def _rejection(  # noqa: PLR0911, PLR0913 (one return per row of the table, in its order)
+    candidate: Candidate,
+    options: Options,
+    model: str,
+    policy: RoutePolicy,
+    preference: tuple[str, ...],
+    rules: Rules,
+) -> Rejection | None:
+    """Return the first check that fails, signals apart."""
+    if not candidate.configured:
+        return Rejection.NOT_CONFIGURED
+    if not candidate.region.inference:
+        return Rejection.NOT_FOR_INFERENCE
+    if not is_allowed(candidate.region, rules):
+        return Rejection.POLICY
+    if policy is not RoutePolicy.LOWEST_CARBON and candidate.region.code not in preference:
+        return Rejection.OUTSIDE_POLICY
+    if candidate.models is not None and model not in candidate.models:
+        return Rejection.MODEL_UNAVAILABLE
+    if candidate.degraded:
+        return Rejection.DEGRADED
+    if candidate.saturated:
+        return Rejection.SATURATED
+    budget, p95 = options.latency_budget_ms, candidate.network_p95_ms
+    if budget is not None and (p95 is None or p95 > budget):
+        return Rejection.LATENCY_BUDGET
+    return None
+
+
+def _preferred_or_pinned(
+    policy: RoutePolicy,
+    chain: tuple[str, ...],
+    preference: tuple[str, ...],
+    rejected: Mapping[str, Rejection | None],
+) -> tuple[DecisionMode, DecisionReason]:
+    is_first = chain[0] == preference[0]
+    if policy is RoutePolicy.PINNED:
+        if is_first:
+            return DecisionMode.PINNED, DecisionReason.PINNED_REGION_AVAILABLE
+        return DecisionMode.FAILOVER, DecisionReason.DOCUMENTED_SECONDARY
+    if is_first:
+        return DecisionMode.PREFERRED, DecisionReason.PREFERRED_AVAILABLE
+    why = rejected.get(preference[0]) or Rejection.NOT_CONFIGURED
+    return DecisionMode.FAILOVER, _PREFERRED[why]
+
+
+def _lowest_carbon(
+    draft: _Draft, passed: Mapping[str, Candidate], chain: tuple[str, ...], rejected: dict[str, Rejection | None]
+) -> Decision:
+    ranks = _ranks(draft.rules, draft.candidates)
+    group = _competing(passed, ranks)
+    if not group:
+        rejected |= {code: _signal_reason(c.reading) for code, c in passed.items() if code not in chain}
+        if not chain:
+            return draft.unavailable(rejected)
+        reason = DecisionReason.DEGRADED_NO_OPERATIONAL_LIVE_SIGNAL
+        return draft.decision(DecisionMode.DEGRADED, reason, order=chain, rejected=rejected)
+    lowest = min(reading.signal.gco2_per_kwh for reading in group.values())
+    band = max(draft.rules.tie_band_gco2_per_kwh, draft.rules.tie_band_ratio * lowest)
+    live = _ranked(group, lowest + band, ranks)
+    rejected |= {code: _signal_reason(c.reading) for code, c in passed.items() if code not in group}
+    return draft.decision(
+        DecisionMode.LIVE,
+        _live_reason(group, live, lowest),
+        order=(*live, *(code for code in chain if code not in group)),
+        rejected=rejected,
+        live=live,
+        readings=group,
+        band=band,
+    )
+
+
+def _ranks(rules: Rules, candidates: Sequence[Candidate]) -> dict[str, int]:
+    """Return the preference order: the default order, then the catalogue's."""
+    codes = dict.fromkeys((*rules.default_order, *(candidate.region.code for candidate in candidates)))
+    return {code: rank for rank, code in enumerate(codes)}
+
+
+def _competing(passed: Mapping[str, Candidate], ranks: Mapping[str, int]) -> dict[str, SignalReading]:
+    """Return the live readings of the one method that competes: most zones first, then the most preferred region."""
+    groups: dict[str, dict[str, SignalReading]] = {}
+    zones: dict[str, set[str]] = {}
+    for code, candidate in passed.items():
+        reading = candidate.reading
+        if reading is not None and reading.live_eligible:
+            method = str(reading.signal.method)
+            groups.setdefault(method, {})[code] = reading
+            zones.setdefault(method, set()).add(candidate.region.zone)
+    if not groups:
+        return {}
+    best = min(groups, key=lambda method: (-len(zones[method]), min(ranks[code] for code in groups[method])))
+    return groups[best]
+
+
+def _ranked(group: Mapping[str, SignalReading], ceiling: float, ranks: Mapping[str, int]) -> tuple[str, ...]:
+    """Order by intensity, preference among equals; all within the band count as equal."""
+
+    def key(code: str) -> tuple[float, int]:
+        value = group[code].signal.gco2_per_kwh
+        return (-1.0 if value <= ceiling else value, ranks[code])
+
+    return tuple(sorted(group, key=key))
+
+
+def _live_reason(group: Mapping[str, SignalReading], live: tuple[str, ...], lowest: float) -> DecisionReason:
+    if len(group) == 1:
+        return DecisionReason.ONLY_LIVE_CANDIDATE
+    is_lowest = group[live[0]].signal.gco2_per_kwh == lowest
+    return DecisionReason.LOWEST_LIVE_INTENSITY if is_lowest else DecisionReason.WITHIN_TIE_BAND
+
+
+def _signal_reason(reading: SignalReading | None) -> Rejection:
+    if reading is None:
+        return Rejection.NO_LIVE_SIGNAL
+    if reading.live_eligible:
+        return Rejection.METHOD_MISMATCH
+    return Rejection.STALE_SIGNAL if reading.ineligible is Ineligible.STALE else Rejection.NO_LIVE_SIGNAL
+
+
+class _Draft:
+    """What every way to a decision shares."""
+
+    def __init__(
+        self, *, policy: RoutePolicy, candidates: Sequence[Candidate], now: datetime, model: str, rules: Rules
+    ) -> None:
+        self.policy = policy
+        self.candidates = candidates
+        self.now = now
+        self.model = model
+        self.rules = rules
+
+    def decision(  # noqa: PLR0913 (the parts of a decision, by name)
+        self,
+        mode: DecisionMode,
+        reason: DecisionReason,
+        *,
+        order: tuple[str, ...],
+        rejected: Mapping[str, Rejection | None],
+        live: tuple[str, ...] = (),
+        readings: Mapping[str, SignalReading] | None = None,
+        band: float = 0.0,
+    ) -> Decision:
+        readings = readings or {}
+        return Decision(
+            policy=self.policy,
+            mode=mode,
+            reason=reason,
+            order=order,
+            verdicts=tuple(Verdict(candidate=c, rejected=rejected[c.region.code]) for c in self.candidates),
+            requested_at=self.now,
+            live=live,
+            method=str(readings[live[0]].signal.method) if live else None,
+            tie_band_gco2_per_kwh=band if live and band > 0 else None,
+            retry_after=self._retry_after(rejected),
+            serving_model=self._serving_model() if reason is DecisionReason.MODEL_NOT_AVAILABLE else (),
+            readings=MappingProxyType(dict(readings)),
+        )
+
+    def unavailable(self, rejected: Mapping[str, Rejection | None]) -> Decision:
+        looked_at = {why for why in rejected.values() if why not in _NEVER_LOOKED_AT}
+        serving = looked_at - {Rejection.MODEL_UNAVAILABLE}
+        if looked_at == {Rejection.MODEL_UNAVAILABLE}:
+            reason = DecisionReason.MODEL_NOT_AVAILABLE
+        elif self.policy is RoutePolicy.PINNED:
+            reason = DecisionReason.PINNED_REGION_UNAVAILABLE
+        elif serving == {Rejection.SATURATED}:
+            reason = DecisionReason.ALL_REGIONS_SATURATED
+        else:
+            reason = DecisionReason.NO_REGION_AVAILABLE
+        return self.decision(DecisionMode.UNAVAILABLE, reason, order=(), rejected=rejected)
+
+    def _retry_after(self, rejected: Mapping[str, Rejection | None]) -> float | None:
+        waits = (
+            c.retry_after
+            for c in self.candidates
+            if c.retry_after is not None and rejected[c.region.code] in {Rejection.SATURATED, Rejection.DEGRADED}
+        )
+        return min(waits, default=None)
+
+    def _serving_model(self) -> tuple[str, ...]:
+        return tuple(
+            c.region.code
+            for c in self.candidates
+            if c.configured
+            and c.region.inference
+            and is_allowed(c.region, self.rules)
+            and (c.models is None or self.model in c.models)
+        )

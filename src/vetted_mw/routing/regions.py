@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 from vetted_mw.errors import ConfigurationError
 
-__all__ = ["EU_EEA_AS_OF", "EU_EEA_COUNTRIES", "Basis", "Region", "checked_country"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "EU_EEA_AS_OF",
+    "EU_EEA_COUNTRIES",
+    "SHIPPED_DEFAULT_ORDER",
+    "Basis",
+    "Region",
+    "checked_country",
+    "load_catalogue",
+]
 
 Basis = Literal["lifecycle", "direct", "unknown"]
 
@@ -18,6 +33,10 @@ EU_EEA_COUNTRIES = frozenset(
     "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()  # EU-27
     + ["IS", "LI", "NO"]  # the EEA's other three; the United Kingdom and Switzerland are in neither
 )
+
+
+SHIPPED_DEFAULT_ORDER = ("scaleway-par-1", "scaleway-par-2", "ovh-gra-1")
+"""The `eu_preferred` order where the operator sets none."""
 
 
 def checked_country(country: str, *, region: str) -> str:
@@ -87,3 +106,14 @@ class Region:
     def route_taken(self) -> str:
         """`provider:site` as receipts show it, `scaleway:fr-par-1`."""
         return f"{self.provider.lower()}:{self.site}"
+
+
+@cache
+def load_catalogue() -> Mapping[str, Region]:
+    """Return the shipped regions, code -> region, in the table's order. Their figures are declared, not measured."""
+    table = tomllib.loads(files("vetted_mw.routing").joinpath("data/regions.toml").read_text(encoding="utf-8"))
+    shared = table["declared"]
+    regions = [Region(**(shared | row), shipped=True) for row in table["region"]]
+    for region in regions:
+        checked_country(region.country, region=region.code)
+    return MappingProxyType({region.code: region for region in regions})

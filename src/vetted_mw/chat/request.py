@@ -1,0 +1,171 @@
+"""The body of a chat completion: what we read of it, and what leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from vetted_mw.chat.members import MalformedJSONError, joined, parse_object
+from vetted_mw.errors import InvalidJSONError, InvalidOptionError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ChatRequest", "outgoing_body", "parse_request"]
+
+_MAX_CHOICES = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """A chat-completion request.
+
+    Attributes:
+        members: top-level members in order, without `vetted`, each value with its own bytes.
+        model: the requested name.
+        stream: whether a stream is wanted.
+        include_usage: whether the caller asked for the usage chunk.
+        choices: `n`; 1 when absent or odd.
+        vetted: the options member as bytes; None when absent or null.
+        vetted_members: the same, split; None when absent or null.
+        max_tokens: for spans only; None when absent or odd.
+        temperature: the same.
+        top_p: the same.
+    """
+
+    members: Mapping[str, msgspec.Raw]
+    model: str
+    stream: bool
+    include_usage: bool
+    choices: int
+    vetted: bytes | None
+    vetted_members: Mapping[str, msgspec.Raw] | None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+    def prompt_characters(self) -> int:
+        """Count the characters of text in `messages`; called only where an upstream counted no tokens."""
+        messages = msgspec.json.decode(self.members["messages"])
+        return sum(_text_length(message.get("content")) for message in messages if isinstance(message, dict))
+
+
+def parse_request(body: bytes) -> ChatRequest:
+    """Read a request body.
+
+    Raises:
+        InvalidJSONError: not one JSON object in UTF-8 with unique members.
+        InvalidRequestError: an object, but no chat completion.
+        InvalidOptionError: `vetted` is not an object with unique members.
+    """
+    try:
+        members = parse_object(body)
+    except MalformedJSONError:
+        raise InvalidJSONError(
+            "The body must be one JSON object in UTF-8, with no member standing twice and no deep nesting."
+        ) from None
+    vetted = _given(members.pop("vetted", None))
+    _require_messages(members)
+    return ChatRequest(
+        members=members,
+        model=_model(members),
+        stream=_stream(members),
+        include_usage=_include_usage(members),
+        choices=_choices(members),
+        vetted=vetted,
+        vetted_members=None if vetted is None else _options(vetted),
+        max_tokens=_number(members, "max_completion_tokens", int) or _number(members, "max_tokens", int),
+        temperature=_number(members, "temperature", float),
+        top_p=_number(members, "top_p", float),
+    )
+
+
+def outgoing_body(request: ChatRequest, *, upstream_model: str | None = None, include_usage: bool = False) -> bytes:
+    """Write what leaves for an upstream: the same members with their own bytes, without `vetted`.
+
+    Args:
+        request: what came in.
+        upstream_model: the upstream's own name of the model, when it has one.
+        include_usage: whether `stream_options.include_usage` is added.
+    """
+    changed: dict[str, bytes] = {}
+    if upstream_model is not None:
+        changed["model"] = msgspec.json.encode(upstream_model)
+    if include_usage:
+        changed["stream_options"] = _with_usage(request.members.get("stream_options"))
+    members = [(name, changed.pop(name, None) or bytes(value)) for name, value in request.members.items()]
+    return joined([*members, *changed.items()])
+
+
+def _model(members: Mapping[str, msgspec.Raw]) -> str:
+    model = _decoded(members.get("model"))
+    if not isinstance(model, str) or not model:
+        raise InvalidRequestError("Name the model: 'model' must be a string that is not empty.", param="model")
+    return model
+
+
+def _require_messages(members: Mapping[str, msgspec.Raw]) -> None:
+    messages = members.get("messages")
+    if messages is None or not bytes(messages).startswith(b"["):
+        raise InvalidRequestError("'messages' must be a list of messages.", param="messages")
+
+
+def _stream(members: Mapping[str, msgspec.Raw]) -> bool:
+    stream = _decoded(members.get("stream"))
+    if stream is None or isinstance(stream, bool):
+        return bool(stream)
+    raise InvalidRequestError("'stream' must be true or false.", param="stream")
+
+
+def _include_usage(members: Mapping[str, msgspec.Raw]) -> bool:
+    options = _decoded(members.get("stream_options"))
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _choices(members: Mapping[str, msgspec.Raw]) -> int:
+    choices = _decoded(members.get("n"))
+    is_count = isinstance(choices, int) and not isinstance(choices, bool) and 1 <= choices <= _MAX_CHOICES
+    return int(choices) if is_count else 1
+
+
+def _options(vetted: bytes) -> Mapping[str, msgspec.Raw]:
+    try:
+        return parse_object(vetted)
+    except (MalformedJSONError, ValueError):
+        raise InvalidOptionError("'vetted' must be an object in which no member stands twice.", param="vetted") from None
+
+
+def _given(value: msgspec.Raw | None) -> bytes | None:
+    raw = None if value is None else bytes(value)
+    return None if raw == b"null" else raw
+
+
+def _number(members: Mapping[str, msgspec.Raw], name: str, kind: type[Any]) -> Any:
+    value = _decoded(members.get(name))
+    wanted = (int, float) if kind is float else (int,)
+    return kind(value) if isinstance(value, wanted) and not isinstance(value, bool) and abs(value) < 2**53 else None
+
+
+def _decoded(value: msgspec.Raw | None) -> Any:
+    try:
+        return None if value is None else msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return msgspec.UNSET  # a value no JSON reader of ours takes; the caller of this decides what that means
+
+
+def _with_usage(options: msgspec.Raw | None) -> bytes:
+    raw = None if options is None else bytes(options)
+    if raw is None or not raw.startswith(b"{"):
+        return b'{"include_usage":true}'
+    kept = [(name, bytes(value)) for name, value in msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).items()]
+    return joined([*(pair for pair in kept if pair[0] != "include_usage"), ("include_usage", b"true")])
+
+
+def _text_length(content: object) -> int:
+    if isinstance(content, str):
+        return len(content)
+    if isinstance(content, list):
+        return sum(_text_length(part.get("text")) for part in content if isinstance(part, dict))
+    return 0

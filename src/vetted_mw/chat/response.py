@@ -1,0 +1,242 @@
+"""The body of an answer: what we read of it, the two members we add, and errors in OpenAI's envelope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import msgspec
+
+from vetted_mw.chat.members import MalformedJSONError, joined, parse_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vetted_mw.errors import AnswerError
+
+__all__ = [
+    "Answer",
+    "Edited",
+    "MalformedAnswerError",
+    "UpstreamMessage",
+    "Usage",
+    "add_members",
+    "error_envelope",
+    "error_message",
+    "has_choices",
+    "read_answer",
+    "read_usage",
+    "text_length",
+    "upstream_message",
+]
+
+_MAX_MESSAGE = 2000
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+_RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class MalformedAnswerError(ValueError):
+    """Not a JSON object. Content-free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the upstream counted them; `cached_tokens` are part of `prompt_tokens`."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an answer says of itself.
+
+    Attributes:
+        id: the upstream's id for it.
+        model: the model it names.
+        usage: its token counts; None when it has none that can be right.
+        finish_reasons: one per choice that has one.
+        completion_characters: characters of text, reasoning, refusals and tool arguments, for an estimate.
+    """
+
+    id: str | None
+    model: str | None
+    usage: Usage | None
+    finish_reasons: tuple[str, ...]
+    completion_characters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edited:
+    """A body with our members in it; `replaced` names those that were there before."""
+
+    body: bytes
+    replaced: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamMessage:
+    """An upstream's own words about an error. They may quote the caller: for the caller only, never logged."""
+
+    message: str
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+
+
+def read_answer(body: bytes) -> Answer:
+    """Read what we need of a whole JSON answer; lenient about everything inside the object.
+
+    Raises:
+        MalformedAnswerError: it is not a JSON object.
+    """
+    try:
+        answer = _OBJECT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedAnswerError from None
+    choices = [choice for choice in _list(answer.get("choices")) if isinstance(choice, dict)]
+    return Answer(
+        id=_string(answer.get("id")),
+        model=_string(answer.get("model")),
+        usage=read_usage(answer.get("usage")),
+        finish_reasons=tuple(reason for choice in choices if (reason := _string(choice.get("finish_reason")))),
+        completion_characters=sum(text_length(choice.get("message")) for choice in choices),
+    )
+
+
+def has_choices(body: bytes) -> bool:
+    """Whether `body` is a JSON object with a list `choices`."""
+    try:
+        choices = _RAW_OBJECT.decode(body).get("choices")
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return choices is not None and bytes(choices).startswith(b"[")
+
+
+def read_usage(usage: object) -> Usage | None:
+    """Read a `usage` member; None when a count is missing or cannot be one, so that nothing is ever made up."""
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not _is_count(prompt) or not _is_count(completion):
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    cached_tokens = min(cached, prompt) if _is_count(cached) else 0
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached_tokens)
+
+
+def text_length(message: object) -> int:
+    """Count the characters a model wrote in a message or delta: text, reasoning, refusal, tool names and arguments."""
+    if not isinstance(message, dict):
+        return 0
+    texts = (message.get(name) for name in ("content", "reasoning_content", "reasoning", "refusal"))
+    length = sum(len(text) for text in texts if isinstance(text, str))
+    for call in _list(message.get("tool_calls")):
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            length += sum(len(part) for part in (function.get("name"), function.get("arguments")) if isinstance(part, str))
+    return length
+
+
+def add_members(body: bytes, members: Mapping[str, bytes]) -> Edited:
+    """Add members at the end of a JSON object, its own bytes untouched; one of the same name gives way to ours.
+
+    Args:
+        body: a JSON object.
+        members: name -> encoded value.
+    """
+    added = joined(members.items())[1:]
+    found = _top_level(body)
+    if found is None or not members.keys() & found.keys():
+        end = body.rindex(b"}")
+        comma = b"" if found is not None and not found else b","
+        return Edited(body=body[:end] + comma + added + body[end + 1 :], replaced=())
+    kept = [(name, bytes(value)) for name, value in found.items() if name not in members]
+    replaced = tuple(name for name in members if name in found)
+    return Edited(body=joined([*kept, *members.items()]), replaced=replaced)
+
+
+def error_message(error: object) -> UpstreamMessage:
+    """Read an `error` value as upstreams write it: an object, or a bare string."""
+    if isinstance(error, dict):
+        text = error.get("message")
+        return UpstreamMessage(
+            message=_limited(text if isinstance(text, str) else ""),
+            type=_string(error.get("type")),
+            code=_code(error.get("code")),
+            param=_string(error.get("param")),
+        )
+    return UpstreamMessage(message=_limited(error if isinstance(error, str) else ""))
+
+
+def upstream_message(status: int, body: bytes) -> UpstreamMessage:
+    """Read an error body in any of the shapes real servers use: OpenAI's, `detail`, plain text, or nothing."""
+    try:
+        told: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = body.decode("utf-8", "replace").strip()
+        return UpstreamMessage(message=_limited(text) or _no_words(status))
+    error: object = told
+    if isinstance(told, dict):
+        error = told.get("error", told.get("detail", told.get("message", told)))
+    if isinstance(error, list):
+        error = "; ".join(_detail(part) for part in error)
+    found = error_message(error)
+    return found if found.message else _with_words(found, status)
+
+
+def error_envelope(
+    error: AnswerError, *, trace: bytes | None = None, extra: Mapping[str, bytes] | None = None
+) -> bytes:
+    """Write `{"error": {...}}`, with `routing_trace` beside it when a decision was made."""
+    inner = {"message": error.message, "type": error.type, "code": error.code, "param": error.param}
+    members = {"error": msgspec.json.encode(inner), **(extra or {})}
+    if trace is not None:
+        members["routing_trace"] = trace
+    return joined(members.items())
+
+
+def _top_level(body: bytes) -> dict[str, msgspec.Raw] | None:
+    """Return the members of `body`; None when a name stands twice, which is the upstream's business."""
+    try:
+        return parse_object(body)
+    except MalformedJSONError:
+        return None
+
+
+def _with_words(found: UpstreamMessage, status: int) -> UpstreamMessage:
+    return UpstreamMessage(message=_no_words(status), type=found.type, code=found.code, param=found.param)
+
+
+def _no_words(status: int) -> str:
+    return f"The region's server refused the request with HTTP {status} and gave no reason."
+
+
+def _detail(part: object) -> str:
+    """Read one entry of FastAPI's `detail` list."""
+    text = part.get("msg") if isinstance(part, dict) else part
+    return text if isinstance(text, str) else ""
+
+
+def _limited(text: str) -> str:
+    return text[:_MAX_MESSAGE]
+
+
+def _code(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    return str(value)[:200]
+
+
+def _string(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53

@@ -1,0 +1,306 @@
+"""One upstream stream of chat chunks: bytes in, the bytes that may go to the caller out. No await, no clock."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from vetted_mw.chat.frames import FrameSplitter, FrameTooLargeError, event_and_data
+from vetted_mw.chat.members import joined
+from vetted_mw.chat.response import add_members, error_envelope, error_message, read_usage, text_length
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vetted_mw.chat.response import UpstreamMessage, Usage
+    from vetted_mw.errors import AnswerError
+
+__all__ = [
+    "KEEPALIVE",
+    "AnswerStream",
+    "FrameSplitter",
+    "FrameTooLargeError",
+    "MalformedFrameError",
+    "Placement",
+    "error_frame",
+    "is_chat_chunk",
+]
+
+KEEPALIVE = b": ping\n\n"
+_DONE = b"[DONE]"
+_DONE_FRAME = b"data: [DONE]\n\n"
+
+
+class Placement(StrEnum):
+    """Where a stream carries receipt and trace."""
+
+    FINISH_CHUNK = "finish_chunk"
+    USAGE_CHUNK = "usage_chunk"
+    COMMENT = "comment"
+    OFF = "off"
+
+
+class MalformedFrameError(ValueError):
+    """A data frame is not a JSON object. Content-free."""
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: dict[str, Any] | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    object: str | None = None
+    created: int | None = None
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_DECODE = msgspec.json.Decoder(_Chunk)
+
+
+class AnswerStream:
+    """What was read of one stream.
+
+    Args:
+        choices: how many the request asked for.
+        include_usage: whether the caller asked for the usage chunk; else it is taken out.
+        max_frame_bytes: the longest frame taken.
+        placement: where the members go.
+
+    Attributes:
+        committed: content, or a finish reason, was seen: the answer has begun.
+        finished: every choice has its finish reason.
+        done: `[DONE]` was seen.
+        error: what an error event said; nothing after it is read.
+        usage: the last counts seen; None when the upstream sent none that can be right.
+        id: the upstream's id.
+        model: the model it names.
+        completion_characters: characters it wrote.
+    """
+
+    def __init__(
+        self,
+        *,
+        choices: int,
+        include_usage: bool,
+        max_frame_bytes: int,
+        placement: Placement | str = Placement.FINISH_CHUNK,
+    ) -> None:
+        self.committed = False
+        self.done = False
+        self.error: UpstreamMessage | None = None
+        self.usage: Usage | None = None
+        self.id: str | None = None
+        self.model: str | None = None
+        self.completion_characters = 0
+        self._created: int | None = None
+        self._choices = choices
+        self._include_usage = include_usage
+        self._placement = Placement(placement)
+        self._splitter = FrameSplitter(max_frame_bytes=max_frame_bytes)
+        self._held = bytearray()
+        self._finish_frame: bytes | None = None
+        self._usage_frame: bytes | None = None
+        self._seen: set[int] = set()
+        self._reasons: dict[int, str] = {}
+        self._ended = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice asked for has its finish reason."""
+        return len(self._reasons) >= self._choices
+
+    @property
+    def complete(self) -> bool:
+        """Whether the stream may end cleanly as it stands.
+
+        `[DONE]` alone ends a single answer well; of several, each one seen must have its finish reason.
+        """
+        if self.finished:
+            return True
+        if self.done and self._choices == 1:
+            return True
+        return (self.done or self._ended) and bool(self._seen) and self._seen <= self._reasons.keys()
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """The finish reasons by choice."""
+        return tuple(self._reasons[index] for index in sorted(self._reasons))
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what of `data` may go to the caller now; nothing before the answer has begun.
+
+        Raises:
+            FrameTooLargeError: a frame is over the limit.
+            MalformedFrameError: a data frame is not a JSON object.
+        """
+        if self._is_over:
+            return b""
+        out = bytearray()
+        for frame in self._splitter.feed(data):
+            out += self._taken(frame)
+            if self._is_over:
+                break
+        return bytes(out)
+
+    def ended_by_upstream(self) -> bytes:
+        """Note the upstream's end; a last frame without its blank line still counts when it is whole."""
+        rest = self._splitter.finish()
+        self._ended = True
+        if self._is_over or not rest.strip():
+            return b""
+        try:
+            return self._taken(rest.rstrip(b"\r\n") + b"\n\n")
+        except MalformedFrameError:
+            return b""  # a frame cut in two: `complete` tells whether the answer was whole without it
+
+    def flush_held(self) -> bytes:
+        """Begin the answer now and return what was held before it, the finish chunk excepted."""
+        self.committed = True
+        held = bytes(self._held)
+        self._held.clear()
+        return held
+
+    def close(self, members: Mapping[str, bytes]) -> bytes:
+        """Return the end of the stream: finish chunk with the members, the usage chunk if asked for, `[DONE]`."""
+        usage = self._usage_frame if self._include_usage else None
+        finish = self._finish_frame
+        comment = b""
+        if members and self._placement is Placement.COMMENT:
+            comment = b": " + joined(members.items()) + b"\n\n"
+        elif members and self._placement is Placement.USAGE_CHUNK and usage is not None:
+            usage = _with_members(usage, members)
+        elif members and self._placement is not Placement.OFF:
+            finish = _with_members(finish or self._empty_chunk(), members)
+        return self.flush_held() + (finish or b"") + (usage or b"") + comment + _DONE_FRAME
+
+    @property
+    def _is_over(self) -> bool:
+        return self.done or self.error is not None
+
+    def _taken(self, frame: bytes) -> bytes:
+        event, data = event_and_data(frame)
+        if data is None:
+            return self._passed(frame)
+        if data == _DONE:
+            self.done = True
+            return b""
+        chunk = _decoded(data)
+        if chunk.error is not None or event == b"error":
+            self.error = error_message(chunk.error)
+            return b""
+        return self._placed(frame, chunk)
+
+    def _placed(self, frame: bytes, chunk: _Chunk) -> bytes:
+        bears_content = self._noted(chunk)
+        if chunk.choices == [] and chunk.usage is not None:
+            self._usage_frame = frame
+            return b""
+        if self.finished and self._finish_frame is None and bears_content:
+            self._finish_frame = frame
+            return self.flush_held()
+        if bears_content and not self.committed:
+            return self.flush_held() + frame
+        return self._passed(frame)
+
+    def _passed(self, frame: bytes) -> bytes:
+        if self.committed:
+            return frame
+        self._held += frame
+        return b""
+
+    def _noted(self, chunk: _Chunk) -> bool:
+        """Take in what a chunk says; returns whether it bears content or a finish reason."""
+        self.id = self.id or chunk.id
+        self.model = self.model or chunk.model
+        self._created = chunk.created if self._created is None else self._created
+        if chunk.usage is not None:
+            self.usage = read_usage(chunk.usage) or self.usage
+        bears_content = False
+        for choice in chunk.choices or ():
+            self._seen.add(choice.index)
+            self.completion_characters += text_length(choice.delta)
+            if choice.finish_reason:
+                self._reasons[choice.index] = choice.finish_reason
+            bears_content = bears_content or bool(choice.finish_reason) or _has_content(choice.delta)
+        return bears_content
+
+    def _empty_chunk(self) -> bytes:
+        chunk = {
+            "id": self.id or "",
+            "object": "chat.completion.chunk",
+            "created": self._created or 0,
+            "model": self.model or "",
+            "choices": [{"index": 0, "delta": {}, "finish_reason": None}],
+        }
+        return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+
+
+def error_frame(error: AnswerError, *, members: Mapping[str, bytes]) -> bytes:
+    """Write the one honest end of a stream that failed: an error beside the members, and no `choices`."""
+    return b"data: " + error_envelope(error, extra=members) + b"\n\n"
+
+
+def is_chat_chunk(frame: bytes) -> bool | None:
+    """Whether a frame's data is a chat chunk; None when the frame has no data to tell by."""
+    _event, data = event_and_data(frame)
+    if data is None or not data:
+        return None
+    try:
+        return _decoded(data).choices is not None
+    except MalformedFrameError:
+        return False
+
+
+def _has_content(delta: dict[str, Any] | None) -> bool:
+    return any(value not in (None, "", []) for name, value in (delta or {}).items() if name != "role")
+
+
+def _with_members(frame: bytes, members: Mapping[str, bytes]) -> bytes:
+    _event, data = event_and_data(frame)
+    return b"data: " + add_members((data or b"{}").replace(b"\n", b" "), members).body + b"\n\n"
+
+
+def _decoded(data: bytes) -> _Chunk:
+    try:
+        return _DECODE.decode(data)
+    except msgspec.ValidationError:
+        return _leniently(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedFrameError from None
+
+
+def _leniently(data: bytes) -> _Chunk:
+    """Read a chunk some of whose members have an unexpected type: those count as absent."""
+    told = msgspec.json.decode(data)
+    if not isinstance(told, dict):
+        raise MalformedFrameError
+    choices = told.get("choices")
+    usage = told.get("usage")
+    return _Chunk(
+        id=_string(told.get("id")),
+        model=_string(told.get("model")),
+        choices=[_choice(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else None,
+        usage=usage if isinstance(usage, dict) else None,
+        error=told.get("error"),
+    )
+
+
+def _choice(told: dict[str, Any]) -> _Choice:
+    index, delta = told.get("index"), told.get("delta")
+    return _Choice(
+        index=index if isinstance(index, int) else 0,
+        delta=delta if isinstance(delta, dict) else None,
+        finish_reason=_string(told.get("finish_reason")),
+    )
+
+
+def _string(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,181 @@
+"""Readings from a file that is watched: `signals.toml`, one `[[reading]]` per value."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import tomllib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from vetted_mw.errors import VettedError
+from vetted_mw.grid.signal import DECLARED, GridSignal, Method, SignalKind
+from vetted_mw.instants import parse_rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vetted_mw.configuration import FileSource
+
+__all__ = ["FileSignals", "ReadingsFileError", "parse_method", "parse_readings"]
+
+_LOG = logging.getLogger("vetted_mw")
+_POLL_SECONDS = 1.0
+_REQUIRED = ("zone", "gco2_per_kwh", "kind", "observed_at")
+_OPTIONAL = ("source", "method")
+_KINDS = {"measured": SignalKind.MEASURED, "forecast": SignalKind.FORECAST}
+_ACCOUNTING = ("production", "consumption", "unknown")
+_BASIS = ("lifecycle", "direct", "unknown")
+_AVERAGING = ("average", "marginal", "unknown")
+
+
+class ReadingsFileError(VettedError):
+    """The file cannot be used as it stands; its text names the reading and the key."""
+
+
+class FileSignals:
+    """A `SignalSource` on one file.
+
+    The file is looked at every second and read when it has changed. A file that cannot be used, or is gone, is said so
+    once in the log; the readings of before stay on the board and age. A reading taken out of the file is gone at once.
+    """
+
+    name = "file"
+    refresh_seconds = _POLL_SECONDS
+    is_complete = True
+    is_local = True
+
+    def __init__(self, source: FileSource, *, now: Callable[[], datetime]) -> None:
+        self._source = source
+        self._now = now
+        self._seen: tuple[int, int, int] | None = None
+        self._refused: tuple[int, int, int] | None = None
+        self._readings: tuple[GridSignal, ...] = ()
+
+    async def readings(self) -> Sequence[GridSignal]:
+        """Return the file's readings; a small local read, so it is made where it stands.
+
+        Raises:
+            OSError: the file is gone or cannot be read.
+            ReadingsFileError: it cannot be used as it stands.
+        """
+        stat = self._source.path.stat()
+        seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if seen != self._seen:
+            data = self._source.path.read_bytes()
+            try:
+                self._readings = parse_readings(data, self._now(), max_age_minutes=self._source.max_age_minutes)
+            except ReadingsFileError as error:
+                if seen != self._refused:
+                    _LOG.warning("the signals file cannot be used", extra={"reason": str(error)})
+                self._refused = seen
+                raise
+            self._seen = seen
+        return self._readings
+
+
+def parse_readings(data: bytes, fetched_at: datetime, *, max_age_minutes: float) -> tuple[GridSignal, ...]:
+    """Read `signals.toml`; it is taken as a whole or not at all.
+
+    Raises:
+        ReadingsFileError: it is not TOML, or a reading is not one.
+    """
+    try:
+        table = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise ReadingsFileError("it is not TOML in UTF-8. Write it anew, whole.") from None
+    unknown = set(table) - {"reading"}
+    rows = table.get("reading", [])
+    if unknown or not isinstance(rows, list):
+        raise ReadingsFileError("only [[reading]] tables belong in it.")
+    digest = hashlib.sha256(data).hexdigest()
+    return tuple(
+        _signal(_Row(number, row), fetched_at, max_age_minutes=max_age_minutes, digest=digest)
+        for number, row in enumerate(rows, start=1)
+    )
+
+
+def parse_method(text: str) -> Method:
+    """Read `accounting/basis/kind/factor-set` (`-` for no factor set), or `declared`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text == "declared":
+        return DECLARED
+    parts = text.split("/")
+    if len(parts) != 4:  # noqa: PLR2004
+        raise ValueError("expected accounting/basis/kind/factor-set, or 'declared'")
+    accounting, basis, kind, factor_set = parts
+    if accounting not in _ACCOUNTING or basis not in _BASIS or kind not in _AVERAGING or not factor_set:
+        raise ValueError("a part of the method is unknown")
+    return Method(
+        accounting=accounting,  # type: ignore[arg-type]
+        basis=basis,  # type: ignore[arg-type]
+        kind=kind,  # type: ignore[arg-type]
+        factor_set=None if factor_set == "-" else factor_set,
+    )
+
+
+class _Row:
+    """One reading as it stands in the file, with its place for messages."""
+
+    def __init__(self, number: int, row: Any) -> None:
+        self._place = f"reading {number}"
+        if not isinstance(row, dict):
+            raise self.error("is not a table")
+        self._row: dict[str, Any] = row
+        for key in row:
+            if key not in (*_REQUIRED, *_OPTIONAL):
+                raise self.error(f"has an unknown key; known: {', '.join((*_REQUIRED, *_OPTIONAL))}")
+        for key in _REQUIRED:
+            if key not in row:
+                raise self.error(f"lacks {key}")
+
+    def error(self, what: str) -> ReadingsFileError:
+        return ReadingsFileError(f"{self._place} {what}.")
+
+    def text(self, key: str, default: str = "") -> str:
+        value = self._row.get(key, default)
+        if not isinstance(value, str) or not value:
+            raise self.error(f"needs {key} as a string that is not empty")
+        return value
+
+    def intensity(self) -> float:
+        value = self._row["gco2_per_kwh"]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            raise self.error("needs gco2_per_kwh as a number, 0 or above")
+        return float(value)
+
+    def instant(self) -> datetime:
+        value = self._row["observed_at"]
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(UTC)
+        try:
+            return parse_rfc3339(value)
+        except (ValueError, TypeError):
+            raise self.error("needs observed_at with an offset, for example 2026-11-22T09:45:00Z") from None
+
+
+def _signal(row: _Row, fetched_at: datetime, *, max_age_minutes: float, digest: str) -> GridSignal:
+    kind = _KINDS.get(row.text("kind"))
+    if kind is None:
+        raise row.error("needs kind 'measured' or 'forecast'")
+    try:
+        method = parse_method(row.text("method", "declared"))
+    except ValueError as error:
+        raise row.error(f"has a method that is none: {error}") from None
+    zone = row.text("zone")
+    return GridSignal(
+        source=row.text("source", "file"),
+        zone=zone,
+        area=zone,
+        kind=kind,
+        gco2_per_kwh=row.intensity(),
+        observed_at=row.instant(),
+        fetched_at=fetched_at,
+        max_age_minutes=max_age_minutes,
+        method=method,
+        raw_ref=digest,
+    )

@@ -1,0 +1,26 @@
+"""Instants as the wire writes them: RFC 3339, UTC, `Z`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+__all__ = ["parse_rfc3339", "rfc3339"]
+
+
+def rfc3339(moment: datetime, *, milliseconds: bool = False) -> str:
+    """Write an aware instant in UTC with `Z`; fractions are kept to the millisecond, and always written if asked for."""
+    utc = moment.astimezone(UTC)
+    fractional = milliseconds or utc.microsecond >= 1000  # noqa: PLR2004 (below a millisecond nothing would show)
+    return utc.isoformat(timespec="milliseconds" if fractional else "seconds").replace("+00:00", "Z")
+
+
+def parse_rfc3339(text: str) -> datetime:
+    """Read an instant that names its offset.
+
+    Raises:
+        ValueError: it is none, or names no offset.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("an instant needs an offset, for example 2026-11-22T09:45:00Z")
+    return moment.astimezone(UTC)

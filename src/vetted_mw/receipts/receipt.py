@@ -1,0 +1,406 @@
+"""The flat environmental record of one request, made from what was observed of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from vetted_mw.instants import rfc3339
+from vetted_mw.receipts.coefficients import Coefficients, Site, load_coefficients
+from vetted_mw.receipts.figures import EnergyModel, Figures, GridQuality, Inputs, ParametricModel, joules
+from vetted_mw.receipts.grid import receipt_reading
+from vetted_mw.receipts.models import ModelSize, size_for, unknown_size
+from vetted_mw.rounding import significant
+from vetted_mw.routing.options import Boundary, Tier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from vetted_mw.grid.signal import SignalReading
+    from vetted_mw.routing.regions import Region
+
+__all__ = [
+    "Observation",
+    "Receipt",
+    "ReceiptError",
+    "ReceiptMaker",
+    "ReceiptWithheldError",
+    "encode_receipt",
+    "receipt_reading",
+]
+
+_CHARACTERS_PER_TOKEN = 4
+_FITTED_HARDWARE = "H100"
+
+
+class ReceiptError(StrEnum):
+    """Why there is no receipt."""
+
+    UNKNOWN_MODEL = "unknown_model"
+    USAGE_MISSING = "usage_missing"
+    ENGINE_FAILED = "engine_failed"
+    TIER_UNAVAILABLE = "tier_unavailable"
+    NO_OBSERVED_CALL = "no_observed_call"
+    SEVERAL_CALLS = "several_calls"
+
+
+class ReceiptWithheldError(Exception):
+    """There is no receipt; `reason` says why."""
+
+    def __init__(self, reason: ReceiptError) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What was observed of one request, or of several calls of one model in one region.
+
+    Attributes:
+        query_id: the receipt's id, a uuid4.
+        region: where it ran.
+        model: as requested.
+        upstream_model: as the upstream names it.
+        upstream_response_id: the upstream's id of the answer.
+        prompt_tokens: as the upstream counted; None when it did not.
+        cached_tokens: those of them it had cached.
+        completion_tokens: as the upstream counted; None when it did not.
+        prompt_characters: for an estimate where tokens are missing.
+        completion_characters: the same.
+        reported: the counts are a handler's word, not an upstream's.
+        completion_status: how the answer ended.
+        tier: how the receipt was asked to be made.
+        boundary: what it was asked to include.
+        reading: the serving region's best signal at the decision.
+        requested_at: the instant of the decision.
+        issued_at: now.
+        calls: upstream calls summed.
+    """
+
+    query_id: str
+    region: Region
+    model: str
+    upstream_model: str | None
+    upstream_response_id: str | None
+    prompt_tokens: int | None
+    cached_tokens: int
+    completion_tokens: int | None
+    prompt_characters: int
+    completion_characters: int
+    reported: bool
+    completion_status: str
+    tier: Tier
+    boundary: Boundary
+    reading: SignalReading | None
+    requested_at: datetime
+    issued_at: datetime
+    calls: int = 1
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The receipt as it stands on the wire; every field is described in `docs/receipt.md`."""
+
+    query_id: str
+    tier: Literal["proxy", "parametric", "telemetry"]
+    gco2e: float
+    gco2e_ci90_lo: float
+    gco2e_ci90_hi: float
+    ml_water: float
+    ml_water_ci90_lo: float
+    ml_water_ci90_hi: float
+    methodology_version: str
+    methodology_hash: str
+    pedigree_score: float
+    route_taken: str
+    grid_zone: str
+    grid_intensity_gco2_per_kwh: float
+    grid_intensity_source: str
+    grid_intensity_observed_at: str
+    grid_intensity_requested_at: str
+    grid_intensity_age_minutes: float
+    grid_temporal_match: str
+    receipt_version: str
+    region: str
+    model: str
+    upstream_model: str | None
+    upstream_response_id: str | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    usage_source: Literal["upstream", "estimated", "reported"]
+    completion_status: str
+    calls: int
+    boundary: str
+    energy_wh: float
+    energy_wh_ci90_lo: float
+    energy_wh_ci90_hi: float
+    accelerator_wh: float | None
+    embodied_g_per_gpu_second: float
+    energy_source: str
+    gco2e_operational: float
+    gco2e_embodied: float
+    params_active_b: float
+    params_total_b: float
+    bytes_per_param: float
+    batch_size: float
+    hardware: str
+    pue: float
+    wue_l_per_kwh: float
+    ewif_l_per_kwh: float
+    pue_quality: Literal["published", "assumed"]
+    grid_factor_set: str | None
+    grid_proxy_share: float | None
+    grid_intensity_basis: str
+    grid_intensity_accounting: str
+    grid_resolution_minutes: int | None
+    water_basis: str
+    sigma_gco2e: float
+    sigma_water: float
+    sigma_energy: float
+    interval_method: str
+    methodology_digest: str
+    coefficients_digest: str
+    issued_at: str
+    issuer: str
+    software: str
+
+
+_ENCODE = msgspec.json.Encoder()
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """Write the receipt as JSON."""
+    return _ENCODE.encode(receipt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tokens:
+    prompt: int
+    cached: int
+    completion: int
+    source: Literal["upstream", "estimated", "reported"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptMaker:
+    """Makes receipts; frozen, shared by every request.
+
+    Attributes:
+        issuer: who stands behind them.
+        software: `vetted-mw/x.y.z`.
+        sizes: the operator's model sizes by requested name.
+        unknown_model: `widen` the interval, or `null` for no receipt.
+        missing_usage: `estimate` the tokens, or `null` for no receipt.
+        engine: makes the figures.
+        coefficients: the defaults they rest on.
+    """
+
+    issuer: str
+    software: str
+    sizes: Mapping[str, ModelSize]
+    unknown_model: Literal["widen", "null"] = "widen"
+    missing_usage: Literal["estimate", "null"] = "estimate"
+    engine: EnergyModel = field(default_factory=ParametricModel)
+    coefficients: Coefficients = field(default_factory=load_coefficients)
+
+    def make(self, observation: Observation) -> Receipt:
+        """Make the receipt of one observation.
+
+        Raises:
+            ReceiptWithheldError: the settings want none here, or the engine failed.
+        """
+        if observation.tier is Tier.TELEMETRY:
+            raise ReceiptWithheldError(ReceiptError.TIER_UNAVAILABLE)
+        size = self._size(observation.model)
+        tokens = self._tokens(observation)
+        region = observation.region
+        reading = receipt_reading(region, observation.reading, observation.requested_at, self.coefficients)
+        inputs = self._inputs(observation, size, tokens, reading)
+        try:
+            figures = self.engine.figures(inputs, self.coefficients)
+        except Exception:  # noqa: BLE001 (a foreign engine may raise anything; its text could hold anything)
+            raise ReceiptWithheldError(ReceiptError.ENGINE_FAILED) from None
+        if not math.isfinite(figures.gco2e.value + figures.energy_wh.value + figures.ml_water.value):
+            raise ReceiptWithheldError(ReceiptError.ENGINE_FAILED)
+        return self._receipt(observation, tokens, reading, inputs, figures)
+
+    def attempt_energy_wh(self, model: str, *, prompt_characters: int) -> float | None:
+        """Estimate the Wh an abandoned attempt may have used: its prompt, read once; None for a model of unknown size."""
+        size = size_for(model, self.sizes)
+        if size is None:
+            return None
+        site = self.coefficients.unknown_site
+        inputs = Inputs(
+            prompt_tokens=_estimated(prompt_characters),
+            cached_tokens=0,
+            completion_tokens=0,
+            size=size,
+            hardware_known=False,
+            pue=site.pue,
+            pue_published=False,
+            wue_l_per_kwh=0.0,
+            ewif_l_per_kwh=0.0,
+            grid_gco2_per_kwh=0.0,
+            grid_quality=GridQuality.ANNUAL,
+        )
+        parametric = self.coefficients.parametric
+        return sum(joules(inputs, self.coefficients)) / 3600 * parametric.host_ratio * parametric.idle_ratio * site.pue
+
+    def _size(self, model: str) -> ModelSize:
+        size = size_for(model, self.sizes)
+        if size is not None:
+            return size
+        if self.unknown_model == "null":
+            raise ReceiptWithheldError(ReceiptError.UNKNOWN_MODEL)
+        return unknown_size()
+
+    def _tokens(self, seen: Observation) -> _Tokens:
+        if seen.prompt_tokens is not None and seen.completion_tokens is not None:
+            source: Literal["reported", "upstream"] = "reported" if seen.reported else "upstream"
+            return _Tokens(
+                prompt=seen.prompt_tokens, cached=seen.cached_tokens, completion=seen.completion_tokens, source=source
+            )
+        if self.missing_usage == "null":
+            raise ReceiptWithheldError(ReceiptError.USAGE_MISSING)
+        return _Tokens(
+            prompt=_estimated(seen.prompt_characters),
+            cached=0,
+            completion=_estimated(seen.completion_characters),
+            source="estimated",
+        )
+
+    def _inputs(self, seen: Observation, size: ModelSize, tokens: _Tokens, reading: SignalReading) -> Inputs:
+        region = seen.region
+        site = self._site(region)
+        ewif = self.coefficients.ewif(region.country) if region.ewif_l_per_kwh is None else region.ewif_l_per_kwh
+        return Inputs(
+            prompt_tokens=tokens.prompt,
+            cached_tokens=tokens.cached,
+            completion_tokens=tokens.completion,
+            size=size,
+            hardware_known=region.hardware == _FITTED_HARDWARE,
+            pue=site.pue,
+            pue_published=site.published,
+            wue_l_per_kwh=site.wue_l_per_kwh,
+            ewif_l_per_kwh=ewif,
+            grid_gco2_per_kwh=significant(reading.signal.gco2_per_kwh),
+            grid_quality=_quality(reading),
+            narrow=seen.boundary is Boundary.NARROW,
+            usage_estimated=tokens.source == "estimated",
+        )
+
+    def _site(self, region: Region) -> Site:
+        site = self.coefficients.site(region.code)
+        if region.pue is None and region.wue_l_per_kwh is None:
+            return site
+        # The operator's own PUE is taken, but nothing here shows that anyone published it: it counts as assumed.
+        return Site(
+            pue=site.pue if region.pue is None else region.pue,
+            wue_l_per_kwh=site.wue_l_per_kwh if region.wue_l_per_kwh is None else region.wue_l_per_kwh,
+            published=site.published and region.pue is None,
+            pedigree=site.pedigree,
+        )
+
+    def _receipt(
+        self, seen: Observation, tokens: _Tokens, reading: SignalReading, inputs: Inputs, figures: Figures
+    ) -> Receipt:
+        coefficients = self.coefficients
+        signal = reading.signal
+        return Receipt(
+            query_id=seen.query_id,
+            tier="proxy" if tokens.source == "estimated" else "parametric",
+            **_amounts(figures),
+            methodology_version=coefficients.methodology_version,
+            methodology_hash=coefficients.methodology_digest.removeprefix("sha-256:")[:16],
+            pedigree_score=self._pedigree(seen.region, reading, figures),
+            route_taken=seen.region.route_taken,
+            grid_zone=signal.area,
+            grid_intensity_gco2_per_kwh=inputs.grid_gco2_per_kwh,
+            grid_intensity_source=signal.source,
+            grid_intensity_observed_at=rfc3339(signal.observed_at),
+            grid_intensity_requested_at=rfc3339(seen.requested_at),
+            grid_intensity_age_minutes=significant(reading.age_minutes),
+            grid_temporal_match=reading.temporal_match.value,
+            receipt_version="1",
+            region=seen.region.code,
+            model=seen.model,
+            upstream_model=seen.upstream_model,
+            upstream_response_id=seen.upstream_response_id,
+            prompt_tokens=tokens.prompt,
+            cached_tokens=tokens.cached,
+            completion_tokens=tokens.completion,
+            usage_source=tokens.source,
+            completion_status=seen.completion_status,
+            calls=seen.calls,
+            boundary=seen.boundary.value,
+            embodied_g_per_gpu_second=significant(coefficients.embodied_g_per_gpu_second),
+            energy_source=self.engine.name,
+            params_active_b=significant(inputs.size.active_params_b),
+            params_total_b=significant(inputs.size.total_params_b),
+            bytes_per_param=inputs.size.bytes_per_param,
+            batch_size=inputs.size.batch_size or coefficients.parametric.default_batch,
+            hardware=_FITTED_HARDWARE if inputs.hardware_known else "unknown",
+            pue=inputs.pue,
+            wue_l_per_kwh=inputs.wue_l_per_kwh,
+            ewif_l_per_kwh=inputs.ewif_l_per_kwh,
+            pue_quality="published" if inputs.pue_published else "assumed",
+            grid_factor_set=signal.method.factor_set,
+            grid_proxy_share=signal.proxy_share,
+            grid_intensity_basis=signal.method.basis,
+            grid_intensity_accounting=signal.method.accounting,
+            grid_resolution_minutes=signal.resolution_minutes,
+            water_basis=coefficients.water_basis,
+            interval_method="lognormal_delta_v1",
+            methodology_digest=coefficients.methodology_digest,
+            coefficients_digest=coefficients.digest,
+            issued_at=rfc3339(seen.issued_at, milliseconds=True),
+            issuer=self.issuer,
+            software=self.software,
+        )
+
+    def _pedigree(self, region: Region, reading: SignalReading, figures: Figures) -> float:
+        """Return the impact-share-weighted mean of the pedigrees behind gco2e: 1 best, 5 worst."""
+        scores = self.coefficients.pedigrees
+        grid = scores["grid_live" if reading.live_eligible else "grid_annual"]
+        site = self.coefficients.site(region.code).pedigree
+        operational = (_mean(scores["parametric"]) + _mean(site) + _mean(grid)) / 3
+        embodied = (_mean(scores["parametric"]) + _mean(scores["embodied"])) / 2
+        total = figures.gco2e.value
+        share = figures.gco2e_operational / total if total else 1.0
+        return round(share * operational + (1 - share) * embodied, 1)
+
+
+def _amounts(figures: Figures) -> dict[str, float]:
+    """Return the figures by field, rounded; the parts are rounded too, so that they add up to 1e-5."""
+    told: dict[str, float] = {}
+    for name, interval in (("gco2e", figures.gco2e), ("ml_water", figures.ml_water), ("energy_wh", figures.energy_wh)):
+        told[name] = significant(interval.value)
+        told[f"{name}_ci90_lo"] = significant(interval.low)
+        told[f"{name}_ci90_hi"] = significant(interval.high)
+    told["sigma_gco2e"] = significant(figures.gco2e.sigma)
+    told["sigma_water"] = significant(figures.ml_water.sigma)
+    told["sigma_energy"] = significant(figures.energy_wh.sigma)
+    told["accelerator_wh"] = significant(figures.accelerator_wh)
+    told["gco2e_operational"] = significant(figures.gco2e_operational)
+    told["gco2e_embodied"] = significant(figures.gco2e_embodied)
+    return told
+
+
+def _quality(reading: SignalReading) -> GridQuality:
+    if reading.live_eligible:
+        return GridQuality(reading.temporal_match.value)
+    return GridQuality.ANNUAL_UNKNOWN_BASIS if reading.signal.method.basis == "unknown" else GridQuality.ANNUAL
+
+
+def _estimated(characters: int) -> int:
+    """Estimate tokens from characters, rounded up: text that is there never counts as none."""
+    return -(-characters // _CHARACTERS_PER_TOKEN)
+
+
+def _mean(scores: tuple[int, ...]) -> float:
+    return sum(scores) / len(scores)

@@ -1,0 +1,87 @@
+"""What the caller is told when no region served: the error table of the wire, as a pure function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vetted_mw.errors import (
+    AnswerError,
+    ModelNotAvailableError,
+    NoRegionAvailableError,
+    PinnedUnavailableError,
+    SaturatedError,
+    UpstreamFailedError,
+    UpstreamInvalidError,
+    UpstreamTimeoutError,
+)
+from vetted_mw.routing.values import AttemptOutcome, AttemptRecord, Decision, DecisionReason, RoutePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vetted_mw.routing.options import Options
+
+__all__ = ["refusal_for"]
+
+_FULL = frozenset({AttemptOutcome.SATURATED, AttemptOutcome.NOT_ADMITTED})
+_TIMEOUTS = frozenset(
+    {
+        AttemptOutcome.CONNECT_TIMEOUT,
+        AttemptOutcome.FIRST_BYTE_TIMEOUT,
+        AttemptOutcome.IDLE_TIMEOUT,
+        AttemptOutcome.ANSWER_TIMEOUT,
+    }
+)
+
+
+def refusal_for(
+    decision: Decision, attempts: Sequence[AttemptRecord], *, options: Options, retry_after: float | None = None
+) -> AnswerError:
+    """Return the error for a request that no region served.
+
+    Args:
+        decision: as decided.
+        attempts: every attempt made.
+        options: what the caller asked for.
+        retry_after: seconds an upstream asked to wait, when the last one did.
+    """
+    wait = decision.retry_after if retry_after is None else retry_after
+    if decision.reason is DecisionReason.MODEL_NOT_AVAILABLE:
+        return _model_not_available(decision)
+    if decision.policy is RoutePolicy.PINNED:
+        return _pinned(options, wait)
+    if not decision.order:
+        return _nothing_sent(decision, wait)
+    if attempts and all(attempt.outcome in _FULL for attempt in attempts):
+        return SaturatedError("Every region that serves the model is saturated. Try again later.", retry_after=wait)
+    return _attempted(attempts)
+
+
+def _model_not_available(decision: Decision) -> AnswerError:
+    serving = ", ".join(decision.serving_model)
+    where = f"These regions serve it: {serving}." if serving else "No configured region serves it: see GET /v1/models."
+    return ModelNotAvailableError(f"No region this request may use serves the model. {where}")
+
+
+def _pinned(options: Options, wait: float | None) -> AnswerError:
+    asked = "The pinned region" if options.secondary_region is None else "Neither the pinned region nor its secondary"
+    verb = "cannot serve" if options.secondary_region is None else "can serve"
+    return PinnedUnavailableError(
+        f"{asked} {verb} this request now. It was not sent to any other region.", retry_after=wait
+    )
+
+
+def _nothing_sent(decision: Decision, wait: float | None) -> AnswerError:
+    if decision.reason is DecisionReason.ALL_REGIONS_SATURATED:
+        return SaturatedError("Every region that serves the model is saturated. Try again later.", retry_after=wait)
+    return NoRegionAvailableError("No region can serve this request now. Nothing was sent.", retry_after=wait)
+
+
+def _attempted(attempts: Sequence[AttemptRecord]) -> AnswerError:
+    sent = [attempt for attempt in attempts if attempt.sent]
+    last = (sent or list(attempts))[-1].outcome if attempts else AttemptOutcome.ANSWER_TIMEOUT
+    if last in _TIMEOUTS:
+        return UpstreamTimeoutError("The region did not answer in time. Send the request again.")
+    if last is AttemptOutcome.INVALID_RESPONSE:
+        return UpstreamInvalidError("The region answered with something that is no chat completion.")
+    return UpstreamFailedError("Every region that was tried failed. Send the request again.")
