@@ -1,0 +1,166 @@
+"""Checks of single texts: addresses, paths, header and member names. Each returns what is kept of a sound value."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from vetted_mw.settings.refusal import refused
+
+__all__ = [
+    "code",
+    "forwarded_header",
+    "model_name",
+    "origin_path",
+    "our_path",
+    "proxy_url",
+    "receipt_member",
+    "upstream_url",
+    "zone",
+]
+
+_CODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+_ZONE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,30}[A-Za-z0-9])?")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+/?")
+_PRINTABLE = re.compile(r"[!-~]+")
+
+# Members of a chat-completion answer, of its chunks and of an error answer, and our own second one.
+_ANSWER_MEMBERS = frozenset(
+    {
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "service_tier",
+        "system_fingerprint",
+        "metadata",
+        "error",
+        "obfuscation",
+        "routing_trace",
+    }
+)
+_NEVER_FORWARDED = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "baggage",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "set-cookie",
+        "te",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_NEVER_FORWARDED_PREFIXES = ("proxy-", "x-vetted-", ":")
+
+
+def code(value: str) -> str:
+    """Accept the name of a region or caller: it travels in headers, logs and environment names."""
+    if not _CODE.fullmatch(value):
+        raise refused(
+            "is not a usable name.", "Use up to 64 letters, digits, '-', '_' and '.', with a letter or digit at both ends."
+        )
+    return value
+
+
+def zone(value: str) -> str:
+    """Accept a grid zone, `SE_3`; which source knows it is another question."""
+    if not _ZONE.fullmatch(value):
+        raise refused("is not a grid zone.", "Write it as FR, SE_3 or DE_LU.")
+    return value
+
+
+def model_name(value: str) -> str:
+    """Accept the name of a model as a request would write it."""
+    if not value or value != value.strip() or not value.isprintable():
+        raise refused("is not the name of a model.", "Write it as requests do: not empty, no blanks around it.")
+    return value
+
+
+def upstream_url(value: str) -> str:
+    """Accept an upstream's base URL and take a trailing slash off it; empty is kept and means none."""
+    if not value:
+        return value
+    parts = _address(value, "base URL")
+    path = parts.path.rstrip("/")
+    if path.endswith(("/chat/completions", "/completions", "/models")):
+        raise refused("names an endpoint.", "End it at the API's root, as in https://api.example.eu/v1.")
+    return value.rstrip("/")
+
+
+def proxy_url(value: str) -> str:
+    """Accept an egress proxy's URL; empty is kept and means none."""
+    if not value:
+        return value
+    if _address(value, "proxy URL").path not in {"", "/"}:
+        raise refused("names a path.", "Write scheme, host and port: http://proxy.internal:3128.")
+    return value.rstrip("/")
+
+
+def _address(value: str, what: str) -> SplitResult:
+    remedy = "Write an absolute http or https address, as in https://api.example.eu/v1."
+    if not _PRINTABLE.fullmatch(value) or "\\" in value:
+        raise refused(f"is no {what}: it holds blanks, backslashes or characters beyond ASCII.", remedy)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise refused(f"is no {what}.", remedy) from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise refused(f"is no {what}.", remedy)
+    if "@" in parts.netloc:
+        raise refused("holds credentials.", "Take them out; a key belongs in api_key, by reference.")
+    if "?" in value or "#" in value:
+        raise refused("holds a query or fragment.", "End it at the path.")
+    return parts
+
+
+def our_path(value: str) -> str:
+    """Accept a request path that is ours, and take a trailing slash off it: paths match with or without one."""
+    if not _PATH.fullmatch(value):
+        raise refused("is not a path.", "Start it with '/', as in /v1/chat/completions, without query or blanks.")
+    return value.rstrip("/")
+
+
+def origin_path(value: str) -> str:
+    """Accept a path on an upstream's origin; empty is kept and turns what it is for off."""
+    if value and value != "/" and not _PATH.fullmatch(value):
+        raise refused("is not a path.", "Start it with '/', as in /health, or leave it empty to turn it off.")
+    return value
+
+
+def forwarded_header(value: str) -> str:
+    """Accept a request header that may pass beyond the built-in list; returned in lower case."""
+    name = value.lower()
+    if not _HEADER.fullmatch(value):
+        raise refused("is not the name of a header.", "Write one header name per entry.")
+    if name in _NEVER_FORWARDED or name.startswith(_NEVER_FORWARDED_PREFIXES):
+        raise refused(
+            f"may not name {name if name in _NEVER_FORWARDED else 'such a header'}.",
+            "Credentials, cookies, framing, trace context and x-vetted-* headers never pass; remove it.",
+        )
+    return name
+
+
+def receipt_member(value: str) -> str:
+    """Accept the receipt's name on the wire: no member an answer already has."""
+    if not _MEMBER.fullmatch(value):
+        raise refused("is not a usable member name.", "Use up to 64 letters, digits, '_' and '-', a letter first.")
+    if value in _ANSWER_MEMBERS:
+        raise refused("is a member that answers already have.", 'Choose another name, "receipt" or "vetted".')
+    return value
