@@ -39,13 +39,15 @@ def create_app() -> Litestar:
     gateway = Gateway.from_env()
     client = AsyncOpenAI(base_url="http://vetted/v1", api_key="-", http_client=gateway.http_client)
 
-    @post("/v1/chat/completions", status_code=200, middleware=[DefineMiddleware(VettedMiddleware, gateway=gateway, mode="in_app")])
+    @post(
+        "/v1/chat/completions",
+        status_code=200,
+        middleware=[DefineMiddleware(VettedMiddleware, gateway=gateway, mode="in_app")],
+    )
     async def chat(data: Chat) -> Response[Any] | Stream:
         messages: Any = [HOUSE_STYLE, *data.messages]
         if data.stream:
-            return Stream(
-                _events(client, data.model, messages, data.max_tokens), media_type="text/event-stream"
-            )
+            return Stream(_events(client, data.model, messages, data.max_tokens), media_type="text/event-stream")
         answer = await client.chat.completions.create(model=data.model, messages=messages, max_tokens=data.max_tokens)
         return Response(answer.model_dump(mode="json", exclude_unset=True))
 

@@ -1,7 +1,7 @@
 """Route chat completions to EU/EEA regions, and say where each one ran, why there, and what it cost the climate.
 
-    gateway = Gateway.from_env()
-    app.add_middleware(VettedMiddleware, gateway=gateway)
+gateway = Gateway.from_env()
+app.add_middleware(VettedMiddleware, gateway=gateway)
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class Completion:
         return error_frame(error, members=self.members())
 
     async def aclose(self) -> None:
-        """Close the upstream's connection and the spans, on every way out; what is still open was left by the caller."""
+        """Close the upstream's connection and the spans, on every way out; a stream still open was left."""
         try:
             if self._streamed is not None:
                 self.attempts.ended(Fault(outcome=AttemptOutcome.CLIENT_DISCONNECT, status=self._streamed.status))
@@ -283,7 +283,9 @@ class Completion:
 def _broken(fault: Fault) -> AnswerError:
     """Name a stream that broke after commit, in the three words the wire has for it."""
     if fault.outcome in _TIMEOUTS:
-        return UpstreamTimeoutError("The region's stream stopped before its answer was complete. Send the request again.")
+        return UpstreamTimeoutError(
+            "The region's stream stopped before its answer was complete. Send the request again."
+        )
     if fault.outcome is AttemptOutcome.UPSTREAM_CUT:
         return UpstreamCutError("The region's stream was cut before its answer was complete. Send the request again.")
     return UpstreamFailedError("The region reported an error in its stream. Send the request again.")

@@ -184,7 +184,9 @@ class SignalConfiguration:
 
     refresh_seconds: float = 600.0
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    max_proxy_share: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({"default": 0.25, "DE_LU": 0.45}))
+    max_proxy_share: Mapping[str, float] = field(
+        default_factory=lambda: MappingProxyType({"default": 0.25, "DE_LU": 0.45})
+    )
     file: FileSource | None = None
 
 

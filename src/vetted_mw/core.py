@@ -90,7 +90,7 @@ class Core:
         except ReceiptWithheldError as withheld:
             return self.withheld(withheld.reason.value)
         except Exception as error:  # noqa: BLE001 (a receipt that cannot be made never costs the caller the completion)
-            _LOG.error("the energy model failed", extra={"error": type(error).__name__})  # noqa: TRY400 (no exception text)
+            _LOG.error("the energy model failed", extra={"error": type(error).__name__})
             return self.withheld("engine_failed")
         reading = receipt_reading(
             observation.region, observation.reading, observation.requested_at, self.maker.coefficients
@@ -103,7 +103,7 @@ class Core:
         return Receipted(receipt=None, error=reason, reading=None)
 
     def abandoned_energy_wh(self, request: ChatRequest) -> float | None:
-        """Estimate what an upstream may have spent on a request whose answer was given up; None for an unknown model."""
+        """Estimate what an upstream may have spent on a request that was given up; None for an unknown model."""
         return self.maker.attempt_energy_wh(request.model, prompt_characters=request.prompt_characters())
 
     def known_model(self, model: str) -> str | None:

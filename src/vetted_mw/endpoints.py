@@ -8,12 +8,12 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from vetted_mw.chat.request import parse_request
-from vetted_mw.chat.response import error_envelope
 from vetted_mw.asgi.door import Admitted, Identify, admit, refuse_cross_site
-from vetted_mw.errors import AnswerError, MethodNotAllowedError, NotFoundError
 from vetted_mw.asgi.intake import read_body
 from vetted_mw.asgi.sending import error_headers
+from vetted_mw.chat.request import parse_request
+from vetted_mw.chat.response import error_envelope
+from vetted_mw.errors import AnswerError, MethodNotAllowedError, NotFoundError
 from vetted_mw.routing.decision import Settled, check_policy
 from vetted_mw.routing.options import parse_options
 from vetted_mw.routing.refusal import refusal_for

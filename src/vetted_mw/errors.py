@@ -34,7 +34,8 @@
         ├── CallerFaultError          the upstream's own 4xx, in our envelope
         └── InternalError             500 internal_error
 
-No message holds anything a caller wrote, with one exception named in `CallerFaultError`. Messages tell the reader what to change.
+No message holds anything a caller wrote, with one exception named in `CallerFaultError`. Messages tell the reader what
+to change.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from vetted_mw.grid.sources.file import FileSignals
 from vetted_mw.in_app import RouteTransport, http_client
 from vetted_mw.proxy.outcome import AttemptFailedError
 from vetted_mw.proxy.transport import HttpxTransport, Transport, UpstreamRequest
+from vetted_mw.receipts.figures import ParametricModel
 from vetted_mw.receipts.receipt import ReceiptMaker
 from vetted_mw.settings import load_configuration
 from vetted_mw.telemetry.recorder import Recorder
@@ -65,7 +66,7 @@ class Gateway:
         jitter: a number in [0, 1).
     """
 
-    def __init__(  # noqa: PLR0913 (each one a seam of its own; all keyword-only with a default)
+    def __init__(
         self,
         configuration: Configuration,
         *,
@@ -86,7 +87,9 @@ class Gateway:
         self._maker = _maker(configuration, energy_model)
         self._recorder = Recorder(version=_VERSION, propagate=configuration.propagate)
         self._fleet = Fleet(configuration.upstreams, monotonic=monotonic, jitter=jitter)
-        self._board = SignalBoard([*_sources(configuration, now), *signals], chains=configuration.signals.chains, now=now)
+        self._board = SignalBoard(
+            [*_sources(configuration, now), *signals], chains=configuration.signals.chains, now=now
+        )
         self._entries = 0
         self._lock = asyncio.Lock()
         self._core: Core | None = None
@@ -181,9 +184,7 @@ class Gateway:
         transports = {code: self._transport(upstream) for code, upstream in configuration.upstreams.items()}
         self._warn_of_open_door()
         await self._board.open()
-        self._probes = Probes(
-            self._fleet, configuration.upstreams, fetch=_Fetch(transports), jitter=self._jitter
-        )
+        self._probes = Probes(self._fleet, configuration.upstreams, fetch=_Fetch(transports), jitter=self._jitter)
         await self._probes.open()
         self._core = Core(
             configuration=configuration,
@@ -254,12 +255,11 @@ def _sources(configuration: Configuration, now: Callable[[], datetime]) -> list[
 
 def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> ReceiptMaker:
     receipts = configuration.receipts
-    engine = {} if energy_model is None else {"engine": energy_model}
     return ReceiptMaker(
         issuer=receipts.issuer,
         software=f"vetted-mw/{_VERSION}",
         sizes=receipts.models,
         unknown_model=receipts.unknown_model,
         missing_usage=receipts.missing_usage,
-        **engine,
+        engine=energy_model or ParametricModel(),
     )

@@ -166,7 +166,7 @@ class Route:
         )
 
     def _with_outer_key(self, headers: Headers) -> Headers:
-        """The SDK's placeholder key never leaves: where the caller's own is passed through, it is the outer request's."""
+        """The SDK's placeholder key never leaves; where a key is passed through, it is the outer request's."""
         kept = [(name, value) for name, value in headers if name != b"authorization"]
         outer = header_value(self._inbound, b"authorization")
         return kept if outer is None else [*kept, (b"authorization", outer)]
@@ -308,7 +308,7 @@ class _CallStream(httpx.AsyncByteStream):
 
 
 class RouteTransport(httpx.AsyncBaseTransport):
-    """Sends the current request's chat call to its route. Any other URL or method, or no current route: nothing is sent."""
+    """Sends the current request's chat call to its route. Any other URL or method, or no route: nothing is sent."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request` to the current route.
@@ -317,7 +317,9 @@ class RouteTransport(httpx.AsyncBaseTransport):
             RouteError: there is none, or it is no chat completion. Nothing was sent.
         """
         if request.method != "POST" or request.url.host != _HOST or request.url.path != _PATH:
-            raise RouteError(f"gateway.http_client sends POST http://{_HOST}{_PATH} only: use base_url='http://{_HOST}/v1'.")
+            raise RouteError(
+                f"gateway.http_client sends POST http://{_HOST}{_PATH} only: use base_url='http://{_HOST}/v1'."
+            )
         route = current_route()
         if route is None:
             raise RouteError(
@@ -329,5 +331,5 @@ class RouteTransport(httpx.AsyncBaseTransport):
 
 
 def http_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """Return a client on `transport` that ignores the environment and has no limits of its own: the route keeps them."""
+    """Return a client on `transport` that ignores the environment; its limits are the route's."""
     return httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None)  # noqa: S113 (the route's limits hold)

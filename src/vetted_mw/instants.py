@@ -8,7 +8,7 @@ __all__ = ["parse_rfc3339", "rfc3339"]
 
 
 def rfc3339(moment: datetime, *, milliseconds: bool = False) -> str:
-    """Write an aware instant in UTC with `Z`; fractions are kept to the millisecond, and always written if asked for."""
+    """Write an aware instant in UTC with `Z`; fractions are kept to the millisecond, always written if asked for."""
     utc = moment.astimezone(UTC)
     fractional = milliseconds or utc.microsecond >= 1000  # noqa: PLR2004 (below a millisecond nothing would show)
     return utc.isoformat(timespec="milliseconds" if fractional else "seconds").replace("+00:00", "Z")

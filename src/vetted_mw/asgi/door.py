@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from starlette.types import Scope
 
 from vetted_mw.callers import ANYONE, Caller, narrowed
 from vetted_mw.errors import CrossSiteRequestError, InvalidKeyError
 from vetted_mw.proxy.headers import header_value
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
-    from starlette.types import Scope
+    from collections.abc import Iterable
 
     from vetted_mw.configuration import Configuration
     from vetted_mw.routing.decision import Rules
 
 __all__ = ["Admitted", "Identify", "admit", "refuse_cross_site"]
 
-if TYPE_CHECKING:
-    Identify = Callable[[Scope], Awaitable[Caller | None]]
+Identify = Callable[[Scope], Awaitable[Caller | None]]
+"""The host application's own authentication: given the scope, who asks; None is answered with 401."""
 
 _FORM_TYPES = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/")
 _BEARER = b"bearer "

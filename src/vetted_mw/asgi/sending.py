@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from vetted_mw.chat.response import error_envelope
 from vetted_mw.asgi.intake import CallerLeftError
+from vetted_mw.chat.response import error_envelope
 
 if TYPE_CHECKING:
     from starlette.types import Message, Send

@@ -66,7 +66,7 @@ class FrameSplitter:
 
 
 def event_and_data(frame: bytes) -> tuple[bytes, bytes | None]:
-    """Return a frame's event name (empty when it has none) and its data; None when it has none, as a comment has not."""
+    """Return a frame's event name (empty when it has none) and its data; None for a frame without, as a comment is."""
     if frame.startswith(b"data: ") and frame.find(b"\n") >= len(frame) - 2 and b"\r" not in frame:
         return b"", frame[6:].strip()  # what nearly every frame looks like
     event = b""

@@ -95,7 +95,7 @@ def outgoing_body(request: ChatRequest, *, upstream_model: str | None = None, in
         changed["model"] = msgspec.json.encode(upstream_model)
     if include_usage:
         changed["stream_options"] = _with_usage(request.members.get("stream_options"))
-    members = [(name, changed.pop(name, None) or bytes(value)) for name, value in request.members.items()]
+    members = [(name, changed.pop(name, b"") or bytes(value)) for name, value in request.members.items()]
     return joined([*members, *changed.items()])
 
 
@@ -134,7 +134,9 @@ def _options(vetted: bytes) -> Mapping[str, msgspec.Raw]:
     try:
         return parse_object(vetted)
     except (MalformedJSONError, ValueError):
-        raise InvalidOptionError("'vetted' must be an object in which no member stands twice.", param="vetted") from None
+        raise InvalidOptionError(
+            "'vetted' must be an object in which no member stands twice.", param="vetted"
+        ) from None
 
 
 def _given(value: msgspec.Raw | None) -> bytes | None:

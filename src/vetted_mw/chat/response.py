@@ -136,7 +136,9 @@ def text_length(message: object) -> int:
     for call in _list(message.get("tool_calls")):
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
-            length += sum(len(part) for part in (function.get("name"), function.get("arguments")) if isinstance(part, str))
+            length += sum(
+                len(part) for part in (function.get("name"), function.get("arguments")) if isinstance(part, str)
+            )
     return length
 
 

@@ -287,7 +287,9 @@ def _leniently(data: bytes) -> _Chunk:
     return _Chunk(
         id=_string(told.get("id")),
         model=_string(told.get("model")),
-        choices=[_choice(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else None,
+        choices=[_choice(choice) for choice in choices if isinstance(choice, dict)]
+        if isinstance(choices, list)
+        else None,
         usage=usage if isinstance(usage, dict) else None,
         error=told.get("error"),
     )

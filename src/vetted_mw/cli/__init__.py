@@ -61,7 +61,9 @@ def _add_serve(commands: _Commands) -> None:
     command.add_argument("--port", type=int, help="port to bind (default: server.port, 8080)")
     command.add_argument("--workers", type=int, help="processes (default: server.workers, 1)")
     command.add_argument(
-        "--open", action="store_true", help="allow a non-loopback host without callers: anyone who reaches it may use it"
+        "--open",
+        action="store_true",
+        help="allow a non-loopback host without callers: anyone who reaches it may use it",
     )
     command.set_defaults(run=serve)
 
@@ -101,7 +103,9 @@ def _add_check(commands: _Commands) -> None:
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--config", type=Path, metavar="FILE", help="settings (default: VETTED_CONFIG, else ./vetted.toml)")
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings (default: VETTED_CONFIG, else ./vetted.toml)"
+    )
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:

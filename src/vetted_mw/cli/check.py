@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.settings import load_configuration, require_upstream
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["check"]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
 from vetted_mw.demo import run_demo
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["demo"]
 

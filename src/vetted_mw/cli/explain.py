@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,6 +13,9 @@ from vetted_mw.endpoints import explained
 from vetted_mw.gateway import Gateway
 from vetted_mw.routing.options import parse_options
 from vetted_mw.settings import load_configuration
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["explain"]
 
@@ -56,7 +58,10 @@ def _readable(told: dict[str, Any]) -> str:
     ]
     if "error" in told:
         lines += ["", f"answer   {told['error']['code']}: {told['error']['message']}"]
-    lines += ["", "Health is not probed here: a region counts as healthy. Ask a running gateway: POST /v1/vetted/explain."]
+    lines += [
+        "",
+        "Health is not probed here: a region counts as healthy. Ask a running gateway: POST /v1/vetted/explain.",
+    ]
     return "\n".join(lines)
 
 

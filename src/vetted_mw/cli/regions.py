@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,6 +11,9 @@ from vetted_mw.cli.table import table
 from vetted_mw.endpoints import region_facts
 from vetted_mw.gateway import Gateway
 from vetted_mw.settings import load_configuration
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["regions"]
 

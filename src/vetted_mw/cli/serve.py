@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import resource
@@ -15,6 +14,8 @@ from vetted_mw.middleware import VettedProxy
 from vetted_mw.settings import forbid_open_host, load_configuration, require_upstream
 
 if TYPE_CHECKING:
+    import argparse
+
     from vetted_mw.configuration import Configuration
 
 __all__ = ["create_app", "run_server", "serve"]

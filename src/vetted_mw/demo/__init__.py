@@ -17,7 +17,7 @@ __all__ = ["DOWN_REGION", "run_demo", "stage"]
 
 
 def run_demo(*, port: int, once: bool) -> int:
-    """Run the demo: with `once` through the tour and back (exit code 0 when all was as it should be), else until stopped.
+    """Run the demo: with `once` through the tour (exit code 0 when all was as it should be), else until stopped.
 
     Raises:
         ConfigurationError: the port is taken.

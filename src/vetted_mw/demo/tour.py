@@ -160,9 +160,11 @@ def _visit_with_sdk(base_url: str) -> bool:
     except ImportError:
         print("   the openai package is not installed; skipped")
         return True
-    with httpx.Client(trust_env=False, timeout=30.0) as transport, OpenAI(
-        base_url=base_url, api_key="-", http_client=transport
-    ) as client:
+    with (
+        httpx.Client(trust_env=False, timeout=30.0) as transport,
+        # openai names httpx2 in its types and takes httpx as well
+        OpenAI(base_url=base_url, api_key="-", http_client=transport) as client,  # type: ignore[arg-type]
+    ):
         answer = client.chat.completions.create(
             model=DEMO_MODEL,
             messages=[{"role": "user", "content": "Where does this run?"}],

@@ -121,7 +121,7 @@ class SignalBoard:
         self._put(source, signals)
 
     def best(self, zone: str, now: datetime) -> SignalReading | None:
-        """Return the zone's reading at `now`: the chain's first live-eligible one, else the most telling of the others."""
+        """Return the zone's reading at `now`: the chain's first live-eligible one, else the most telling other one."""
         readings = [read_at(signal, now) for signal in self._of_zone(zone)]
         live = next((reading for reading in readings if reading.live_eligible), None)
         if live is not None or not readings:

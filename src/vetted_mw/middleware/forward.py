@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from vetted_mw.asgi.intake import UntilCallerLeaves
 from vetted_mw.chat.response import add_members
 from vetted_mw.completion import Completion
-from vetted_mw.asgi.intake import UntilCallerLeaves
 from vetted_mw.middleware.responder import Responder
 from vetted_mw.proxy.headers import returning_headers
 
@@ -56,14 +56,16 @@ class ForwardResponder(Responder):
         answered = await completion.answer()
         edited = add_members(answered.body, completion.members())
         if edited.replaced:
-            _LOG.warning("the upstream's answer had a member of ours; it was replaced", extra={"members": edited.replaced})
+            _LOG.warning(
+                "the upstream's answer had a member of ours; it was replaced", extra={"members": edited.replaced}
+            )
         has_receipt = completion.receipted().receipt is not None
         headers = returning_headers(answered.headers) + self._headers(completion, receipt=has_receipt)
         await self.sender.whole(answered.status, headers, edited.body)
 
     async def _stream(self, completion: Completion) -> None:
         streamed = await completion.open()
-        returned = [pair for pair in returning_headers(streamed.headers) if pair[0] not in {b"cache-control"}]
+        returned = [pair for pair in returning_headers(streamed.headers) if pair[0] != b"cache-control"]
         await self.sender.start(
             streamed.status, [*returned, *_STREAM_HEADERS, *self._headers(completion, receipt=True)]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 from vetted_mw.in_app import CURRENT, Route
 from vetted_mw.middleware.edited import EditedSend
@@ -14,8 +15,8 @@ from vetted_mw.routing.trace import build_trace, encode_trace
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from vetted_mw.core import Core
     from vetted_mw.asgi.door import Identify
+    from vetted_mw.core import Core
     from vetted_mw.gateway import Gateway
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.routing.decision import Decision

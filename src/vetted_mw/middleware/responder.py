@@ -6,11 +6,11 @@ import logging
 import traceback
 from typing import TYPE_CHECKING
 
-from vetted_mw.chat.request import ChatRequest, parse_request
 from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
-from vetted_mw.errors import AnswerError, InternalError
 from vetted_mw.asgi.intake import Body, CallerLeftError, read_body
 from vetted_mw.asgi.sending import Sender
+from vetted_mw.chat.request import ChatRequest, parse_request
+from vetted_mw.errors import AnswerError, InternalError
 from vetted_mw.routing.decision import Decision, Rules, check_policy
 from vetted_mw.routing.options import Options, parse_options
 
@@ -47,7 +47,7 @@ class Responder:
         except AnswerError as error:
             await self._refuse(error)
         except Exception as error:  # noqa: BLE001 (the last wall: a host's handler would log the text, which may be the caller's)
-            _LOG.error(  # noqa: TRY400 (the exception's text may hold what the caller wrote)
+            _LOG.error(
                 "a request failed inside the gateway",
                 extra={"error": type(error).__name__, "place": _place(error)},
             )
@@ -82,7 +82,7 @@ class Responder:
         return body, request, options, admitted.rules, core.decide(options, request.model, admitted.rules)
 
     def overhead_ms(self, core: Core, *, until: float | None, waited: float) -> float:
-        """Milliseconds spent in us before the upstream's first byte: neither reading the body nor waiting for upstreams."""
+        """Milliseconds spent in us before the upstream's first byte; reading the body and waiting do not count."""
         end = core.monotonic() if until is None else until
         return max(0.0, end - self._started - self._reading - waited) * 1000
 

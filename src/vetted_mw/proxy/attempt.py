@@ -142,7 +142,9 @@ async def _sent(call: Call, *, include_usage: bool) -> Response:
 async def _fault_of(call: Call, response: Response) -> Fault | None:
     retry_after = retry_after_seconds(response.headers, now=call.now())
     outcome = outcome_of_status(
-        response.status, auth=call.upstream.auth, has_retry_after=header_value(response.headers, b"retry-after") is not None
+        response.status,
+        auth=call.upstream.auth,
+        has_retry_after=header_value(response.headers, b"retry-after") is not None,
     )
     if outcome is AttemptOutcome.SUCCESS:
         return None

@@ -75,7 +75,7 @@ class BodyDecoder:
         except zlib.error:
             if self._started or self._encoding != b"deflate":
                 raise
-            # Servers disagree on whether "deflate" has the zlib wrapper (RFC 9110 §8.4.1.2); the other form is tried once.
+            # Whether "deflate" has the zlib wrapper is disputed (RFC 9110 §8.4.1.2); the other form is tried once.
             self._inflate = zlib.decompressobj(_RAW_DEFLATE)
             out = self._inflate.decompress(data, bound)
         self._started = self._started or bool(data)

@@ -82,11 +82,9 @@ def _authorization(inbound: Iterable[tuple[bytes, bytes]], upstream: Upstream) -
 
 
 def returning_headers(received: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return the upstream's headers that the caller may see; hop-by-hop, cookies and spoofed `x-vetted-*` stay behind."""
+    """Return the upstream's headers the caller may see; hop-by-hop, cookies and spoofed `x-vetted-*` stay behind."""
     lowered = [(name.lower(), value) for name, value in received]
-    named = {
-        token.strip().lower() for name, value in lowered if name == b"connection" for token in value.split(b",")
-    }
+    named = {token.strip().lower() for name, value in lowered if name == b"connection" for token in value.split(b",")}
     return [
         (name, value)
         for name, value in lowered

@@ -55,7 +55,7 @@ def fails_over(outcome: AttemptOutcome) -> bool:
     return outcome not in _NO_FAILOVER
 
 
-def outcome_of_status(status: int, *, auth: Auth, has_retry_after: bool) -> AttemptOutcome:  # noqa: PLR0911 (the table, row by row)
+def outcome_of_status(status: int, *, auth: Auth, has_retry_after: bool) -> AttemptOutcome:
     """Classify an upstream's status. 2xx is a success only when its body proves to be one."""
     if 200 <= status < 300:  # noqa: PLR2004
         return AttemptOutcome.SUCCESS

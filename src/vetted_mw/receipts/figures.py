@@ -1,4 +1,4 @@
-"""Energy, carbon and water of one request with their intervals. Pure arithmetic; the method is in `data/methodology.toml`."""
+"""Energy, carbon and water of one request with their intervals. The method is in `data/methodology.toml`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which grid figure a receipt may use: a live-eligible measurement, else the annual figure, labelled. Never a forecast."""
+"""Which grid figure a receipt may use: a live-eligible measurement, else the annual figure. Never a forecast."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def receipt_reading(
         return reading
     if region.annual_gco2_per_kwh is None:
         fallback = coefficients.grid_fallback
-        annual = _annual(fallback.gco2_per_kwh, fallback.label, fallback.area, fallback.year, fallback.basis, requested_at)
+        annual = _annual(
+            fallback.gco2_per_kwh, fallback.label, fallback.area, fallback.year, fallback.basis, requested_at
+        )
     else:
         label = "annual_declared" if region.shipped else "annual_configured"
         year = region.annual_year or requested_at.year - 1
@@ -39,9 +41,7 @@ def receipt_reading(
     return read_at(annual, requested_at)
 
 
-def _annual(  # noqa: PLR0913 (the facts of one annual figure)
-    value: float, source: str, area: str, year: int, basis: str, requested_at: datetime
-) -> GridSignal:
+def _annual(value: float, source: str, area: str, year: int, basis: str, requested_at: datetime) -> GridSignal:
     return GridSignal(
         source=source,
         zone=area,

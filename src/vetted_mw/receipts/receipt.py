@@ -230,7 +230,7 @@ class ReceiptMaker:
         return self._receipt(observation, tokens, reading, inputs, figures)
 
     def attempt_energy_wh(self, model: str, *, prompt_characters: int) -> float | None:
-        """Estimate the Wh an abandoned attempt may have used: its prompt, read once; None for a model of unknown size."""
+        """Estimate the Wh an abandoned attempt may have used: its prompt, read once; None for an unknown size."""
         size = size_for(model, self.sizes)
         if size is None:
             return None

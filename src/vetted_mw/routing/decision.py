@@ -170,7 +170,7 @@ def _preference(options: Options, policy: RoutePolicy, rules: Rules) -> tuple[st
     return rules.default_order
 
 
-def _rejection(  # noqa: PLR0911, PLR0913 (one return per row of the table, in its order)
+def _rejection(  # noqa: PLR0911 (one return per row of the table, in its order)
     candidate: Candidate,
     options: Options,
     model: str,
@@ -301,7 +301,7 @@ class _Draft:
         self.model = model
         self.rules = rules
 
-    def decision(  # noqa: PLR0913 (the parts of a decision, by name)
+    def decision(
         self,
         mode: DecisionMode,
         reason: DecisionReason,

@@ -29,10 +29,11 @@ Basis = Literal["lifecycle", "direct", "unknown"]
 EU_EEA_AS_OF = "2026-11-22"
 """The day the list below was checked."""
 
-EU_EEA_COUNTRIES = frozenset(
-    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()  # EU-27
-    + ["IS", "LI", "NO"]  # the EEA's other three; the United Kingdom and Switzerland are in neither
+_EU = (
+    *("AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU", "LV"),
+    *("MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"),
 )
+EU_EEA_COUNTRIES = frozenset({*_EU, "IS", "LI", "NO"})  # the United Kingdom and Switzerland are in neither
 
 
 SHIPPED_DEFAULT_ORDER = ("scaleway-par-1", "scaleway-par-2", "ovh-gra-1")

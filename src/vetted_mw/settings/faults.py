@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
 from vetted_mw.configuration import Limits
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.settings.refusal import REFUSED, nearest
@@ -18,12 +16,10 @@ from vetted_mw.settings.shape import section_of, shape_at
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
 __all__ = ["configuration_error", "unknown_key"]
-
-Where = "Callable[[tuple[str, ...]], str]"
 
 _EXTRA = "extra_forbidden"
 _TYPES = {

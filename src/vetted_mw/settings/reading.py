@@ -108,7 +108,9 @@ def _toml(file: Path) -> dict[str, Any]:
         # Only the position: the parser's text can quote the line, and the line can hold a key.
         position = _POSITION.search(str(error))
         told = f" {position.group()}" if position else ""
-        raise ConfigurationError(f"{str(file)!r} is not valid TOML{told}.", remedy="Correct the syntax there.") from None
+        raise ConfigurationError(
+            f"{str(file)!r} is not valid TOML{told}.", remedy="Correct the syntax there."
+        ) from None
 
 
 def _plain(value: Any) -> Any:
@@ -120,7 +122,7 @@ def _plain(value: Any) -> Any:
 
 
 def _bound(tables: Sequence[Mapping[str, Any]]) -> type[VettedSettings]:
-    """Return the settings class over these tables, first wins; pydantic-settings asks a class, not a call, for sources."""
+    """Return the settings class over these tables, first wins; pydantic-settings asks a class for its sources."""
 
     class Bound(VettedSettings):
         @classmethod

@@ -73,7 +73,8 @@ def code(value: str) -> str:
     """Accept the name of a region or caller: it travels in headers, logs and environment names."""
     if not _CODE.fullmatch(value):
         raise refused(
-            "is not a usable name.", "Use up to 64 letters, digits, '-', '_' and '.', with a letter or digit at both ends."
+            "is not a usable name.",
+            "Use up to 64 letters, digits, '-', '_' and '.', with a letter or digit at both ends.",
         )
     return value
 

@@ -1,0 +1,87 @@
+"""The settings: one TOML file and the environment, read once, checked whole, frozen. Nothing else reads either."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vetted_mw.errors import ConfigurationError
+from vetted_mw.settings.freezing import frozen
+from vetted_mw.settings.reading import read_settings, settings_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vetted_mw.configuration import Configuration
+
+__all__ = ["forbid_open_host", "load_configuration", "require_upstream"]
+
+
+def load_configuration(
+    path: Path | str | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Configuration:
+    """Read the settings file and the environment and return the frozen configuration.
+
+    Args:
+        path: the file; else the one `VETTED_CONFIG` names; else `./vetted.toml` if present; else none, which leaves the
+            shipped catalogue without any upstream.
+        environ: the environment to read instead of the process's.
+        overrides: a table of the file's shape that wins over both, for settings an application computes.
+
+    Raises:
+        ConfigurationError: they cannot be used; the text names the key, its place and the remedy.
+    """
+    environment = os.environ if environ is None else environ
+    named = None if path is None else Path(path)
+    file = settings_file(named, environ=environment, cwd=Path.cwd())
+    return frozen(read_settings(file, environ=environment, overrides=overrides), environ=environment)
+
+
+def require_upstream(configuration: Configuration) -> None:
+    """Refuse a configuration in which no region can serve.
+
+    Raises:
+        ConfigurationError: no region has an upstream.
+    """
+    if configuration.upstreams:
+        return
+    place = configuration.source or "no settings file was found"
+    raise ConfigurationError(
+        f"no region has an upstream ({place}).",
+        field="regions",
+        remedy="Set regions.CODE.base_url for at least one region of default_order, or try `vetted-mw demo`.",
+    )
+
+
+def forbid_open_host(host: str, *, callers: bool, is_open: bool) -> None:
+    """Refuse to listen beyond this machine without a lock on the door.
+
+    Args:
+        host: the address to bind.
+        callers: whether `[callers]` are configured.
+        is_open: whether the operator said `--open`.
+
+    Raises:
+        ConfigurationError: anyone who reaches the host could spend the upstreams' keys.
+    """
+    if callers or is_open or _is_loopback(host):
+        return
+    raise ConfigurationError(
+        "is reachable from other machines, and no callers are configured: anyone could spend your upstreams' keys.",
+        field="server.host",
+        remedy="Configure [callers], bind 127.0.0.1, or start with --open.",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
