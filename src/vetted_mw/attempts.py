@@ -38,11 +38,17 @@ _MAY_HAVE_COMPUTED = frozenset(
 
 
 class NoneServedError(Exception):
-    """No attempt served; `fault` is the one that ended the walk, None when nothing could be tried."""
+    """No attempt served.
 
-    def __init__(self, fault: Fault | None) -> None:
+    Attributes:
+        fault: the one that ended the walk; None when nothing could be tried.
+        retry_after: seconds until the soonest of the regions that asked for time may serve; None when none asked.
+    """
+
+    def __init__(self, fault: Fault | None, *, retry_after: float | None) -> None:
         super().__init__("no attempt served")
         self.fault = fault
+        self.retry_after = retry_after
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,6 +106,7 @@ class Attempts:
         """
         budget = self._core.configuration.limits.attempts
         fault: Fault | None = None
+        waits: list[float] = []
         for region in order:
             if budget == 0 or asyncio.get_running_loop().time() >= self._deadline:
                 break
@@ -111,12 +118,14 @@ class Attempts:
                 result = await self._attempt(running, run)
             except AttemptFailedError as failed:
                 fault = failed.fault
+                if fault.retry_after is not None:
+                    waits.append(fault.retry_after)
                 if not fails_over(fault.outcome):
                     break
             else:
                 self.serving = region
                 return result
-        raise NoneServedError(fault)
+        raise NoneServedError(fault, retry_after=min(waits, default=None))
 
     def ended(self, fault: Fault | None) -> None:
         """Note how the serving attempt ended: well (None), or by `fault`. Further calls do nothing."""

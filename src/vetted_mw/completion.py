@@ -74,6 +74,7 @@ class Completion:
         bare: bool = False,
     ) -> None:
         self.query_id = core.new_id()
+        self._started = core.monotonic()
         self.request = request
         self.decision = decision
         self._core = core
@@ -107,7 +108,7 @@ class Completion:
         try:
             answered = await self.attempts.first_success(self._order, fetch_answer)
         except NoneServedError as none:
-            raise self._refused(none.fault) from None
+            raise self._refused(none) from None
         self._answer = answered.answer
         self.attempts.ended(None)
         return answered
@@ -121,7 +122,7 @@ class Completion:
         try:
             self._streamed = await self.attempts.first_success(self._order, open_stream)
         except NoneServedError as none:
-            raise self._refused(none.fault) from None
+            raise self._refused(none) from None
         return self._streamed
 
     async def next_part(self) -> bytes | None:
@@ -148,6 +149,12 @@ class Completion:
             self._span.end(self._attributes() if self._span.is_recording else {}, error_type=self._error)
 
     # ---- what happened
+
+    @property
+    def overhead_ms(self) -> float:
+        """Milliseconds spent in here before the latest request left, waiting for upstreams that failed not counted."""
+        sent = self.attempts.last_sent
+        return 0.0 if sent is None else max(0.0, sent - self._started - self.attempts.waited) * 1000
 
     def settled(self) -> Settled:
         """See the decision together with its attempts so far."""
@@ -225,8 +232,10 @@ class Completion:
 
     # ---- inside
 
-    def _refused(self, fault: Fault | None) -> AnswerError:
-        error = self._caller_fault(fault) or refusal_for(self.decision, self.attempts.records, options=self._options)
+    def _refused(self, none: NoneServedError) -> AnswerError:
+        error = self._caller_fault(none.fault) or refusal_for(
+            self.decision, self.attempts.records, options=self._options, retry_after=none.retry_after
+        )
         self._error = error.code if not isinstance(error, CallerFaultError) else str(error.status)
         return error
 

@@ -78,8 +78,6 @@ class Limits:
         idle_seconds: between two frames.
         total_seconds: the whole request, all attempts.
         finish_hold_seconds: how long a finish chunk waits for the upstream's end.
-        commit_after_seconds: commit early after this long; 0 is off.
-        sse_keepalive_seconds: comment interval after commit; 0 is off.
         attempts: requests sent at most for one caller request.
         max_in_flight: leases per region and process.
     """
@@ -96,8 +94,6 @@ class Limits:
     idle_seconds: float = 60.0
     total_seconds: float = 900.0
     finish_hold_seconds: float = 2.0
-    commit_after_seconds: float = 0.0
-    sse_keepalive_seconds: float = 0.0
     attempts: int = 3
     max_in_flight: int = 1024
 
@@ -114,12 +110,10 @@ class Upstream:
         models: names it serves; None when any is served or the list is discovered.
         discover: whether to ask its `/models`.
         health_path: probe path on its origin; empty turns the probe off.
-        metrics_path: Prometheus path on its origin; empty turns scraping off.
         stream_usage: whether it takes `stream_options.include_usage`; `auto` finds out.
         ca_file: PEM file of a private authority; empty for the public ones.
         proxy: egress proxy URL; empty for none. The environment is never consulted.
         drained: the operator takes it out of service.
-        max_queue: engine queue length that counts as saturated; 0 ignores the queue.
         limits: the global limits with this region's own in place.
         upstream_names: requested model name -> the name this upstream knows.
     """
@@ -131,12 +125,10 @@ class Upstream:
     models: frozenset[str] | None = None
     discover: bool = False
     health_path: str = "/health"
-    metrics_path: str = ""
     stream_usage: Literal["auto", "supported", "rejected"] = "auto"
     ca_file: str = ""
     proxy: str = ""
     drained: bool = False
-    max_queue: int = 0
     limits: Limits = field(default_factory=Limits)
     upstream_names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -178,15 +170,11 @@ class SignalConfiguration:
     Attributes:
         refresh_seconds: interval between two refreshes of a source.
         chains: zone -> source names, first live-eligible wins; a zone not named takes every configured source in order.
-        max_proxy_share: zone -> limit; `default` for the rest.
         file: the file source; None when not configured.
     """
 
     refresh_seconds: float = 600.0
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    max_proxy_share: Mapping[str, float] = field(
-        default_factory=lambda: MappingProxyType({"default": 0.25, "DE_LU": 0.45})
-    )
     file: FileSource | None = None
 
 

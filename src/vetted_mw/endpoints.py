@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,9 +11,8 @@ from starlette.routing import Route, Router
 
 from vetted_mw.asgi.door import Admitted, Identify, admit, refuse_cross_site
 from vetted_mw.asgi.intake import read_body
-from vetted_mw.asgi.sending import error_headers
 from vetted_mw.chat.request import parse_request
-from vetted_mw.chat.response import error_envelope
+from vetted_mw.chat.response import error_envelope, retry_headers
 from vetted_mw.errors import AnswerError, MethodNotAllowedError, NotFoundError
 from vetted_mw.routing.decision import Settled, check_policy
 from vetted_mw.routing.options import parse_options
@@ -31,18 +31,26 @@ if TYPE_CHECKING:
     from vetted_mw.routing.decision import Candidate, Rules
     from vetted_mw.routing.options import Options
 
-__all__ = ["endpoints_app", "explained", "region_facts"]
+__all__ = ["endpoints_app", "explained", "is_endpoint", "region_facts"]
 
 _Handler = "Callable[[Request, Core, Admitted], Awaitable[Any]]"
 
 
-def endpoints_app(gateway: Gateway, *, identify: Identify | None = None, fallback: ASGIApp | None = None) -> ASGIApp:
+_PATHS = frozenset({"/v1/models", "/v1/regions", "/v1/vetted/explain", "/healthz", "/readyz"})
+_REGION = re.compile(r"/v1/regions/[^/]+")
+
+
+def is_endpoint(path: str) -> bool:
+    """Whether a path (after `root_path`) is one of the gateway's own, so that all others can stay untouched."""
+    return path in _PATHS or _REGION.fullmatch(path) is not None
+
+
+def endpoints_app(gateway: Gateway, *, identify: Identify | None = None) -> ASGIApp:
     """Build the router.
 
     Args:
         gateway: whose facts it tells.
         identify: the host application's authentication.
-        fallback: gets what is none of these paths; a JSON 404 when not given.
     """
     told = _Told(gateway, identify)
     routes = [
@@ -53,7 +61,7 @@ def endpoints_app(gateway: Gateway, *, identify: Identify | None = None, fallbac
         Route("/healthz", told.by_anyone(_healthz), methods=None),
         Route("/readyz", told.by_anyone(_readyz), methods=None),
     ]
-    return Router(routes, redirect_slashes=False, default=fallback or _not_found)
+    return Router(routes, redirect_slashes=False, default=_not_found)
 
 
 class _Told:
@@ -203,7 +211,7 @@ def _json(content: object, *, status: int = 200) -> Response:
 
 
 def _error(error: AnswerError) -> Response:
-    headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+    headers = {name.decode(): value.decode() for name, value in retry_headers(error)}
     return Response(error_envelope(error), status_code=error.status, media_type="application/json", headers=headers)
 
 

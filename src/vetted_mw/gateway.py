@@ -9,7 +9,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vetted_mw.configuration import Auth, Upstream
 from vetted_mw.core import Core
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
-
-    import httpx
 
     from vetted_mw.configuration import Configuration
     from vetted_mw.grid.board import SignalSource
@@ -91,6 +89,7 @@ class Gateway:
             [*_sources(configuration, now), *signals], chains=configuration.signals.chains, now=now
         )
         self._entries = 0
+        self._warned = False
         self._lock = asyncio.Lock()
         self._core: Core | None = None
         self._probes: Probes | None = None
@@ -117,8 +116,11 @@ class Gateway:
         return cls(load_configuration(_Path(path)), **options)  # type: ignore[arg-type]
 
     @property
-    def http_client(self) -> httpx.AsyncClient:
-        """The client of in-app handlers: it sends the current request's chat call to its route and nothing else."""
+    def http_client(self) -> Any:
+        """The client of in-app handlers: it sends the current request's chat call to its route and nothing else.
+
+        An `httpx.AsyncClient`; typed loosely because SDKs disagree on whether they name httpx or httpx2 in their types.
+        """
         return self._http_client
 
     @property
@@ -182,7 +184,6 @@ class Gateway:
     async def _open(self) -> None:
         configuration = self.configuration
         transports = {code: self._transport(upstream) for code, upstream in configuration.upstreams.items()}
-        self._warn_of_open_door()
         await self._board.open()
         self._probes = Probes(self._fleet, configuration.upstreams, fetch=_Fetch(transports), jitter=self._jitter)
         await self._probes.open()
@@ -209,9 +210,12 @@ class Gateway:
         for transport in core.transports.values():
             await transport.aclose()
 
-    def _warn_of_open_door(self) -> None:
+    def warn_of_open_door(self) -> None:
+        """Say once in the log that whoever reaches the middleware spends the upstreams' keys."""
         configuration = self.configuration
-        if not configuration.callers and any(u.auth is Auth.REGION for u in configuration.upstreams.values()):
+        pays = any(one.auth is Auth.REGION and one.api_key is not None for one in configuration.upstreams.values())
+        if pays and not configuration.callers and not self._warned:
+            self._warned = True
             _LOG.warning(
                 "upstream keys are configured and callers are not: put the middleware inside your authentication, "
                 "pass identify=, or configure [callers]"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import httpx
 
 from vetted_mw.chat.request import parse_request
-from vetted_mw.chat.response import error_envelope
+from vetted_mw.chat.response import error_envelope, retry_headers
 from vetted_mw.chat.sse import Placement
 from vetted_mw.completion import Completion
 from vetted_mw.errors import AnswerError, ConflictingOptionsError, NoRegionAvailableError, RouteError
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
-from vetted_mw.receipts.receipt import Observation, encode_receipt
+from vetted_mw.receipts.receipt import CHARACTERS_PER_TOKEN, Observation, encode_receipt
 from vetted_mw.routing.decision import Settled, settle
 from vetted_mw.routing.options import Options, parse_options
 from vetted_mw.routing.trace import build_trace, encode_trace
@@ -60,10 +60,20 @@ class Route:
     """
 
     def __init__(
-        self, core: Core, *, request: ChatRequest, options: Options, rules: Rules, decision: Decision, inbound: Headers
+        self,
+        core: Core,
+        *,
+        request: ChatRequest,
+        options: Options,
+        rules: Rules,
+        decision: Decision,
+        inbound: Headers,
+        overhead_ms: float = 0.0,
     ) -> None:
         self.decision = decision
         self.closed = False
+        self._overhead_ms = overhead_ms
+        self._receipted: Receipted | None = None
         self._core = core
         self._request = request
         self._options = options
@@ -73,6 +83,11 @@ class Route:
         self._reports: list[Report] = []
         self._served: str | None = None
         self._first = asyncio.Lock()
+
+    @property
+    def choices(self) -> int:
+        """How many choices the outer request asked for."""
+        return self._request.choices
 
     @property
     def region(self) -> str:
@@ -124,9 +139,8 @@ class Route:
         try:
             return await self._sent(body, headers)
         except AnswerError as error:
-            content = error_envelope(error)
-            extra = [] if error.retryable else [("x-should-retry", "false")]
-            return httpx.Response(error.status, headers=[("content-type", "application/json"), *extra], content=content)
+            headers = [(b"content-type", b"application/json"), *retry_headers(error)]
+            return httpx.Response(error.status, headers=headers, content=error_envelope(error))
 
     async def _sent(self, body: bytes, headers: Headers) -> httpx.Response:
         request = parse_request(body)
@@ -219,7 +233,15 @@ class Route:
         return settle(self._told_decision(), self.attempts(), serving=next(iter(regions)))
 
     def receipted(self) -> Receipted:
-        """One call: its receipt. Several with one model and region: one over the summed tokens. Else none."""
+        """One call: its receipt. Several with one model and region: one over the summed tokens. Else none.
+
+        Made once, when the handler's answer has ended.
+        """
+        if self._receipted is None:
+            self._receipted = self._made()
+        return self._receipted
+
+    def _made(self) -> Receipted:
         observations = [call.observation() for call in self._calls if call.attempts.serving is not None]
         observations += [self._reported(report) for report in self._reports]
         if not observations:
@@ -235,7 +257,13 @@ class Route:
             (b"x-vetted-decision-mode", settled.mode.value.encode()),
             (b"x-vetted-decision-reason", settled.reason.value.encode()),
             (b"x-vetted-attempts", str(sum(call.attempts.sent for call in self._calls)).encode()),
+            (
+                b"x-vetted-overhead-ms",
+                f"{self._overhead_ms + sum(call.overhead_ms for call in self._calls):.2f}".encode(),
+            ),
         ]
+        if self._receipted is not None and self._receipted.receipt is not None:
+            headers.append((b"x-vetted-receipt-id", self._receipted.receipt.query_id.encode()))
         if settled.region is not None:
             headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
         return headers
@@ -288,11 +316,18 @@ def _summed(observations: list[Observation]) -> Observation:
         prompt_tokens=sum(one.prompt_tokens or 0 for one in observations) if counted else None,
         cached_tokens=sum(one.cached_tokens for one in observations) if counted else 0,
         completion_tokens=sum(one.completion_tokens or 0 for one in observations) if counted else None,
-        prompt_characters=sum(one.prompt_characters for one in observations),
-        completion_characters=sum(one.completion_characters for one in observations),
+        prompt_characters=sum(_characters(one.prompt_tokens, one.prompt_characters) for one in observations),
+        completion_characters=sum(
+            _characters(one.completion_tokens, one.completion_characters) for one in observations
+        ),
         upstream_response_id=None,
         completion_status=worst,
     )
+
+
+def _characters(tokens: int | None, characters: int) -> int:
+    """Return what a call adds to an estimate: tokens it did count weigh what the estimate takes a token for."""
+    return characters if tokens is None else tokens * CHARACTERS_PER_TOKEN
 
 
 class _CallStream(httpx.AsyncByteStream):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["significant"]
+__all__ = ["minutes", "significant"]
 
 
 def significant(value: float, digits: int = 6) -> float:
@@ -12,3 +12,8 @@ def significant(value: float, digits: int = 6) -> float:
     if value == 0 or not math.isfinite(value):
         return value
     return float(f"{value:.{digits}g}")
+
+
+def minutes(age: float) -> float:
+    """Round an age to a tenth of a minute: what receipt and trace both show, so that they are equal."""
+    return round(age, 1)

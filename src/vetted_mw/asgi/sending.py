@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.intake import CallerLeftError
-from vetted_mw.chat.response import error_envelope
+from vetted_mw.chat.response import error_envelope, retry_headers
 
 if TYPE_CHECKING:
     from starlette.types import Message, Send
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from vetted_mw.errors import AnswerError
     from vetted_mw.proxy.headers import Headers
 
-__all__ = ["Sender", "error_headers"]
+__all__ = ["Sender"]
 
 _JSON = (b"content-type", b"application/json")
 
@@ -57,16 +56,4 @@ class Sender:
 
     async def error(self, error: AnswerError, *, headers: Headers, trace: bytes | None) -> None:
         """Send an error in OpenAI's envelope, the trace beside it when a decision was made."""
-        await self.whole(error.status, [_JSON, *error_headers(error), *headers], error_envelope(error, trace=trace))
-
-
-def error_headers(error: AnswerError) -> Headers:
-    """Return what tells a client whether and when to try again."""
-    headers: Headers = []
-    if not error.retryable:
-        headers.append((b"x-should-retry", b"false"))
-    if error.retry_after is not None:
-        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
-    if error.status == 401:  # noqa: PLR2004
-        headers.append((b"www-authenticate", b"Bearer"))
-    return headers
+        await self.whole(error.status, [_JSON, *retry_headers(error), *headers], error_envelope(error, trace=trace))

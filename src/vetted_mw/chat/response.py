@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -26,6 +27,7 @@ __all__ = [
     "has_choices",
     "read_answer",
     "read_usage",
+    "retry_headers",
     "text_length",
     "upstream_message",
 ]
@@ -58,6 +60,7 @@ class Answer:
         usage: its token counts; None when it has none that can be right.
         finish_reasons: one per choice that has one.
         completion_characters: characters of text, reasoning, refusals and tool arguments, for an estimate.
+        is_error: whether it has an `error` member that is not null.
     """
 
     id: str | None
@@ -65,6 +68,7 @@ class Answer:
     usage: Usage | None
     finish_reasons: tuple[str, ...]
     completion_characters: int
+    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,7 @@ def read_answer(body: bytes) -> Answer:
         usage=read_usage(answer.get("usage")),
         finish_reasons=tuple(reason for choice in choices if (reason := _string(choice.get("finish_reason")))),
         completion_characters=sum(text_length(choice.get("message")) for choice in choices),
+        is_error=answer.get("error") is not None,
     )
 
 
@@ -198,6 +203,18 @@ def error_envelope(
     if trace is not None:
         members["routing_trace"] = trace
     return joined(members.items())
+
+
+def retry_headers(error: AnswerError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that tell a client whether and when to try again, and with what."""
+    headers: list[tuple[bytes, bytes]] = []
+    if not error.retryable:
+        headers.append((b"x-should-retry", b"false"))
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
+    if error.status == 401:  # noqa: PLR2004
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
 
 
 def _top_level(body: bytes) -> dict[str, msgspec.Raw] | None:

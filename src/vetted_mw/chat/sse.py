@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from vetted_mw.errors import AnswerError
 
 __all__ = [
-    "KEEPALIVE",
     "AnswerStream",
     "FrameSplitter",
     "FrameTooLargeError",
@@ -28,7 +27,6 @@ __all__ = [
     "is_chat_chunk",
 ]
 
-KEEPALIVE = b": ping\n\n"
 _DONE = b"[DONE]"
 _DONE_FRAME = b"data: [DONE]\n\n"
 
@@ -121,12 +119,13 @@ class AnswerStream:
     def complete(self) -> bool:
         """Whether the stream may end cleanly as it stands.
 
-        `[DONE]` alone ends a single answer well; of several, each one seen must have its finish reason.
+        `[DONE]` ends a single answer well without a finish reason, once there was one; of several, each one seen must
+        have its finish reason.
         """
         if self.finished:
             return True
         if self.done and self._choices == 1:
-            return True
+            return bool(self._seen)
         return (self.done or self._ended) and bool(self._seen) and self._seen <= self._reasons.keys()
 
     @property
@@ -141,12 +140,12 @@ class AnswerStream:
             FrameTooLargeError: a frame is over the limit.
             MalformedFrameError: a data frame is not a JSON object.
         """
-        if self._is_over:
+        if self._is_over():
             return b""
         out = bytearray()
         for frame in self._splitter.feed(data):
             out += self._taken(frame)
-            if self._is_over:
+            if self._is_over():
                 break
         return bytes(out)
 
@@ -154,7 +153,7 @@ class AnswerStream:
         """Note the upstream's end; a last frame without its blank line still counts when it is whole."""
         rest = self._splitter.finish()
         self._ended = True
-        if self._is_over or not rest.strip():
+        if self._is_over() or not rest.strip():
             return b""
         try:
             return self._taken(rest.rstrip(b"\r\n") + b"\n\n")
@@ -181,7 +180,6 @@ class AnswerStream:
             finish = _with_members(finish or self._empty_chunk(), members)
         return self.flush_held() + (finish or b"") + (usage or b"") + comment + _DONE_FRAME
 
-    @property
     def _is_over(self) -> bool:
         return self.done or self.error is not None
 

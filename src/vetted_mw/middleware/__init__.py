@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from vetted_mw.endpoints import endpoints_app
+from vetted_mw.endpoints import endpoints_app, is_endpoint
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.middleware.forward import ForwardResponder
 from vetted_mw.middleware.in_app import InAppResponder
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from vetted_mw.asgi.door import Identify
@@ -34,7 +36,7 @@ class VettedMiddleware:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: Callable[[Any, Any, Any], Awaitable[None]],
         *,
         gateway: Gateway,
         mode: Literal["forward", "in_app"] = "forward",
@@ -48,16 +50,28 @@ class VettedMiddleware:
         self._in_app = mode == "in_app"
         self._identify = identify
         self._paths = frozenset(path.rstrip("/") for path in gateway.configuration.paths)
-        self._endpoints = endpoints_app(gateway, identify=identify, fallback=app) if endpoints else app
+        self._endpoints = endpoints_app(gateway, identify=identify) if endpoints else None
+        if identify is None and not self._in_app:
+            gateway.warn_of_open_door()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # Loose on purpose: Starlette and Litestar type ASGI differently, and each is right about itself.
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Dispatch one connection."""
-        if scope["type"] == "http" and scope["method"] == "POST" and _route_path(scope).rstrip("/") in self._paths:
-            await self._responder(scope, receive, send).respond()
-        elif scope["type"] == "lifespan":
+        if scope["type"] == "lifespan":
             await _Lifespan(self.app, self._gateway).run(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
         else:
-            await (self._endpoints if scope["type"] == "http" else self.app)(scope, receive, send)
+            await self.app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = _route_path(scope)
+        if scope["method"] == "POST" and path.rstrip("/") in self._paths:
+            await self._responder(scope, receive, send).respond()
+        elif self._endpoints is not None and is_endpoint(path):
+            await self._endpoints(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     def _responder(self, scope: Scope, receive: Receive, send: Send) -> ForwardResponder | InAppResponder:
         if self._in_app:
@@ -76,7 +90,7 @@ class VettedProxy:
     def __init__(self, gateway: Gateway, *, identify: Identify | None = None) -> None:
         self._app = VettedMiddleware(endpoints_app(gateway, identify=identify), gateway=gateway, identify=identify)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
         await self._app(scope, receive, send)
 

@@ -57,6 +57,7 @@ class InAppResponder(Responder):
             rules=rules,
             decision=decision,
             inbound=list(self.scope["headers"]),
+            overhead_ms=self.overhead_ms(core, until=None, waited=0.0),
         )
 
     def told(self) -> tuple[Headers, bytes | None]:

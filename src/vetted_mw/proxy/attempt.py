@@ -100,10 +100,11 @@ def _checked(body: bytes, status: int) -> Answer:
         answer = read_answer(body)
     except MalformedAnswerError:
         raise AttemptFailedError(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=status)) from None
-    if not answer.finish_reasons and answer.usage is None and not has_choices(body):
-        # A 200 that holds an error object and no choices is an error that forgot its status.
-        raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=status))
-    return answer
+    if has_choices(body):
+        return answer
+    # A 200 that holds an error object and no choices is an error that forgot its status.
+    outcome = AttemptOutcome.UPSTREAM_ERROR if answer.is_error else AttemptOutcome.INVALID_RESPONSE
+    raise AttemptFailedError(Fault(outcome=outcome, status=status))
 
 
 async def _accepted(call: Call, *, include_usage: bool) -> Response:

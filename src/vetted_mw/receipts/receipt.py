@@ -14,7 +14,7 @@ from vetted_mw.receipts.coefficients import Coefficients, Site, load_coefficient
 from vetted_mw.receipts.figures import EnergyModel, Figures, GridQuality, Inputs, ParametricModel, joules
 from vetted_mw.receipts.grid import receipt_reading
 from vetted_mw.receipts.models import ModelSize, size_for, unknown_size
-from vetted_mw.rounding import significant
+from vetted_mw.rounding import minutes, significant
 from vetted_mw.routing.options import Boundary, Tier
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vetted_mw.routing.regions import Region
 
 __all__ = [
+    "CHARACTERS_PER_TOKEN",
     "Observation",
     "Receipt",
     "ReceiptError",
@@ -34,7 +35,8 @@ __all__ = [
     "receipt_reading",
 ]
 
-_CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
+"""What an estimate takes a token for, where an upstream counted none."""
 _FITTED_HARDWARE = "H100"
 
 
@@ -324,7 +326,7 @@ class ReceiptMaker:
             grid_intensity_source=signal.source,
             grid_intensity_observed_at=rfc3339(signal.observed_at),
             grid_intensity_requested_at=rfc3339(seen.requested_at),
-            grid_intensity_age_minutes=significant(reading.age_minutes),
+            grid_intensity_age_minutes=minutes(reading.age_minutes),
             grid_temporal_match=reading.temporal_match.value,
             receipt_version="1",
             region=seen.region.code,
@@ -399,7 +401,7 @@ def _quality(reading: SignalReading) -> GridQuality:
 
 def _estimated(characters: int) -> int:
     """Estimate tokens from characters, rounded up: text that is there never counts as none."""
-    return -(-characters // _CHARACTERS_PER_TOKEN)
+    return -(-characters // CHARACTERS_PER_TOKEN)
 
 
 def _mean(scores: tuple[int, ...]) -> float:

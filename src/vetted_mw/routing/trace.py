@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from vetted_mw.instants import rfc3339
-from vetted_mw.rounding import significant
+from vetted_mw.rounding import minutes, significant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,7 @@ def told_signal(reading: SignalReading) -> ToldSignal:
         gco2_per_kwh=significant(reading.signal.gco2_per_kwh),
         observed_at=rfc3339(reading.signal.observed_at),
         requested_at=rfc3339(reading.read_at),
-        age_minutes=round(reading.age_minutes, 1),
+        age_minutes=minutes(reading.age_minutes),
         temporal_match=reading.temporal_match.value,
         live_eligible=reading.live_eligible,
     )
@@ -134,7 +134,7 @@ def _candidate(verdict: Verdict) -> ToldCandidate:
         eligible=verdict.eligible,
         rejected=None if verdict.rejected is None else verdict.rejected.value,
         gco2_per_kwh=None if reading is None else significant(reading.signal.gco2_per_kwh),
-        signal_age_minutes=None if reading is None else round(reading.age_minutes, 1),
+        signal_age_minutes=None if reading is None else minutes(reading.age_minutes),
         network_p95_ms=verdict.candidate.network_p95_ms,
     )
 

@@ -167,8 +167,8 @@ def _names(path: tuple[str, ...], tables: Iterable[Mapping[str, Any]]) -> list[s
     """Return the names a table of the operator's own may have, for `read_environment`."""
     listed = list(tables)
     written = [name for table in listed for name in _table(table, path)]
-    if path[-1] in {"chains", "max_proxy_share"}:
-        return [*written, "default", *_zones(listed)]
+    if path[-1] == "chains":
+        return [*written, *_zones(listed)]
     if path == ("models",):
         return [*written, *_listed_models(listed)]
     if path in {("regions",), (*path[:-1], "upstream_names")}:
