@@ -10,11 +10,12 @@ from vetted_mw import Gateway, VettedProxy, load_configuration
 from vetted_mw.demo.stage import running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from starlette.types import ASGIApp
 
     from vetted_mw.configuration import Configuration
+    from vetted_mw.grid.board import SignalSource
 
 MODEL = "demo-8b"
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "Hello there"}]
@@ -33,9 +34,17 @@ def configured(upstreams: Mapping[str, str | Mapping[str, Any]], **overrides: An
     )
 
 
-def proxy_to(upstreams: Mapping[str, str | Mapping[str, Any]], *, signals: Any = (), **overrides: Any) -> VettedProxy:
-    """Return the stand-alone gateway over `upstreams`."""
-    return VettedProxy(Gateway(configured(upstreams, **overrides), signals=signals))
+@contextlib.asynccontextmanager
+async def proxied(
+    upstreams: Mapping[str, str | Mapping[str, Any]],
+    *,
+    signals: Sequence[SignalSource] = (),
+    options: Mapping[str, Any] | None = None,
+    **overrides: Any,
+) -> AsyncIterator[VettedProxy]:
+    """Open the stand-alone gateway over `upstreams`; `options` go to `Gateway`, the rest are settings."""
+    async with Gateway(configured(upstreams, **overrides), signals=signals, **(options or {})) as gateway:
+        yield VettedProxy(gateway)
 
 
 @contextlib.contextmanager

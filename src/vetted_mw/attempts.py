@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from vetted_mw.proxy.attempt import Call
 from vetted_mw.proxy.headers import outgoing_headers
@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempts", "NoneServedError"]
 
-_T = TypeVar("_T")
+
+class _Answered(Protocol):
+    """What an attempt that served hands back."""
+
+    @property
+    def status(self) -> int:
+        """The upstream's status."""
+        ...
+
+
+_T = TypeVar("_T", bound=_Answered)
 
 _MAY_HAVE_COMPUTED = frozenset(
     {
@@ -59,6 +69,7 @@ class _Running:
     lease: Lease
     span: AttemptSpan
     started: float
+    status: int | None = None
 
 
 class Attempts:
@@ -124,6 +135,7 @@ class Attempts:
                     break
             else:
                 self.serving = region
+                running.status = result.status
                 return result
         raise NoneServedError(fault, retry_after=min(waits, default=None))
 
@@ -131,7 +143,7 @@ class Attempts:
         """Note how the serving attempt ended: well (None), or by `fault`. Further calls do nothing."""
         running, self._running = self._running, None
         if running is not None:
-            self._record(running, fault or Fault(outcome=AttemptOutcome.SUCCESS))
+            self._record(running, fault or Fault(outcome=AttemptOutcome.SUCCESS, status=running.status))
 
     def _admitted(self, region: str) -> _Running | None:
         lease = self._core.fleet.lease(region)

@@ -1,12 +1,14 @@
 """For your own tests: a scripted upstream on a loopback socket, signals that stand still, a clock that ticks when told.
 
-async with FakeUpstream(text="Bonjour") as upstream:
-    configuration = load_configuration(
-        environ={}, overrides={"regions": {"scaleway-par-1": {"base_url": upstream.base_url}}}
-    )
-    app = VettedProxy(Gateway(configuration, signals=[StaticSignals({"FR": 21.0})]))
-    exchange = await asgi_exchange(app, json={"model": "any", "messages": []})
-    assert exchange.json()["routing_trace"]["region"] == "scaleway-par-1"
+    async with FakeUpstream(text="Bonjour") as upstream:
+        configuration = load_configuration(
+            environ={}, overrides={"regions": {"scaleway-par-1": {"base_url": upstream.base_url}}}
+        )
+        async with Gateway(configuration, signals=[StaticSignals({"FR": 21.0})]) as gateway:
+            exchange = await asgi_exchange(VettedProxy(gateway), json={"model": "any", "messages": []})
+        assert exchange.json()["routing_trace"]["region"] == "scaleway-par-1"
+
+Nothing here needs a test framework, and nothing leaves the machine.
 """
 
 from __future__ import annotations
@@ -361,8 +363,8 @@ async def _read_request(reader: asyncio.StreamReader) -> RecordedRequest:
 
 
 async def _left(reader: asyncio.StreamReader) -> None:
-    """Return when the client has closed; looked at, never read, since the next request's bytes are not ours to take."""
-    while not reader.at_eof() and reader.exception() is None:
+    """Return when the client has closed; looked at, never read: the next request's bytes are not ours to take."""
+    while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110 (a stream tells its end by no event)
         await asyncio.sleep(0.005)
 
 
