@@ -1,0 +1,7 @@
+"""`python -m vetted_mw`: the command line."""
+
+import sys
+
+from vetted_mw.cli import main
+
+sys.exit(main())
