@@ -1,0 +1,198 @@
+"""What the gateway costs: CPU per request of its process, and the latency it adds, beside the same load sent directly.
+
+Everything runs on this machine: an embedded model server, `vetted-mw serve` in front of it, and this process as the
+load. Rounds alternate direct, gateway, gateway, direct. CPU is read from `/proc` before and after each round, so it
+stands up to a shared machine far better than requests per second; only rows of one run may be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from vetted_mw.demo.model_server import DEMO_MODEL, ModelServers
+from vetted_mw.routing.regions import load_catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+REGION = "scaleway-par-1"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Load:
+    """One kind of request.
+
+    Attributes:
+        name: for the table.
+        prompt_bytes: size of the prompt.
+        stream: whether a stream is asked for.
+        concurrency: connections, one request at a time on each.
+    """
+
+    name: str
+    prompt_bytes: int
+    stream: bool = False
+    concurrency: int = 16
+
+    def body(self) -> bytes:
+        """Return the request body."""
+        message = {"role": "user", "content": "word " * (self.prompt_bytes // 5)}
+        return json.dumps({"model": DEMO_MODEL, "messages": [message], "stream": self.stream}).encode()
+
+
+LOADS = (
+    Load("JSON 1 KB", 1_000),
+    Load("JSON 32 KB", 32_000),
+    Load("SSE 1 KB", 1_000, stream=True),
+)
+
+
+@dataclass
+class Round:
+    """What one round measured."""
+
+    latencies: list[float] = field(default_factory=list)
+    cpu_seconds: float = 0.0
+    bytes_read: int = 0
+
+
+def main() -> int:
+    """Run all loads and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one round")
+    parser.add_argument("--serve-upstream", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve_upstream is not None:
+        _serve_upstream(arguments.serve_upstream)
+        return 0
+    asyncio.run(_measured(arguments.seconds))
+    return 0
+
+
+def _serve_upstream(port: int) -> None:
+    app = ModelServers({port: load_catalogue()[REGION]}, word_seconds=0.0)
+    uvicorn.run(app, host="127.0.0.1", port=port, lifespan="off", access_log=False, log_level="warning")
+
+
+async def _measured(seconds: float) -> None:
+    async with AsyncExitStack() as stack:
+        upstream_port, gateway_port = _unused_port(), _unused_port()
+        await stack.enter_async_context(_process(upstream_port, __file__, "--serve-upstream", str(upstream_port)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vetted-bench-")))
+        settings = folder / "vetted.toml"
+        settings.write_text(f'[regions.{REGION}]\nbase_url = "http://127.0.0.1:{upstream_port}/v1"\n', encoding="utf-8")
+        gateway = await stack.enter_async_context(
+            _process(gateway_port, "-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(gateway_port))
+        )
+        print(f"{'load':<12} {'requests':>9} {'CPU us/request':>15} {'direct p50 ms':>14} {'gateway p50 ms':>15}")
+        for load in LOADS:
+            await _row(load, seconds, upstream_port, gateway_port, gateway)
+
+
+async def _row(load: Load, seconds: float, upstream_port: int, gateway_port: int, gateway: int) -> None:
+    await _round(load, 0.5, gateway_port, gateway)  # warm-up
+    rounds = [
+        await _round(load, seconds, port, gateway)
+        for port in (upstream_port, gateway_port, gateway_port, upstream_port)
+    ]
+    direct, through = [rounds[0], rounds[3]], [rounds[1], rounds[2]]
+    requests = sum(len(one.latencies) for one in through)
+    cpu = sum(one.cpu_seconds for one in through) / requests * 1e6
+    print(f"{load.name:<12} {requests:>9} {cpu:>15.0f} {_median(direct):>14.2f} {_median(through):>15.2f}", flush=True)
+
+
+def _median(rounds: list[Round]) -> float:
+    return statistics.median(latency for one in rounds for latency in one.latencies) * 1000
+
+
+async def _round(load: Load, seconds: float, port: int, gateway: int) -> Round:
+    seen = Round()
+    before = _cpu_seconds(gateway)
+    until = time.perf_counter() + seconds
+    await asyncio.gather(*(_connection(load, port, until, seen) for _ in range(load.concurrency)))
+    seen.cpu_seconds = _cpu_seconds(gateway) - before
+    return seen
+
+
+async def _connection(load: Load, port: int, until: float, seen: Round) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = load.body()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    request = head.encode() + body
+    while (start := time.perf_counter()) < until:
+        writer.write(request)
+        seen.bytes_read += await _answer(reader)
+        seen.latencies.append(time.perf_counter() - start)
+    writer.close()
+
+
+async def _answer(reader: asyncio.StreamReader) -> int:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    if not head.startswith(b"http/1.1 200"):
+        raise RuntimeError(f"the server answered {head[:40]!r}")
+    if b"transfer-encoding: chunked" not in head:
+        length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+        return len(await reader.readexactly(length))
+    total = 0
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        total += len(await reader.readexactly(size + 2))
+    await reader.readuntil(b"\r\n")
+    return total
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+@asynccontextmanager
+async def _process(port: int, *arguments: str) -> AsyncIterator[int]:
+    """Start a Python process and wait until it listens on `port`."""
+    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.DEVNULL)  # noqa: ASYNC220, S603
+    try:
+        async with asyncio.timeout(60):
+            while process.poll() is None and not await _listens(port):  # noqa: ASYNC110 (a port tells by no event)
+                await asyncio.sleep(0.05)
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def _unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
