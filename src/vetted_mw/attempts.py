@@ -157,7 +157,8 @@ class Attempts:
     async def _attempt(self, running: _Running, run: Callable[[Call], Awaitable[_T]]) -> _T:
         self._running = running
         try:
-            return await run(self._call(running))
+            with running.span.current():
+                return await run(self._call(running))
         except AttemptFailedError as failed:
             self._running = None
             self._record(running, failed.fault)

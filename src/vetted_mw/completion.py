@@ -24,13 +24,20 @@ from vetted_mw.routing.decision import AttemptOutcome, settle
 from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.routing.trace import build_trace, encode_trace
 from vetted_mw.telemetry import names
-from vetted_mw.telemetry.attributes import receipt_attributes, trace_attributes
+from vetted_mw.telemetry.attributes import (
+    answer_attributes,
+    receipt_attributes,
+    request_attributes,
+    server_attributes,
+    trace_attributes,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.chat.response import Answer
+    from vetted_mw.configuration import Upstream
     from vetted_mw.core import Core, Receipted
     from vetted_mw.proxy.attempt import Answered, StreamedAnswer
     from vetted_mw.proxy.headers import Headers
@@ -59,6 +66,9 @@ class Completion:
         placement: where a stream carries the members; `OFF` for an in-app call, whose handler gets the bare answer.
         order: regions to walk instead of the decision's order; must be a part of it.
         bare: the answer carries no members: an in-app handler gets what the upstream said.
+
+    Attributes:
+        failure: what was told when no region served, or when the stream broke after it began; None while all is well.
     """
 
     def __init__(
@@ -81,7 +91,12 @@ class Completion:
         self._options = options
         self._bare = bare
         self._order = decision.order if order is None else order
-        self._span = core.recorder.chat(core.known_model(request.model) or names.OTHER, inbound=_trace_context(inbound))
+        self._placement = placement
+        self._span = core.recorder.chat(
+            core.known_model(request.model) or names.OTHER,
+            provider=core.configuration.regions[self._order[0]].gen_ai_provider if self._order else names.OPENAI,
+            inbound=_trace_context(inbound),
+        )
         self._span.route(decision)
         self.attempts = Attempts(
             core,
@@ -93,9 +108,12 @@ class Completion:
         )
         self._answer: Answer | None = None
         self._streamed: StreamedAnswer | None = None
+        self.failure: AnswerError | None = None
         self._error: str | None = None
         self._closed = False
+        self._span_ended = False
         self._receipted: Receipted | None = None
+        self._to_first_chunk: float | None = None
 
     # ---- getting the answer
 
@@ -123,6 +141,8 @@ class Completion:
             self._streamed = await self.attempts.first_success(self._order, open_stream)
         except NoneServedError as none:
             raise self._refused(none) from None
+        self._to_first_chunk = self._core.monotonic() - self._started
+        self._span.event(names.FIRST_CHUNK_EVENT)
         return self._streamed
 
     async def next_part(self) -> bytes | None:
@@ -132,10 +152,11 @@ class Completion:
         if part is not None or self._closed:
             return part
         self._closed = True
+        await streamed.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot
         self.attempts.ended(streamed.fault)
         if streamed.fault is None:
             return streamed.stream.close(self.members())
-        error = _broken(streamed.fault)
+        self.failure = error = _broken(streamed.fault)
         self._error = error.code
         return error_frame(error, members=self.members())
 
@@ -143,10 +164,11 @@ class Completion:
         """Close the upstream's connection and the spans, on every way out; a stream still open was left."""
         try:
             if self._streamed is not None:
-                self.attempts.ended(Fault(outcome=AttemptOutcome.CLIENT_DISCONNECT, status=self._streamed.status))
                 await self._streamed.aclose()
         finally:
-            self._span.end(self._attributes() if self._span.is_recording else {}, error_type=self._error)
+            if self._streamed is not None:
+                self.attempts.ended(Fault(outcome=AttemptOutcome.CLIENT_DISCONNECT, status=self._streamed.status))
+            self._end_span()
 
     # ---- what happened
 
@@ -185,7 +207,11 @@ class Completion:
     def receipted(self) -> Receipted:
         """Make the receipt of what was observed, once."""
         if self._receipted is None:
-            self._receipted = self._core.receipted(self.observation())
+            self._receipted = receipted = self._core.receipted(self.observation())
+            if receipted.error is None:
+                self._span.event(names.RECEIPT_EMITTED_EVENT)
+            else:
+                self._span.event(names.RECEIPT_FAILED_EVENT, {names.REASON: receipted.error})
         return self._receipted
 
     def observation(self) -> Observation:
@@ -204,7 +230,7 @@ class Completion:
             prompt_tokens=None if usage is None else usage.prompt_tokens,
             cached_tokens=0 if usage is None else usage.cached_tokens,
             completion_tokens=None if usage is None else usage.completion_tokens,
-            prompt_characters=0 if usage is not None else self.request.prompt_characters(),
+            prompt_characters=0 if usage is not None and usage.prompt_tokens else self.request.prompt_characters(),
             completion_characters=seen.completion_characters,
             reported=False,
             completion_status=self._completion_status(),
@@ -232,10 +258,16 @@ class Completion:
 
     # ---- inside
 
+    def _end_span(self) -> None:
+        if not self._span_ended:
+            self._span_ended = True
+            self._span.end(self._attributes() if self._span.is_recording else {}, error_type=self._error)
+
     def _refused(self, none: NoneServedError) -> AnswerError:
         error = self._caller_fault(none.fault) or refusal_for(
             self.decision, self.attempts.records, options=self._options, retry_after=none.retry_after
         )
+        self.failure = error
         self._error = error.code if not isinstance(error, CallerFaultError) else str(error.status)
         return error
 
@@ -268,25 +300,45 @@ class Completion:
         return "client_abort" if last is AttemptOutcome.CLIENT_DISCONNECT else "upstream_error"
 
     def _attributes(self) -> dict[str, AttributeValue]:
-        attributes: dict[str, AttributeValue] = dict(trace_attributes(msgspec.json.decode(self.trace())))
+        attributes = trace_attributes(msgspec.json.decode(self.trace())) | request_attributes(self.request)
         attributes[names.ATTEMPT_COUNT] = self.attempts.sent
         attributes[names.FAILOVER] = len(self.attempts.records) > 1
+        attributes[names.RECEIPT_PLACEMENT] = self._receipt_placement()
         serving = self.attempts.serving
-        if serving is None:
-            return attributes
-        seen = self._seen()
-        attributes[names.REGION] = serving
-        attributes[names.COUNTRY] = self._core.configuration.regions[serving].country
-        if seen.usage is not None:
-            attributes[names.INPUT_TOKENS] = seen.usage.prompt_tokens
-            attributes[names.OUTPUT_TOKENS] = seen.usage.completion_tokens
-        if self.request.stream:
-            attributes[names.REQUEST_STREAM] = True
-            last = self.attempts.records[-1].outcome
-            attributes[names.STREAM_OUTCOME] = _SPAN_OUTCOMES.get(last, "upstream_cut")
+        if serving is not None:
+            attributes |= self._serving_attributes(serving)
         if self._receipted is not None and self._receipted.receipt is not None:
             attributes |= receipt_attributes(msgspec.to_builtins(self._receipted.receipt))
         return attributes
+
+    def _serving_attributes(self, serving: str) -> dict[str, AttributeValue]:
+        region = self._core.configuration.regions[serving]
+        upstream = self._core.configuration.upstreams[serving]
+        seen = self._seen()
+        attributes = answer_attributes(seen, model=self._told_model(seen.model, upstream))
+        attributes |= server_attributes(upstream.base_url)
+        attributes[names.PROVIDER_NAME] = region.gen_ai_provider
+        attributes[names.REGION] = serving
+        attributes[names.COUNTRY] = region.country
+        attributes[names.CLOUD_REGION] = region.site
+        if self._to_first_chunk is not None:
+            attributes[names.TIME_TO_FIRST_CHUNK] = self._to_first_chunk
+            last = self.attempts.records[-1].outcome
+            attributes[names.STREAM_OUTCOME] = _SPAN_OUTCOMES.get(last, "upstream_cut")
+        return attributes
+
+    def _told_model(self, model: str | None, upstream: Upstream) -> str:
+        """Clamp the upstream's word for the model: many repeat what the caller wrote."""
+        if model is None or model in upstream.upstream_names.values():
+            return model or names.OTHER
+        return self._core.known_model(model) or names.OTHER
+
+    def _receipt_placement(self) -> str:
+        if self._receipted is None or self._receipted.receipt is None:
+            return "none"
+        if not self.request.stream:
+            return "json_body"
+        return "none" if self._placement is Placement.OFF and self.failure is None else "sse_chunk"
 
 
 def _broken(fault: Fault) -> AnswerError:

@@ -168,12 +168,10 @@ class SignalConfiguration:
     """Where signals come from.
 
     Attributes:
-        refresh_seconds: interval between two refreshes of a source.
         chains: zone -> source names, first live-eligible wins; a zone not named takes every configured source in order.
         file: the file source; None when not configured.
     """
 
-    refresh_seconds: float = 600.0
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     file: FileSource | None = None
 

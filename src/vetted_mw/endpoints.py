@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from vetted_mw.asgi.door import Admitted, Identify, admit, refuse_cross_site
-from vetted_mw.asgi.intake import read_body
+from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
+from vetted_mw.asgi.intake import CallerLeftError, Inflow, read_body
+from vetted_mw.asgi.sending import JSON, Sender, own_fault
 from vetted_mw.chat.request import parse_request
-from vetted_mw.chat.response import error_envelope, retry_headers
+from vetted_mw.chat.response import error_envelope
 from vetted_mw.errors import AnswerError, MethodNotAllowedError, NotFoundError
-from vetted_mw.routing.decision import Settled, check_policy
+from vetted_mw.routing.decision import Settled, check_policy, is_allowed
 from vetted_mw.routing.options import parse_options
 from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.routing.trace import build_trace, told_signal
@@ -22,7 +24,6 @@ from vetted_mw.routing.trace import build_trace, told_signal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from vetted_mw.chat.request import ChatRequest
@@ -31,17 +32,21 @@ if TYPE_CHECKING:
     from vetted_mw.routing.decision import Candidate, Rules
     from vetted_mw.routing.options import Options
 
+    _Content = Callable[[Gateway, Scope, Inflow], Awaitable[tuple[int, object]]]
+
 __all__ = ["endpoints_app", "explained", "is_endpoint", "region_facts"]
 
-_Handler = "Callable[[Request, Core, Admitted], Awaitable[Any]]"
-
+_LOG = logging.getLogger("vetted_mw")
 
 _PATHS = frozenset({"/v1/models", "/v1/regions", "/v1/vetted/explain", "/healthz", "/readyz"})
 _REGION = re.compile(r"/v1/regions/[^/]+")
+_GET = ("GET", "HEAD")
+_POST = ("POST",)
 
 
 def is_endpoint(path: str) -> bool:
     """Whether a path (after `root_path`) is one of the gateway's own, so that all others can stay untouched."""
+    path = path.removesuffix("/")
     return path in _PATHS or _REGION.fullmatch(path) is not None
 
 
@@ -52,60 +57,101 @@ def endpoints_app(gateway: Gateway, *, identify: Identify | None = None) -> ASGI
         gateway: whose facts it tells.
         identify: the host application's authentication.
     """
-    told = _Told(gateway, identify)
-    routes = [
-        Route("/v1/models", told.by_caller("GET", _models), methods=None),
-        Route("/v1/regions", told.by_caller("GET", _regions), methods=None),
-        Route("/v1/regions/{code}", told.by_caller("GET", _region), methods=None),
-        Route("/v1/vetted/explain", told.by_caller("POST", _explain), methods=None),
-        Route("/healthz", told.by_anyone(_healthz), methods=None),
-        Route("/readyz", told.by_anyone(_readyz), methods=None),
-    ]
-    return Router(routes, redirect_slashes=False, default=_not_found)
+    told = {
+        "/v1/models": _Endpoint(gateway, _for_callers(_models, identify)),
+        "/v1/regions": _Endpoint(gateway, _for_callers(_regions, identify)),
+        "/v1/regions/{code}": _Endpoint(gateway, _for_callers(_region, identify)),
+        "/v1/vetted/explain": _Endpoint(gateway, _for_callers(_explain, identify), methods=_POST),
+        "/healthz": _Endpoint(gateway, _healthz),
+        "/readyz": _Endpoint(gateway, _readyz),
+    }
+    # A completion never comes this far: here its path only turns other methods away.
+    ours = (path.removesuffix("/") for path in gateway.configuration.paths)
+    told |= {path: _Endpoint(gateway, _nowhere, methods=_POST) for path in ours}
+    # Litestar's mount appends a slash to every path.
+    routes = [Route(path + end, app, methods=None) for path, app in told.items() for end in ("", "/")]
+    return Router(routes, redirect_slashes=False, default=_Endpoint(gateway, _nowhere, methods=()))
 
 
-class _Told:
-    """Wraps the endpoints: who may ask, and errors in OpenAI's envelope."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """One request to an endpoint for callers.
 
-    def __init__(self, gateway: Gateway, identify: Identify | None) -> None:
+    Attributes:
+        core: the gateway's rooms.
+        scope: the request's.
+        inflow: its body, unread.
+        rules: the operator's rules as narrowed for the caller.
+    """
+
+    core: Core
+    scope: Scope
+    inflow: Inflow
+    rules: Rules
+
+
+class _Endpoint:
+    """Answers one path in JSON, and whatever is wrong in OpenAI's envelope.
+
+    Args:
+        gateway: whose facts it tells.
+        content: gives status and content; an `AnswerError` raised there becomes the answer.
+        methods: those it takes; empty stands for all.
+    """
+
+    def __init__(self, gateway: Gateway, content: _Content, *, methods: tuple[str, ...] = _GET) -> None:
         self._gateway = gateway
-        self._identify = identify
+        self._content = content
+        self._methods = methods
 
-    def by_caller(
-        self, method: str, handler: Callable[[Request, Core, Admitted], Awaitable[Any]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Return an endpoint for callers only."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; nothing escapes that could carry what the caller wrote."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        inflow = Inflow(scope, receive, self._gateway.configuration.limits)
+        sender = Sender(send)
+        try:
+            await self._answered(scope, inflow, sender)
+        except CallerLeftError:
+            _LOG.debug("the caller left before its answer ended")
 
-        async def endpoint(request: Request) -> Response:
-            try:
-                _require_method(request, method)
-                refuse_cross_site(request.headers.raw)
-                core = await self._gateway.core()
-                admitted = await admit(request.scope, core.configuration, self._identify)
-                return _json(await handler(request, core, admitted))
-            except AnswerError as error:
-                return _error(error)
-
-        return endpoint
-
-    def by_anyone(self, handler: Callable[[Gateway], tuple[int, Any]]) -> Callable[[Request], Awaitable[Response]]:
-        """Return an endpoint that is open."""
-
-        async def endpoint(request: Request) -> Response:
-            try:
-                _require_method(request, "GET")
-            except AnswerError as error:
-                return _error(error)
-            status, content = handler(self._gateway)
-            return _json(content, status=status)
-
-        return endpoint
+    async def _answered(self, scope: Scope, inflow: Inflow, sender: Sender) -> None:
+        if self._methods and scope["method"] not in self._methods:
+            error = MethodNotAllowedError(f"Use {self._methods[0]} here.")
+            await sender.error(
+                error, headers=[(b"allow", ", ".join(self._methods).encode())], trace=None, inflow=inflow
+            )
+            return
+        try:
+            status, content = await self._content(self._gateway, scope, inflow)
+        except CallerLeftError:
+            raise
+        except AnswerError as error:
+            await sender.error(error, headers=[], trace=None, inflow=inflow)
+        except Exception as error:  # noqa: BLE001 (the last wall: what an exception says may be the caller's words)
+            await sender.error(own_fault(error), headers=[], trace=None, inflow=inflow)
+        else:
+            await sender.whole(status, [JSON], msgspec.json.encode(content))
 
 
-async def _models(_request: Request, core: Core, _admitted: Admitted) -> dict[str, object]:
+def _for_callers(content: Callable[[_Asked], Awaitable[object]], identify: Identify | None) -> _Content:
+    """Return content for those whom the door lets in."""
+
+    async def told(gateway: Gateway, scope: Scope, inflow: Inflow) -> tuple[int, object]:
+        if scope["method"] == "POST":
+            refuse_cross_site(scope["headers"])
+        core = await gateway.core()
+        admitted = await admit(scope, core.configuration, identify)
+        return 200, await content(_Asked(core=core, scope=scope, inflow=inflow, rules=admitted.rules))
+
+    return told
+
+
+async def _models(asked: _Asked) -> dict[str, object]:
     served: dict[str, list[str]] = {}
-    for code in core.configuration.upstreams:
-        state = core.fleet.state(code)
+    for code in asked.core.configuration.upstreams:
+        state = asked.core.fleet.state(code)
         for name in sorted(state.models or ()) if state is not None else ():
             served.setdefault(name, []).append(code)
     data = [
@@ -115,23 +161,25 @@ async def _models(_request: Request, core: Core, _admitted: Admitted) -> dict[st
     return {"object": "list", "data": data}
 
 
-async def _regions(_request: Request, core: Core, _admitted: Admitted) -> dict[str, object]:
+async def _regions(asked: _Asked) -> dict[str, object]:
+    core = asked.core
     return {"object": "list", "data": [region_facts(core, candidate) for candidate in core.candidates(core.now())]}
 
 
-async def _region(request: Request, core: Core, _admitted: Admitted) -> dict[str, object]:
-    code = request.path_params["code"]
+async def _region(asked: _Asked) -> dict[str, object]:
+    core = asked.core
     for candidate in core.candidates(core.now()):
-        if candidate.region.code == code:
+        if candidate.region.code == asked.scope["path_params"]["code"]:
             return region_facts(core, candidate)
     raise NotFoundError("No such region. GET /v1/regions lists them.")
 
 
-async def _explain(request: Request, core: Core, admitted: Admitted) -> dict[str, object]:
-    body = await read_body(request.scope, request.receive, core.configuration.limits)
+async def _explain(asked: _Asked) -> dict[str, object]:
+    configuration = asked.core.configuration
+    body = await read_body(asked.scope, asked.inflow, configuration.limits)
     chat = parse_request(body.content)
-    options = parse_options(chat.vetted_members, request.headers.raw, regions=core.configuration.regions)
-    return explained(core, chat, options, admitted.rules)
+    options = parse_options(chat.vetted_members, asked.scope["headers"], regions=configuration.regions)
+    return explained(asked.core, chat, options, asked.rules)
 
 
 def explained(core: Core, chat: ChatRequest, options: Options, rules: Rules) -> dict[str, object]:
@@ -156,6 +204,8 @@ def region_facts(core: Core, candidate: Candidate) -> dict[str, object]:
     """Return what is known of one region: facts, live signal, health, load."""
     region = candidate.region
     state = core.fleet.state(region.code)
+    # A candidate without an upstream is judged on no signal; whoever looks for the next upstream wants to see it.
+    reading = candidate.reading or core.board.best(region.zone, core.now())
     return {
         "code": region.code,
         "object": "region",
@@ -175,7 +225,7 @@ def region_facts(core: Core, candidate: Candidate) -> dict[str, object]:
         "network_p50_ms": region.network_p50_ms,
         "network_p95_ms": candidate.network_p95_ms,
         "note": region.note,
-        "signal": None if candidate.reading is None else msgspec.to_builtins(told_signal(candidate.reading)),
+        "signal": None if reading is None else msgspec.to_builtins(told_signal(reading)),
         "health": None
         if state is None
         else {
@@ -189,34 +239,22 @@ def region_facts(core: Core, candidate: Candidate) -> dict[str, object]:
     }
 
 
-def _healthz(_gateway: Gateway) -> tuple[int, Any]:
+async def _healthz(_gateway: Gateway, _scope: Scope, _inflow: Inflow) -> tuple[int, object]:
     return 200, {"status": "ok"}
 
 
-def _readyz(gateway: Gateway) -> tuple[int, Any]:
-    if not gateway.is_open:
-        return 503, {"status": "closed"}
-    states = [gateway.fleet.state(code) for code in gateway.configuration.upstreams]
-    ready = any(state is not None and not state.degraded for state in states)
-    return (200, {"status": "ready"}) if ready else (503, {"status": "no_region_available"})
+async def _readyz(gateway: Gateway, _scope: Scope, _inflow: Inflow) -> tuple[int, object]:
+    core = await gateway.core()  # a host that only sends requests to what is ready would else never open it
+    rules = core.configuration.rules
+    is_ready = any(
+        candidate.configured
+        and candidate.region.inference
+        and is_allowed(candidate.region, rules)
+        and not candidate.degraded
+        for candidate in core.candidates(core.now())
+    )
+    return (200, {"status": "ready"}) if is_ready else (503, {"status": "no_region_available"})
 
 
-def _require_method(request: Request, method: str) -> None:
-    if request.method != method:
-        raise MethodNotAllowedError(f"Use {method} here.")
-
-
-def _json(content: object, *, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")
-
-
-def _error(error: AnswerError) -> Response:
-    headers = {name.decode(): value.decode() for name, value in retry_headers(error)}
-    return Response(error_envelope(error), status_code=error.status, media_type="application/json", headers=headers)
-
-
-async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1000})
-        return
-    await _error(NotFoundError("No such endpoint. See the README's wire summary."))(scope, receive, send)
+async def _nowhere(_gateway: Gateway, _scope: Scope, _inflow: Inflow) -> tuple[int, object]:
+    raise NotFoundError("No such endpoint. See the README's wire summary.")

@@ -144,15 +144,15 @@ class Gateway:
             async with self._lock:
                 if self._core is None:
                     _LOG.info("no lifespan reached the gateway; it opens at the first request")
-                    self._entries += 1
                     await self._open()
+                    self._entries += 1
         return self._opened()
 
     async def __aenter__(self) -> Self:
         async with self._lock:
-            self._entries += 1
             if self._core is None:
                 await self._open()
+            self._entries += 1
         return self
 
     async def __aexit__(

@@ -16,8 +16,9 @@ from vetted_mw.completion import Completion
 from vetted_mw.errors import AnswerError, ConflictingOptionsError, NoRegionAvailableError, RouteError
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
 from vetted_mw.receipts.receipt import CHARACTERS_PER_TOKEN, Observation, encode_receipt
-from vetted_mw.routing.decision import Settled, settle
+from vetted_mw.routing.decision import DecisionReason, RoutePolicy, Settled, settle
 from vetted_mw.routing.options import Options, parse_options
+from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.routing.trace import build_trace, encode_trace
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Report", "Route", "RouteTransport", "current_route", "http_client"]
 
 CURRENT: ContextVar[Route | None] = ContextVar("vetted_mw_route", default=None)
-_HOST = "vetted"
-_PATH = "/v1/chat/completions"
+_URL = "http://vetted/v1/chat/completions"
+_TRACE_CONTEXT = (b"traceparent", b"tracestate")
+_MAX_COUNT = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class Route:
         self.closed = False
         self._overhead_ms = overhead_ms
         self._receipted: Receipted | None = None
+        self._refusal: AnswerError | None = None
         self._core = core
         self._request = request
         self._options = options
@@ -114,14 +117,14 @@ class Route:
             model: the model that ran; the outer request's when not given.
 
         Raises:
-            RouteError: the answer has ended, or a count is missing or negative.
+            RouteError: the answer has ended, or a count is missing or cannot be one.
         """
         if self.closed:
             raise RouteError("The answer has ended. Call record() before its last byte is sent.")
-        counts = [usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("cached_tokens", 0)]
-        if not all(isinstance(count, int) and count >= 0 for count in counts):
-            raise RouteError("record() takes usage={'prompt_tokens': int, 'completion_tokens': int}, both >= 0.")
-        prompt, completion, cached = (int(count or 0) for count in counts)
+        prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        cached = _count(usage, "cached_tokens") if "cached_tokens" in usage else 0
+        if cached > prompt:
+            raise RouteError("record(): cached_tokens are part of prompt_tokens and cannot be more.")
         self._reports.append(
             Report(
                 model=model or self._request.model,
@@ -131,20 +134,27 @@ class Route:
             )
         )
 
+    @property
+    def failure(self) -> AnswerError | None:
+        """What the handler's latest call was told when it failed; None when it went well, or there was none."""
+        return self._refusal or (self._calls[-1].failure if self._calls else None)
+
     async def send(self, body: bytes, headers: Headers) -> httpx.Response:
         """Send one chat call of the handler to this route and return the upstream's bare answer.
 
         An error of ours comes back as an HTTP answer in OpenAI's envelope, as it would from any server.
         """
+        self._refusal = None
         try:
             return await self._sent(body, headers)
         except AnswerError as error:
+            self._refusal = error
             headers = [(b"content-type", b"application/json"), *retry_headers(error)]
             return httpx.Response(error.status, headers=headers, content=error_envelope(error))
 
     async def _sent(self, body: bytes, headers: Headers) -> httpx.Response:
         request = parse_request(body)
-        self._check_options(request)
+        self._check_options(request, headers)
         if self._served is not None:
             return await self._served_by(request, headers)
         async with self._first:  # a second call waits here until the first has shown which region serves
@@ -162,31 +172,49 @@ class Route:
         return answer
 
     def _completion(self, request: ChatRequest, headers: Headers) -> Completion:
-        decision = self.decision
-        if self._calls or request.model != self._request.model:
-            decision = self._core.decide(self._options, request.model, self._rules)
-        order = decision.order if self._served is None else (self._served,)
-        if self._served is not None and self._served not in decision.order:
-            raise NoRegionAvailableError("The region that served this request's first call cannot serve now.")
+        decision, order = self._where(request.model)
         return Completion(
             self._core,
             request=request,
             options=self._options,
             decision=decision,
-            inbound=self._with_outer_key(headers),
+            inbound=self._with_outer(headers),
             placement=Placement.OFF,
             order=order,
             bare=True,
         )
 
-    def _with_outer_key(self, headers: Headers) -> Headers:
-        """The SDK's placeholder key never leaves; where a key is passed through, it is the outer request's."""
-        kept = [(name, value) for name, value in headers if name != b"authorization"]
-        outer = header_value(self._inbound, b"authorization")
-        return kept if outer is None else [*kept, (b"authorization", outer)]
+    def _where(self, model: str) -> tuple[Decision, tuple[str, ...]]:
+        """Say where the next call goes: as decided, or where the first call was served, if that still can serve."""
+        if self._served is None:
+            decision = self.decision
+            if self._calls or model != self._request.model:
+                decision = self._core.decide(self._options, model, self._rules)
+            return decision, decision.order
+        stay = replace(self._options, region=self._served, secondary_region=None, routing=None)
+        still = self._core.decide(stay, model, self._rules)
+        if not still.order:
+            raise self._cannot_stay(still, stay)
+        return self._told_decision(), still.order
 
-    def _check_options(self, request: ChatRequest) -> None:
-        own = parse_options(request.vetted_members, (), regions=self._core.configuration.regions)
+    def _cannot_stay(self, still: Decision, stay: Options) -> AnswerError:
+        if self.decision.policy is RoutePolicy.PINNED or still.reason is DecisionReason.MODEL_NOT_AVAILABLE:
+            return refusal_for(still, (), options=stay)
+        return NoRegionAvailableError(
+            "The region that served this request's first call cannot serve now.", retry_after=still.retry_after
+        )
+
+    def _with_outer(self, headers: Headers) -> Headers:
+        """Give a call what is the outer request's: its key, never the SDK's placeholder, and its trace context."""
+        kept = [(name, value) for name, value in headers if name != b"authorization"]
+        names = [b"authorization"]
+        if header_value(kept, b"traceparent") is None:
+            names += _TRACE_CONTEXT
+        outer = ((name, header_value(self._inbound, name)) for name in names)
+        return [*kept, *((name, value) for name, value in outer if value is not None)]
+
+    def _check_options(self, request: ChatRequest, headers: Headers) -> None:
+        own = parse_options(request.vetted_members, headers, regions=self._core.configuration.regions)
         if own not in {Options(), self._options}:
             raise ConflictingOptionsError(
                 "Routing options belong on the request that reaches the gateway, not on the handler's own call.",
@@ -303,12 +331,19 @@ class Route:
         )
 
 
+def _count(usage: Mapping[str, int], name: str) -> int:
+    count = usage.get(name)
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < _MAX_COUNT:
+        raise RouteError(f"record() needs {name} as a whole number, 0 or above.")
+    return count
+
+
 def _summed(observations: list[Observation]) -> Observation:
     """Add up calls of one model in one region; one that counted nothing leaves the sum to be estimated as a whole."""
     first = observations[0]
     if len(observations) == 1:
         return first
-    counted = all(one.prompt_tokens is not None and one.completion_tokens is not None for one in observations)
+    counted = all(one.is_counted for one in observations)
     worst = next((one.completion_status for one in observations if one.completion_status != "complete"), "complete")
     return replace(
         first,
@@ -327,7 +362,7 @@ def _summed(observations: list[Observation]) -> Observation:
 
 def _characters(tokens: int | None, characters: int) -> int:
     """Return what a call adds to an estimate: tokens it did count weigh what the estimate takes a token for."""
-    return characters if tokens is None else tokens * CHARACTERS_PER_TOKEN
+    return tokens * CHARACTERS_PER_TOKEN if tokens else characters
 
 
 class _CallStream(httpx.AsyncByteStream):
@@ -351,10 +386,8 @@ class RouteTransport(httpx.AsyncBaseTransport):
         Raises:
             RouteError: there is none, or it is no chat completion. Nothing was sent.
         """
-        if request.method != "POST" or request.url.host != _HOST or request.url.path != _PATH:
-            raise RouteError(
-                f"gateway.http_client sends POST http://{_HOST}{_PATH} only: use base_url='http://{_HOST}/v1'."
-            )
+        if request.method != "POST" or str(request.url) != _URL:
+            raise RouteError(f"gateway.http_client sends POST {_URL} only: use base_url='http://vetted/v1'.")
         route = current_route()
         if route is None:
             raise RouteError(
@@ -365,6 +398,13 @@ class RouteTransport(httpx.AsyncBaseTransport):
         return await route.send(await request.aread(), headers)
 
 
+class _SharedClient(httpx.AsyncClient):
+    """Every handler's client: one SDK client that is closed after its request must not close it for all others."""
+
+    async def aclose(self) -> None:
+        """Do nothing: it holds no connection of its own."""
+
+
 def http_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
     """Return a client on `transport` that ignores the environment; its limits are the route's."""
-    return httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None)  # noqa: S113 (the route's limits hold)
+    return _SharedClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None)

@@ -16,4 +16,4 @@ def significant(value: float, digits: int = 6) -> float:
 
 def minutes(age: float) -> float:
     """Round an age to a tenth of a minute: what receipt and trace both show, so that they are equal."""
-    return round(age, 1)
+    return round(age, 1) + 0.0  # a reading a moment ahead of our clock is 0.0 old, never -0.0

@@ -182,7 +182,7 @@ class FakeAnswer:
     Attributes:
         status: HTTP status.
         headers: further headers; a `content-length` or `transfer-encoding` here replaces the right one.
-        body: the parts of the body; a number is a pause in seconds.
+        body: the parts of the body; a number is a pause in seconds, an event is waited for.
         chunked: whether parts are sent as they come in chunks, or as one body with its length.
         ending: after the body `close` properly, `cut` the connection in the middle, `reset` it, or `stall` for ever.
         delay: seconds before the first byte.
@@ -190,7 +190,7 @@ class FakeAnswer:
 
     status: int = 200
     headers: Sequence[tuple[str, str]] = ()
-    body: Sequence[bytes | float] = ()
+    body: Sequence[bytes | float | asyncio.Event] = ()
     chunked: bool = False
     ending: str = "close"
     delay: float = 0.0
@@ -203,7 +203,11 @@ class FakeAnswer:
 
     @classmethod
     def stream(
-        cls, frames: Iterable[bytes | float], *, ending: str = "close", headers: Sequence[tuple[str, str]] = ()
+        cls,
+        frames: Iterable[bytes | float | asyncio.Event],
+        *,
+        ending: str = "close",
+        headers: Sequence[tuple[str, str]] = (),
     ) -> FakeAnswer:
         """Return an SSE answer."""
         return cls(
@@ -306,6 +310,8 @@ class FakeUpstream:
         server.close()
         for writer in list(self._writers):
             writer.transport.abort()
+        while self._writers:  # each handler ends by itself once it sees its connection gone
+            await asyncio.sleep(0.005)
         await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -325,7 +331,7 @@ class FakeUpstream:
         watching = asyncio.ensure_future(_left(reader))
         try:
             await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
+            if not sending.done() or isinstance(sending.exception(), ConnectionError):
                 request.left.set()
                 return False
             return sending.result()
@@ -376,6 +382,9 @@ async def _send(writer: asyncio.StreamWriter, answer: FakeAnswer) -> bool:
         if isinstance(part, (int, float)):
             await writer.drain()
             await asyncio.sleep(part)
+        elif isinstance(part, asyncio.Event):
+            await writer.drain()
+            await part.wait()
         else:
             writer.write(b"%x\r\n%s\r\n" % (len(part), part) if answer.chunked and part else part)
     await writer.drain()

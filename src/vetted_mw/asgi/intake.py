@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Self
 
 from vetted_mw.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError, UnsupportedEncodingError
@@ -12,11 +13,15 @@ from vetted_mw.proxy.headers import header_value
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from starlette.types import Receive, Scope
+    from starlette.types import Message, Receive, Scope
 
     from vetted_mw.configuration import Limits
 
-__all__ = ["Body", "CallerLeftError", "UntilCallerLeaves", "read_body"]
+__all__ = ["Body", "CallerLeftError", "Inflow", "UntilCallerLeaves", "read_body"]
+
+_LINGER_SECONDS = 5.0
+_LINGER_BYTES = 33_554_432
+_PLAIN = frozenset({b"", b"identity"})
 
 
 class CallerLeftError(Exception):
@@ -38,6 +43,43 @@ class Body:
         self.content = content
 
 
+class Inflow:
+    """The server's `receive` for one request's body; knows whether more of it may be on its way.
+
+    Args:
+        scope: the request's.
+        receive: the server's.
+        limits: bound what is thrown away.
+
+    Attributes:
+        ended: whether the last part has come, none was announced, or the caller left.
+    """
+
+    __slots__ = ("_limits", "_receive", "ended")
+
+    def __init__(self, scope: Scope, receive: Receive, limits: Limits) -> None:
+        self._receive = receive
+        self._limits = limits
+        self.ended = not _announces_body(scope)
+
+    async def __call__(self) -> Message:
+        """Return the next message."""
+        message = await self._receive()
+        self.ended = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def discard(self) -> None:
+        """Throw away what still comes, for a short while and up to a limit.
+
+        A server that closes on unread bytes resets the connection, and the answer is lost with it (RFC 9112 §9.6).
+        """
+        left = max(2 * self._limits.max_body_bytes, _LINGER_BYTES)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(self._limits.body_read_seconds, _LINGER_SECONDS)):
+                while not self.ended and left > 0:
+                    left -= len((await self()).get("body", b""))
+
+
 async def read_body(scope: Scope, receive: Receive, limits: Limits) -> Body:
     """Read the whole body.
 
@@ -54,7 +96,8 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> Body:
     _refuse_declared_size(scope, limits)
     try:
         async with asyncio.timeout(limits.body_read_seconds):
-            return await _collected(receive, BodyDecoder(encoding, max_bytes=limits.max_body_bytes), limits)
+            decoder = BodyDecoder(encoding, max_bytes=limits.max_body_bytes)
+            return await _collected(receive, decoder, limits, is_plain=encoding in _PLAIN)
     except TimeoutError:
         raise BodyTooSlowError(f"The body did not arrive within {limits.body_read_seconds:g} seconds.") from None
     except TooLargeError:
@@ -63,7 +106,7 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> Body:
         raise InvalidRequestError("The body is not in the encoding its content-encoding header names.") from None
 
 
-async def _collected(receive: Receive, decoder: BodyDecoder, limits: Limits) -> Body:
+async def _collected(receive: Receive, decoder: BodyDecoder, limits: Limits, *, is_plain: bool) -> Body:
     raw: list[bytes] = []
     content: list[bytes] = []
     size = 0
@@ -76,11 +119,21 @@ async def _collected(receive: Receive, decoder: BodyDecoder, limits: Limits) -> 
         size += len(data)
         if size > limits.max_body_bytes:
             raise TooLargeError
-        raw.append(data)
         content.append(decoder.feed(data))
+        if not is_plain:
+            raw.append(data)
         more = message.get("more_body", False)
     decoder.finish()
-    return Body(b"".join(raw), b"".join(content))
+    whole = b"".join(content)
+    return Body(whole if is_plain else b"".join(raw), whole)
+
+
+def _announces_body(scope: Scope) -> bool:
+    """Whether HTTP/1 headers announce a body; later versions close a stream without harm to its answer."""
+    if not scope.get("http_version", "1.1").startswith("1"):
+        return False
+    length = header_value(scope["headers"], b"content-length")
+    return length not in {None, b"0"} or header_value(scope["headers"], b"transfer-encoding") is not None
 
 
 def _refuse_declared_size(scope: Scope, limits: Limits) -> None:

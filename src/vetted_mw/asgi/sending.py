@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.intake import CallerLeftError
 from vetted_mw.chat.response import error_envelope, retry_headers
+from vetted_mw.errors import InternalError
 
 if TYPE_CHECKING:
     from starlette.types import Message, Send
 
+    from vetted_mw.asgi.intake import Inflow
     from vetted_mw.errors import AnswerError
     from vetted_mw.proxy.headers import Headers
 
-__all__ = ["Sender"]
+__all__ = ["JSON", "Sender", "own_fault"]
 
-_JSON = (b"content-type", b"application/json")
+_LOG = logging.getLogger("vetted_mw")
+
+JSON = (b"content-type", b"application/json")
 
 
 class Sender:
@@ -54,6 +60,29 @@ class Sender:
         await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
         await self.body(body, more=False)
 
-    async def error(self, error: AnswerError, *, headers: Headers, trace: bytes | None) -> None:
-        """Send an error in OpenAI's envelope, the trace beside it when a decision was made."""
-        await self.whole(error.status, [_JSON, *retry_headers(error), *headers], error_envelope(error, trace=trace))
+    async def error(self, error: AnswerError, *, headers: Headers, trace: bytes | None, inflow: Inflow) -> None:
+        """Send an error in OpenAI's envelope, the trace beside it when a decision was made.
+
+        A connection on which the rest of a body is still to come is closed after a while: reading stops.
+        """
+        told = [JSON, *retry_headers(error), *headers]
+        body = error_envelope(error, trace=trace)
+        if inflow.ended:
+            await self.whole(error.status, told, body)
+            return
+        told += [(b"connection", b"close"), (b"content-length", str(len(body)).encode())]
+        await self.start(error.status, told)
+        await self.body(body, more=True)
+        await inflow.discard()
+        await self.body(b"", more=False)
+
+
+def own_fault(error: Exception) -> InternalError:
+    """Log where an unexpected exception came from, without a word of what, and return what the caller is told.
+
+    A host's handler would log the exception's text, which may be the caller's.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
+    _LOG.error("a request failed inside the gateway", extra={"error": type(error).__name__, "place": place})
+    return InternalError("The gateway failed to answer. Its log says where.")

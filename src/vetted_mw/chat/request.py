@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vetted_mw.chat.members import MalformedJSONError, joined, parse_object
+from vetted_mw.chat.response import text_length
 from vetted_mw.errors import InvalidJSONError, InvalidOptionError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -47,9 +48,17 @@ class ChatRequest:
     top_p: float | None = None
 
     def prompt_characters(self) -> int:
-        """Count the characters of text in `messages`; called only where an upstream counted no tokens."""
-        messages = msgspec.json.decode(self.members["messages"])
-        return sum(_text_length(message.get("content")) for message in messages if isinstance(message, dict))
+        """Count the characters of text in `messages`; called only where an upstream counted no tokens.
+
+        Where a value inside is more than our reader holds (a number out of range, deep nesting), all of it counts as
+        text: an estimate may be wide, but never costs the caller the answer.
+        """
+        raw = self.members["messages"]
+        try:
+            messages = msgspec.json.decode(raw)
+            return sum(text_length(message) for message in messages)
+        except (msgspec.DecodeError, RecursionError):
+            return len(bytes(raw).decode())
 
 
 def parse_request(body: bytes) -> ChatRequest:
@@ -94,7 +103,8 @@ def outgoing_body(request: ChatRequest, *, upstream_model: str | None = None, in
     if upstream_model is not None:
         changed["model"] = msgspec.json.encode(upstream_model)
     if include_usage:
-        changed["stream_options"] = _with_usage(request.members.get("stream_options"))
+        options = _given(request.members.get("stream_options"))
+        changed["stream_options"] = b'{"include_usage":true}' if options is None else _with_usage(options)
     members = [(name, changed.pop(name, b"") or bytes(value)) for name, value in request.members.items()]
     return joined([*members, *changed.items()])
 
@@ -157,17 +167,8 @@ def _decoded(value: msgspec.Raw | None) -> Any:
         return msgspec.UNSET  # a value no JSON reader of ours takes; the caller of this decides what that means
 
 
-def _with_usage(options: msgspec.Raw | None) -> bytes:
-    raw = None if options is None else bytes(options)
-    if raw is None or not raw.startswith(b"{"):
-        return b'{"include_usage":true}'
-    kept = [(name, bytes(value)) for name, value in msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).items()]
+def _with_usage(options: bytes) -> bytes:
+    if not options.startswith(b"{"):
+        return options  # the caller's mistake stays the caller's: the upstream says what it thinks of it
+    kept = [(name, bytes(value)) for name, value in msgspec.json.decode(options, type=dict[str, msgspec.Raw]).items()]
     return joined([*(pair for pair in kept if pair[0] != "include_usage"), ("include_usage", b"true")])
-
-
-def _text_length(content: object) -> int:
-    if isinstance(content, str):
-        return len(content)
-    if isinstance(content, list):
-        return sum(_text_length(part.get("text")) for part in content if isinstance(part, dict))
-    return 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
 
-from vetted_mw.chat.members import MalformedJSONError, joined, parse_object
+from vetted_mw.chat.members import joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ __all__ = [
     "error_message",
     "has_choices",
     "read_answer",
+    "read_error",
     "read_usage",
     "retry_headers",
     "text_length",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _MAX_MESSAGE = 2000
+_DEEPEST_WORDS = 5
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -114,7 +116,7 @@ def has_choices(body: bytes) -> bool:
     """Whether `body` is a JSON object with a list `choices`."""
     try:
         choices = _RAW_OBJECT.decode(body).get("choices")
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return choices is not None and bytes(choices).startswith(b"[")
 
@@ -136,8 +138,7 @@ def text_length(message: object) -> int:
     """Count the characters a model wrote in a message or delta: text, reasoning, refusal, tool names and arguments."""
     if not isinstance(message, dict):
         return 0
-    texts = (message.get(name) for name in ("content", "reasoning_content", "reasoning", "refusal"))
-    length = sum(len(text) for text in texts if isinstance(text, str))
+    length = sum(_length(message.get(name)) for name in ("content", "reasoning_content", "reasoning", "refusal"))
     for call in _list(message.get("tool_calls")):
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
@@ -151,47 +152,52 @@ def add_members(body: bytes, members: Mapping[str, bytes]) -> Edited:
     """Add members at the end of a JSON object, its own bytes untouched; one of the same name gives way to ours.
 
     Args:
-        body: a JSON object.
+        body: a JSON object; a name that stands twice in it is the upstream's business, unless the name is ours.
         members: name -> encoded value.
     """
-    added = joined(members.items())[1:]
+    if not members:
+        return Edited(body=body, replaced=())
     found = _top_level(body)
-    if found is None or not members.keys() & found.keys():
+    replaced = tuple(name for name in members if found is not None and name in found)
+    if found is None or not replaced:
         end = body.rindex(b"}")
         comma = b"" if found is not None and not found else b","
-        return Edited(body=body[:end] + comma + added + body[end + 1 :], replaced=())
+        return Edited(body=body[:end] + comma + joined(members.items())[1:] + body[end + 1 :], replaced=())
     kept = [(name, bytes(value)) for name, value in found.items() if name not in members]
-    replaced = tuple(name for name in members if name in found)
     return Edited(body=joined([*kept, *members.items()]), replaced=replaced)
 
 
 def error_message(error: object) -> UpstreamMessage:
-    """Read an `error` value as upstreams write it: an object, or a bare string."""
-    if isinstance(error, dict):
-        text = error.get("message")
-        return UpstreamMessage(
-            message=_limited(text if isinstance(text, str) else ""),
-            type=_string(error.get("type")),
-            code=_code(error.get("code")),
-            param=_string(error.get("param")),
-        )
-    return UpstreamMessage(message=_limited(error if isinstance(error, str) else ""))
+    """Read an `error` value as upstreams write it: an object, a bare string, or a list of either."""
+    message = _words(error)[:_MAX_MESSAGE]
+    if not isinstance(error, dict):
+        return UpstreamMessage(message=message)
+    return UpstreamMessage(
+        message=message,
+        type=_string(error.get("type")),
+        code=_code(error.get("code")),
+        param=_string(error.get("param")),
+    )
+
+
+def read_error(body: bytes) -> UpstreamMessage:
+    """Read an error in any of the shapes real servers use: OpenAI's, bare or under `error`, `detail`, plain text.
+
+    The message is empty where it has no words.
+    """
+    try:
+        told: object = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        told = body.decode("utf-8", "replace").strip()
+    if isinstance(told, dict):
+        told = next((told[name] for name in ("error", "detail") if told.get(name) is not None), told)
+    return error_message(told)
 
 
 def upstream_message(status: int, body: bytes) -> UpstreamMessage:
-    """Read an error body in any of the shapes real servers use: OpenAI's, `detail`, plain text, or nothing."""
-    try:
-        told: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = body.decode("utf-8", "replace").strip()
-        return UpstreamMessage(message=_limited(text) or _no_words(status))
-    error: object = told
-    if isinstance(told, dict):
-        error = told.get("error", told.get("detail", told.get("message", told)))
-    if isinstance(error, list):
-        error = "; ".join(_detail(part) for part in error)
-    found = error_message(error)
-    return found if found.message else _with_words(found, status)
+    """Read an error body, with words of ours where it has none."""
+    found = read_error(body)
+    return found if found.message else replace(found, message=_no_words(status))
 
 
 def error_envelope(
@@ -218,29 +224,39 @@ def retry_headers(error: AnswerError) -> list[tuple[bytes, bytes]]:
 
 
 def _top_level(body: bytes) -> dict[str, msgspec.Raw] | None:
-    """Return the members of `body`; None when a name stands twice, which is the upstream's business."""
+    """Return the members of `body`, the last of equal names; None when it is more than our reader holds."""
     try:
-        return parse_object(body)
-    except MalformedJSONError:
+        return _RAW_OBJECT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _with_words(found: UpstreamMessage, status: int) -> UpstreamMessage:
-    return UpstreamMessage(message=_no_words(status), type=found.type, code=found.code, param=found.param)
 
 
 def _no_words(status: int) -> str:
     return f"The region's server refused the request with HTTP {status} and gave no reason."
 
 
-def _detail(part: object) -> str:
-    """Read one entry of FastAPI's `detail` list."""
-    text = part.get("msg") if isinstance(part, dict) else part
-    return text if isinstance(text, str) else ""
+def _words(told: object, deepest: int = _DEEPEST_WORDS) -> str:
+    """Find what an error says in words; an entry of FastAPI's `detail` names the request member it is about."""
+    if isinstance(told, str):
+        return told
+    if deepest == 0:
+        return ""
+    if isinstance(told, list):
+        return "; ".join(filter(None, (_words(part, deepest - 1) for part in told)))
+    if not isinstance(told, dict):
+        return ""
+    found = (_words(told.get(name), deepest - 1) for name in ("message", "msg", "detail", "error"))
+    words = next(filter(None, found), "")
+    place = ".".join(str(step) for step in _list(told.get("loc")) if step != "body")
+    return f"{place}: {words}" if place and words else words
 
 
-def _limited(text: str) -> str:
-    return text[:_MAX_MESSAGE]
+def _length(content: object) -> int:
+    """Count the characters of a text, or of the parts of one."""
+    if isinstance(content, str):
+        return len(content)
+    texts = (part.get("text") for part in _list(content) if isinstance(part, dict))
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _code(value: object) -> str | None:

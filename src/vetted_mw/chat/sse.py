@@ -9,7 +9,7 @@ import msgspec
 
 from vetted_mw.chat.frames import FrameSplitter, FrameTooLargeError, event_and_data
 from vetted_mw.chat.members import joined
-from vetted_mw.chat.response import add_members, error_envelope, error_message, read_usage, text_length
+from vetted_mw.chat.response import add_members, error_envelope, read_error, read_usage, text_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,12 +69,12 @@ class AnswerStream:
     Args:
         choices: how many the request asked for.
         include_usage: whether the caller asked for the usage chunk; else it is taken out.
-        max_frame_bytes: the longest frame taken.
+        max_frame_bytes: the longest frame taken, and the most that is held before the answer has begun.
         placement: where the members go.
 
     Attributes:
         committed: content, or a finish reason, was seen: the answer has begun.
-        finished: every choice has its finish reason.
+        finished: every choice has its finish reason, those asked for and those that came unasked.
         done: `[DONE]` was seen.
         error: what an error event said; nothing after it is read.
         usage: the last counts seen; None when the upstream sent none that can be right.
@@ -99,34 +99,34 @@ class AnswerStream:
         self.model: str | None = None
         self.completion_characters = 0
         self._created: int | None = None
+        self._object: str | None = None
         self._choices = choices
+        self._max_held = max_frame_bytes
         self._include_usage = include_usage
         self._placement = Placement(placement)
         self._splitter = FrameSplitter(max_frame_bytes=max_frame_bytes)
         self._held = bytearray()
         self._finish_frame: bytes | None = None
         self._usage_frame: bytes | None = None
-        self._seen: set[int] = set()
+        self._unfinished: set[int] = set()
         self._reasons: dict[int, str] = {}
-        self._ended = False
 
     @property
     def finished(self) -> bool:
-        """Whether every choice asked for has its finish reason."""
-        return len(self._reasons) >= self._choices
+        """Whether every choice asked for, and every other one seen, has its finish reason."""
+        return len(self._reasons) >= self._choices and not self._unfinished
 
     @property
     def complete(self) -> bool:
         """Whether the stream may end cleanly as it stands.
 
         `[DONE]` ends a single answer well without a finish reason, once there was one; of several, each one seen must
-        have its finish reason.
+        have its finish reason. Without `[DONE]` nothing tells that a choice that was asked for will not come.
         """
-        if self.finished:
-            return True
-        if self.done and self._choices == 1:
-            return bool(self._seen)
-        return (self.done or self._ended) and bool(self._seen) and self._seen <= self._reasons.keys()
+        if self.finished or not self.done:
+            return self.finished
+        is_single = self._choices == 1 and not self._reasons and len(self._unfinished) == 1
+        return is_single or (bool(self._reasons) and not self._unfinished)
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
@@ -152,7 +152,6 @@ class AnswerStream:
     def ended_by_upstream(self) -> bytes:
         """Note the upstream's end; a last frame without its blank line still counts when it is whole."""
         rest = self._splitter.finish()
-        self._ended = True
         if self._is_over() or not rest.strip():
             return b""
         try:
@@ -166,6 +165,10 @@ class AnswerStream:
         held = bytes(self._held)
         self._held.clear()
         return held
+
+    def give_back(self) -> bytes:
+        """Return everything that is held, as it came: the stream turned out not to be one of chat chunks."""
+        return self.flush_held() + (self._finish_frame or b"") + (self._usage_frame or b"")
 
     def close(self, members: Mapping[str, bytes]) -> bytes:
         """Return the end of the stream: finish chunk with the members, the usage chunk if asked for, `[DONE]`."""
@@ -187,23 +190,28 @@ class AnswerStream:
         event, data = event_and_data(frame)
         if data is None:
             return self._passed(frame)
+        if event == b"error":
+            self.error = read_error(data)
+            return b""
         if data == _DONE:
             self.done = True
             return b""
+        if not data:
+            return self._passed(frame)  # no event to an SSE reader
         chunk = _decoded(data)
-        if chunk.error is not None or event == b"error":
-            self.error = error_message(chunk.error)
+        if chunk.error is not None or chunk.object == "error":
+            self.error = read_error(data)
             return b""
         return self._placed(frame, chunk)
 
     def _placed(self, frame: bytes, chunk: _Chunk) -> bytes:
         bears_content = self._noted(chunk)
-        if chunk.choices == [] and chunk.usage is not None:
+        if not chunk.choices and chunk.usage is not None:
             self._usage_frame = frame
             return b""
-        if self.finished and self._finish_frame is None and bears_content:
-            self._finish_frame = frame
-            return self.flush_held()
+        if self.finished and bears_content:
+            earlier, self._finish_frame = self._finish_frame, frame
+            return self.flush_held() + (earlier or b"")
         if bears_content and not self.committed:
             return self.flush_held() + frame
         return self._passed(frame)
@@ -212,28 +220,33 @@ class AnswerStream:
         if self.committed:
             return frame
         self._held += frame
+        if len(self._held) > self._max_held:
+            raise FrameTooLargeError
         return b""
 
     def _noted(self, chunk: _Chunk) -> bool:
         """Take in what a chunk says; returns whether it bears content or a finish reason."""
         self.id = self.id or chunk.id
         self.model = self.model or chunk.model
+        self._object = self._object or chunk.object
         self._created = chunk.created if self._created is None else self._created
         if chunk.usage is not None:
             self.usage = read_usage(chunk.usage) or self.usage
         bears_content = False
         for choice in chunk.choices or ():
-            self._seen.add(choice.index)
             self.completion_characters += text_length(choice.delta)
             if choice.finish_reason:
                 self._reasons[choice.index] = choice.finish_reason
+                self._unfinished.discard(choice.index)
+            elif choice.index not in self._reasons:
+                self._unfinished.add(choice.index)
             bears_content = bears_content or bool(choice.finish_reason) or _has_content(choice.delta)
         return bears_content
 
     def _empty_chunk(self) -> bytes:
         chunk = {
             "id": self.id or "",
-            "object": "chat.completion.chunk",
+            "object": self._object or "chat.completion.chunk",
             "created": self._created or 0,
             "model": self.model or "",
             "choices": [{"index": 0, "delta": {}, "finish_reason": None}],
@@ -277,14 +290,18 @@ def _decoded(data: bytes) -> _Chunk:
 
 def _leniently(data: bytes) -> _Chunk:
     """Read a chunk some of whose members have an unexpected type: those count as absent."""
-    told = msgspec.json.decode(data)
+    try:
+        told = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedFrameError from None
     if not isinstance(told, dict):
         raise MalformedFrameError
-    choices = told.get("choices")
-    usage = told.get("usage")
+    choices, created, usage = told.get("choices"), told.get("created"), told.get("usage")
     return _Chunk(
         id=_string(told.get("id")),
         model=_string(told.get("model")),
+        object=_string(told.get("object")),
+        created=int(created) if isinstance(created, (int, float)) else None,
         choices=[_choice(choice) for choice in choices if isinstance(choice, dict)]
         if isinstance(choices, list)
         else None,

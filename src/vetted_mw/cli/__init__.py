@@ -13,7 +13,7 @@ from vetted_mw.cli.demo import demo
 from vetted_mw.cli.explain import explain
 from vetted_mw.cli.regions import regions
 from vetted_mw.cli.serve import serve
-from vetted_mw.errors import AnswerError, ConfigurationError
+from vetted_mw.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 (argparse gives it no public name)
 
 __all__ = ["main"]
+
+_MAX_PORT = 65_535
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
     except ConfigurationError as error:
         print(f"vetted-mw: {error}", file=sys.stderr)
-        return 2
-    except AnswerError as error:
-        print(f"vetted-mw: {error.message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -58,19 +57,15 @@ def _add_serve(commands: _Commands) -> None:
     command = commands.add_parser("serve", help="run the stand-alone gateway")
     _add_config(command)
     command.add_argument("--host", help="address to bind (default: server.host, 127.0.0.1)")
-    command.add_argument("--port", type=int, help="port to bind (default: server.port, 8080)")
-    command.add_argument("--workers", type=int, help="processes (default: server.workers, 1)")
-    command.add_argument(
-        "--open",
-        action="store_true",
-        help="allow a non-loopback host without callers: anyone who reaches it may use it",
-    )
+    command.add_argument("--port", type=_port, help="port to bind (default: server.port, 8080)")
+    command.add_argument("--workers", type=_count, help="processes (default: server.workers, 1)")
+    _add_open(command)
     command.set_defaults(run=serve)
 
 
 def _add_demo(commands: _Commands) -> None:
     command = commands.add_parser("demo", help="run the gateway over embedded model servers and grid signals")
-    command.add_argument("--port", type=int, default=8080, help="port of the gateway on 127.0.0.1 (default: 8080)")
+    command.add_argument("--port", type=_port, default=8080, help="port of the gateway on 127.0.0.1 (default: 8080)")
     command.add_argument("--once", action="store_true", help="try everything against itself, print it and stop")
     command.set_defaults(run=demo)
 
@@ -97,7 +92,9 @@ def _add_explain(commands: _Commands) -> None:
 
 def _add_check(commands: _Commands) -> None:
     command = commands.add_parser("check", help="validate a settings file: names the key and the remedy")
-    command.add_argument("file", nargs="?", type=Path, help="default: VETTED_CONFIG, else ./vetted.toml")
+    command.add_argument("file", nargs="?", type=Path, help="settings; the same as --config FILE")
+    _add_config(command)
+    _add_open(command)
     _add_json(command)
     command.set_defaults(run=check)
 
@@ -108,5 +105,27 @@ def _add_config(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_open(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--open",
+        action="store_true",
+        help="allow a non-loopback host without callers: anyone who reaches it may use it",
+    )
+
+
 def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to {_MAX_PORT}")
+    return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("at least 1 is needed")
+    return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vetted_mw.cli.serve import interrupt_on_sigterm
 from vetted_mw.demo import run_demo
 
 if TYPE_CHECKING:
@@ -14,4 +15,5 @@ __all__ = ["demo"]
 
 def demo(arguments: argparse.Namespace) -> int:
     """Run the demo until told to stop, or once through everything."""
+    interrupt_on_sigterm()
     return run_demo(port=arguments.port, once=arguments.once)

@@ -9,6 +9,7 @@ import msgspec
 
 from vetted_mw.cli.table import table
 from vetted_mw.endpoints import region_facts
+from vetted_mw.fleet.fleet import Health
 from vetted_mw.gateway import Gateway
 from vetted_mw.settings import load_configuration
 
@@ -17,17 +18,24 @@ if TYPE_CHECKING:
 
 __all__ = ["regions"]
 
-_HEAD = ("region", "place", "zone", "configured", "healthy", "gCO2e/kWh", "source", "age")
+_HEAD = ("region", "place", "zone", "upstream", "health", "gCO2e/kWh", "source", "age")
+_NUMBERS = ("gCO2e/kWh", "age")
+_NO_UPSTREAM = "No region has an upstream yet: set regions.CODE.base_url in the settings, or try `vetted-mw demo`."
+_ANNUAL = "(declared): a yearly average, for receipts where no live signal is known. It never decides."
 
 
 def regions(arguments: argparse.Namespace) -> int:
     """Print every region: facts, health by a probe of our own, and the signal of its zone."""
     gateway = Gateway(load_configuration(arguments.config))
-    rows = asyncio.run(_facts(gateway, probe=not arguments.no_probe))
+    facts = asyncio.run(_facts(gateway, probe=not arguments.no_probe))
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
-    else:
-        print(table(_HEAD, [_row(facts) for facts in rows]))
+        print(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
+        return 0
+    print(table(_HEAD, [_row(one) for one in facts], numbers=_NUMBERS))
+    if any(one["signal"] is None for one in facts):
+        print(f"\n{_ANNUAL}")
+    if not gateway.configuration.upstreams:
+        print(f"\n{_NO_UPSTREAM}")
     return 0
 
 
@@ -35,27 +43,43 @@ async def _facts(gateway: Gateway, *, probe: bool) -> list[dict[str, Any]]:
     async with gateway:
         core = await gateway.core()
         if probe:
-            await asyncio.gather(*(gateway.probe(code) for code in gateway.configuration.upstreams))
+            await _probe(gateway)
         return [region_facts(core, candidate) for candidate in core.candidates(core.now())]
 
 
+async def _probe(gateway: Gateway) -> None:
+    """Probe each upstream, and again where it did not answer well: one failure alone is not held against a region."""
+    for _ in range(2):
+        undecided = [
+            code
+            for code in gateway.configuration.upstreams
+            if (state := gateway.fleet.state(code)) is not None and state.health is Health.UNKNOWN
+        ]
+        await asyncio.gather(*(gateway.probe(code) for code in undecided))
+
+
 def _row(facts: dict[str, Any]) -> tuple[str, ...]:
-    place = f"{facts['location']}, {facts['country']}"
     return (
         facts["code"],
-        place,
+        f"{facts['location']}, {facts['country']}",
         facts["zone"] or "-",
-        "yes" if facts["configured"] else "no" if facts["inference"] else "gateway only",
+        _upstream(facts),
         _health(facts),
         *_intensity(facts),
     )
+
+
+def _upstream(facts: dict[str, Any]) -> str:
+    if not facts["inference"]:
+        return "gateway only"
+    return "yes" if facts["configured"] else "none"
 
 
 def _health(facts: dict[str, Any]) -> str:
     health = facts["health"]
     if health is None:
         return "-"
-    return "yes" if health["probe"] == "healthy" else str(health["probe"])
+    return "not probed" if health["probe"] == Health.UNKNOWN else str(health["probe"])
 
 
 def _intensity(facts: dict[str, Any]) -> tuple[str, str, str]:
@@ -66,4 +90,5 @@ def _intensity(facts: dict[str, Any]) -> tuple[str, str, str]:
     annual = facts["annual"]
     if annual["gco2_per_kwh"] is None:
         return "-", "-", "-"
-    return f"{annual['gco2_per_kwh']:g}", f"annual {annual['year'] or ''} (declared)", "-"
+    year = "" if annual["year"] is None else f" {annual['year']}"
+    return f"{annual['gco2_per_kwh']:g}", f"annual{year} (declared)", "-"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
+import signal
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,15 @@ if TYPE_CHECKING:
 
     from vetted_mw.configuration import Configuration
 
-__all__ = ["create_app", "run_server", "serve"]
+__all__ = ["create_app", "interrupt_on_sigterm", "run_server", "serve"]
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Check the settings and run until told to stop.
 
     Raises:
-        ConfigurationError: the settings cannot be used, no region has an upstream, or the door would stand open.
+        ConfigurationError: the settings cannot be used, no region has an upstream, the door would stand open, or the
+            address cannot be bound.
     """
     configuration = load_configuration(arguments.config)
     require_upstream(configuration)
@@ -34,10 +36,12 @@ def serve(arguments: argparse.Namespace) -> int:
     if configuration.source:
         # Workers are processes of their own: they find the same file the same way the operator could have named it.
         os.environ["VETTED_CONFIG"] = configuration.source
-    _show(configuration)
+    port = _free_port(host, configuration.server.port if arguments.port is None else arguments.port)
+    interrupt_on_sigterm()
+    _show(configuration, host=host, port=port)
     run_server(
         host=host,
-        port=configuration.server.port if arguments.port is None else arguments.port,
+        port=port,
         workers=arguments.workers or configuration.server.workers,
         drain_seconds=configuration.server.drain_seconds,
     )
@@ -78,15 +82,50 @@ def run_server(*, host: str, port: int, workers: int, drain_seconds: float) -> N
     )
 
 
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM end the process the way Ctrl-C does: what is open is closed, and an orderly stop is exit code 0."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _free_port(host: str, port: int) -> int:
+    """Return the port to bind, one of the system's choice for 0: found here, a mistake can be told as one of settings.
+
+    Raises:
+        ConfigurationError: the address cannot be bound.
+    """
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+            return int(trial.getsockname()[1])
+    except OSError as error:
+        raise ConfigurationError(
+            f"port {port} of {host} cannot be bound: {error.strerror}.",
+            field="server",
+            remedy="Stop what listens there, or choose another host or port.",
+        ) from None
+
+
 def _raise_descriptor_limit() -> None:
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 (not everywhere)
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         print(f"raised the limit of open files from {soft} to {hard}", file=sys.stderr, flush=True)
 
 
-def _show(configuration: Configuration) -> None:
+def _show(configuration: Configuration, *, host: str, port: int) -> None:
     for code, upstream in configuration.upstreams.items():
         region = configuration.regions[code]
         print(f"region {code} ({region.location}, {region.country}) -> {upstream.base_url}", file=sys.stderr)
-    print(f"default order: {', '.join(configuration.rules.default_order)}", file=sys.stderr, flush=True)
+    print(f"default order: {', '.join(configuration.rules.default_order)}", file=sys.stderr)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving {', '.join(configuration.paths)} on http://{shown}:{port}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 import threading
@@ -20,15 +21,19 @@ def run_demo(*, port: int, once: bool) -> int:
     """Run the demo: with `once` through the tour (exit code 0 when all was as it should be), else until stopped.
 
     Raises:
-        ConfigurationError: the port is taken.
+        ConfigurationError: the port cannot be listened on.
     """
-    listener = _listening(0 if once else port)
-    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    with stage() as place, running(_gateway(place), [listener], lifespan="on"):
+    with (
+        _listening(0 if once else port) as listener,
+        stage() as place,
+        running(_gateway(place), [listener], lifespan="on"),
+    ):
+        base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         if once:
             return 0 if run_tour(base_url) else 1
         print(what_to_try(base_url))
-        print(f"Settings: {place.settings}   moving signals: {place.signals}\nStop with Ctrl-C.", flush=True)
+        print(f"The gateway's settings: {place.settings}\nThe moving signals:     {place.signals}")
+        print("Stop with Ctrl-C.", flush=True)
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
@@ -46,10 +51,11 @@ def _listening(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
-    except OSError:
+    except OSError as error:
         listener.close()
+        why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise ConfigurationError(
-            f"port {port} of 127.0.0.1 is taken.", remedy="Choose another: scripts/demo --port 8090."
+            f"port {port} of 127.0.0.1 {why}.", remedy="Choose another, as in --port 8090."
         ) from None
     listener.listen(2048)
     return listener

@@ -25,6 +25,8 @@ __all__ = ["DEMO_MODEL", "ModelServers"]
 DEMO_MODEL = "demo-8b"
 _CREATED = 1_764_000_000
 _DEFAULT_MAX_TOKENS = 64
+_MOST_TOKENS = 1_000_000
+_MOST_CHOICES = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +66,13 @@ class ModelServers:
 
     async def _complete(self, region: Region, body: bytes, send: Send) -> None:
         try:
-            asked = _asked(msgspec.json.decode(body))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError):
-            await _json(send, _error("messages must be a list of objects"), status=400)
+            asked = _asked(body)
+        except ValueError as error:
+            await _json(send, _error(str(error)), status=400)
             return
-        words = list(itertools.islice(_words(region, asked.words_in), asked.max_tokens))
+        text = list(_words(region, asked.words_in))
+        words = text[: asked.max_tokens]
+        reason = "stop" if len(words) == len(text) else "length"
         head = {"id": f"chatcmpl-demo-{next(self._ids)}", "created": _CREATED, "model": DEMO_MODEL}
         usage = {
             "prompt_tokens": asked.words_in,
@@ -76,41 +80,68 @@ class ModelServers:
             "total_tokens": asked.words_in + len(words) * asked.choices,
         }
         if asked.stream:
-            await self._stream(send, head, words, usage, asked)
-        else:
-            await _json(send, {**head, "object": "chat.completion", "choices": _choices(words, asked), "usage": usage})
+            await self._stream(send, head, words, reason, usage if asked.include_usage else None, asked.choices)
+            return
+        message = {"role": "assistant", "content": "".join(words)}
+        choices = [{"index": n, "message": message, "finish_reason": reason} for n in range(asked.choices)]
+        await _json(send, {**head, "object": "chat.completion", "choices": choices, "usage": usage})
 
     async def _stream(
-        self, send: Send, head: dict[str, object], words: list[str], usage: dict[str, int], asked: _Asked
+        self,
+        send: Send,
+        head: dict[str, object],
+        words: list[str],
+        reason: str,
+        usage: dict[str, int] | None,
+        choices: int,
     ) -> None:
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         chunk = {**head, "object": "chat.completion.chunk"}
-        each = range(asked.choices)
+        each = range(choices)
         await _frame(send, {**chunk, "choices": [_delta(n, {"role": "assistant", "content": ""}) for n in each]})
         for word in words:
             await asyncio.sleep(self._word_seconds)
             for number in each:
                 await _frame(send, {**chunk, "choices": [_delta(number, {"content": word})]})
         for number in each:
-            await _frame(send, {**chunk, "choices": [_delta(number, {}, finish=_reason(words, asked))]})
-        if asked.include_usage:
+            await _frame(send, {**chunk, "choices": [_delta(number, {}, finish=reason)]})
+        if usage is not None:
             await _frame(send, {**chunk, "choices": [], "usage": usage})
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
 
 
-def _asked(request: Any) -> _Asked:
-    messages = request["messages"]
-    if not isinstance(messages, list):
-        raise TypeError
-    options = request.get("stream_options") or {}
+def _asked(body: bytes) -> _Asked:
+    """Read a request.
+
+    Raises:
+        ValueError: it is none; the text says what is wrong.
+    """
+    try:
+        request: Any = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        raise ValueError("the body is not JSON") from None
+    messages = request.get("messages") if isinstance(request, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise ValueError("messages must be a list of objects")
+    options = request.get("stream_options")
+    limit = "max_completion_tokens" if request.get("max_completion_tokens") is not None else "max_tokens"
     return _Asked(
         words_in=sum(_count(message.get("content")) for message in messages),
-        max_tokens=int(request.get("max_completion_tokens") or request.get("max_tokens") or _DEFAULT_MAX_TOKENS),
-        choices=int(request.get("n") or 1),
-        stream=bool(request.get("stream")),
-        include_usage=bool(options.get("include_usage")),
+        max_tokens=_whole(request, limit, default=_DEFAULT_MAX_TOKENS, most=_MOST_TOKENS),
+        choices=_whole(request, "n", default=1, most=_MOST_CHOICES),
+        stream=request.get("stream") is True,
+        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
+
+
+def _whole(request: dict[str, Any], name: str, *, default: int, most: int) -> int:
+    value = request.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{name} must be a whole number from 1 to {most}")
+    return value
 
 
 def _count(content: object) -> int:
@@ -128,15 +159,6 @@ def _words(region: Region, words_in: int) -> Iterator[str]:
     )
     for index, word in enumerate(text.split()):
         yield word if index == 0 else f" {word}"
-
-
-def _choices(words: list[str], asked: _Asked) -> list[dict[str, object]]:
-    message = {"role": "assistant", "content": "".join(words)}
-    return [{"index": n, "message": message, "finish_reason": _reason(words, asked)} for n in range(asked.choices)]
-
-
-def _reason(words: list[str], asked: _Asked) -> str:
-    return "length" if len(words) == asked.max_tokens else "stop"
 
 
 def _delta(index: int, delta: dict[str, str], *, finish: str | None = None) -> dict[str, object]:

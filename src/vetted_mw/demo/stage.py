@@ -49,11 +49,14 @@ def stage() -> Iterator[Stage]:
     """Start the embedded servers and signals; stop them at the end."""
     catalogue = load_catalogue()
     codes = [region.code for region in catalogue.values() if region.inference]
-    sockets = {code: _listening() for code in codes}
-    ports = {code: listener.getsockname()[1] for code, listener in sockets.items()}
-    sockets.pop(DOWN_REGION).close()
-    servers = ModelServers({ports[code]: catalogue[code] for code in sockets})
-    with tempfile.TemporaryDirectory(prefix="vetted-demo-") as folder:
+    with contextlib.ExitStack() as held, tempfile.TemporaryDirectory(prefix="vetted-demo-") as folder:
+        sockets = {code: held.enter_context(_bound()) for code in codes}
+        ports = {code: bound.getsockname()[1] for code, bound in sockets.items()}
+        # Bound and never listened on: it refuses connections, and nobody else can take its port.
+        sockets.pop(DOWN_REGION)
+        for bound in sockets.values():
+            bound.listen(2048)
+        servers = ModelServers({ports[code]: catalogue[code] for code in sockets})
         place = Stage(settings=Path(folder, "vetted.toml"), signals=Path(folder, "signals.toml"))
         write_readings(place.signals)
         place.settings.write_text(_settings(ports, place.signals), encoding="utf-8")
@@ -108,12 +111,10 @@ def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
         time.sleep(0.01)
 
 
-def _listening() -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(2048)
-    return listener
+def _bound() -> socket.socket:
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    return bound
 
 
 def _settings(ports: dict[str, int], signals: Path) -> str:

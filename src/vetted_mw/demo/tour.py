@@ -1,9 +1,11 @@
-"""The demo's tour: what to try, and the same run against itself with readable answers."""
+"""The demo's tour: what to paste, and the same run against itself with readable answers."""
 
 from __future__ import annotations
 
+import json
 import textwrap
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -14,7 +16,7 @@ from vetted_mw.demo.stage import DOWN_REGION
 
 __all__ = ["run_tour", "what_to_try"]
 
-_PROMPT = [{"role": "user", "content": "Where does this run?"}]
+_QUESTION = "Where does this run?"
 _RECEIPT_SHOWN = (
     "issuer",
     "tier",
@@ -32,133 +34,202 @@ _RECEIPT_SHOWN = (
     "completion_tokens",
     "usage_source",
 )
+_NOT_LOOKED_AT = ("outside_policy", "not_configured", "not_for_inference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stop:
-    """One stop of the tour."""
+    """One stop of the tour.
+
+    Attributes:
+        title: what it shows.
+        why: what to expect, a sentence.
+        vetted: the request's options.
+        stream: whether the answer streams.
+        status: the HTTP status that is right here.
+        mode: the `decision_mode` that is right here.
+    """
 
     title: str
-    vetted: dict[str, Any] | None
+    why: str
+    vetted: dict[str, Any] | None = None
     stream: bool = False
-    expect: int = 200
+    status: int = 200
+    mode: str
+
+    def body(self) -> dict[str, Any]:
+        """Return the request's body."""
+        body: dict[str, Any] = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": _QUESTION}]}
+        if self.stream:
+            body["stream"] = True
+        return body if self.vetted is None else body | {"vetted": self.vetted}
+
+    def curl(self, base_url: str) -> str:
+        """Return the command that sends it."""
+        flags = "-sN" if self.stream else "-s"
+        return (
+            f"curl {flags} {base_url}/chat/completions -H 'content-type: application/json' \\\n"
+            f"  -d '{json.dumps(self.body())}'"
+        )
 
 
 _STOPS = (
-    _Stop(title="The default order", vetted=None),
-    _Stop(title="A pin: this region or a 503", vetted={"region": "atnorth-isl-1"}),
-    _Stop(title="A pin to a region that is down", vetted={"region": DOWN_REGION}, expect=503),
-    _Stop(title="Carbon-aware: the lowest live grid intensity", vetted={"routing": "carbon_aware"}),
-    _Stop(title="Streaming", vetted={"routing": "carbon_aware"}, stream=True),
+    _Stop(
+        title="The default order",
+        why="Nothing is asked for: the first region of the operator's order that can serve does.",
+        mode="preferred",
+    ),
+    _Stop(
+        title="A pin",
+        why="This region or a 503, never another.",
+        vetted={"region": "atnorth-isl-1"},
+        mode="pinned",
+    ),
+    _Stop(
+        title="A pin to a region that is down",
+        why="The demo runs no server there: 503, and nothing goes anywhere else.",
+        vetted={"region": DOWN_REGION},
+        status=503,
+        mode="unavailable",
+    ),
+    _Stop(
+        title="Carbon-aware",
+        why="The lowest live grid intensity serves. The demo's grid moves: ask again in a minute or two.",
+        vetted={"routing": "carbon_aware"},
+        mode="live",
+    ),
+    _Stop(
+        title="Streaming",
+        why="Word by word; receipt and routing_trace are on the chunk with finish_reason.",
+        vetted={"routing": "carbon_aware"},
+        stream=True,
+        mode="live",
+    ),
 )
 
 
 def what_to_try(base_url: str) -> str:
     """Return what to paste, for a gateway at `base_url` (ending in `/v1`)."""
+    stops = "\n\n".join(f"# {stop.title}. {stop.why}\n{stop.curl(base_url)}" for stop in _STOPS)
+    return (
+        f"The gateway listens on {base_url}. Try, in another terminal:\n\n"
+        f"{stops}\n\n"
+        f"# What the gateway knows of every region\ncurl -s {base_url}/regions\n\n"
+        f"# OpenAI's SDK, in Python\n{_sdk_code(base_url)}\n"
+    )
+
+
+def _sdk_code(base_url: str) -> str:
     return textwrap.dedent(f"""\
-        The gateway listens on {base_url}. Try, in another terminal:
-
-        # curl
-        curl -s {base_url}/chat/completions -H 'content-type: application/json' \\
-          -d '{{"model": "{DEMO_MODEL}", "messages": [{{"role": "user", "content": "Where does this run?"}}]}}'
-
-        # a pin: this region or a 503, never another
-        curl -s {base_url}/chat/completions -H 'content-type: application/json' \\
-          -d '{{"model": "{DEMO_MODEL}", "messages": [], "vetted": {{"region": "atnorth-isl-1"}}}}'
-
-        # a pin to a region that is down
-        curl -si {base_url}/chat/completions -H 'content-type: application/json' \\
-          -d '{{"model": "{DEMO_MODEL}", "messages": [], "vetted": {{"region": "{DOWN_REGION}"}}}}'
-
-        # the lowest live grid intensity; the demo's grid moves, so ask again in a minute or two
-        curl -s {base_url}/chat/completions -H 'content-type: application/json' \\
-          -d '{{"model": "{DEMO_MODEL}", "messages": [], "vetted": {{"routing": "carbon_aware"}}}}'
-
-        # streaming: receipt and routing_trace are on the chunk with finish_reason
-        curl -sN {base_url}/chat/completions -H 'content-type: application/json' \\
-          -d '{{"model": "{DEMO_MODEL}", "messages": [], "stream": true}}'
-
-        # what the gateway knows of every region
-        curl -s {base_url}/regions
-
-        # OpenAI's SDK
         from openai import OpenAI
+
         client = OpenAI(base_url="{base_url}", api_key="-")
         answer = client.chat.completions.create(
             model="{DEMO_MODEL}",
-            messages=[{{"role": "user", "content": "Where does this run?"}}],
+            messages=[{{"role": "user", "content": "{_QUESTION}"}}],
             extra_body={{"vetted": {{"routing": "carbon_aware"}}}},
         )
         print(answer.choices[0].message.content)
-        print(answer.receipt["gco2e"], "g CO2e in", answer.routing_trace["region"])
-        """)
+        print(answer.receipt["gco2e"], "g CO2e in", answer.routing_trace["region"])""")
 
 
 def run_tour(base_url: str) -> bool:
     """Try every stop against `base_url`, print the answers; returns whether each one was what it should be."""
-    good = True
+    print("The gateway over embedded model servers and a moving grid. Nothing leaves this machine.")
+    failed: list[str] = []
     with httpx.Client(trust_env=False, timeout=30.0) as client:
         for number, stop in enumerate(_STOPS, start=1):
-            print(f"\n{number}. {stop.title}")
-            good = _visit(client, base_url, stop) and good
-    print(f"\n{len(_STOPS) + 1}. The same with OpenAI's SDK")
-    return _visit_with_sdk(base_url) and good
+            print(f"\n{number}. {stop.title}\n   {stop.why}\n")
+            print(textwrap.indent(stop.curl(base_url), "   "))
+            if not _visit(client, base_url, stop):
+                failed.append(stop.title)
+    title = "OpenAI's SDK"
+    print(f"\n{len(_STOPS) + 1}. {title}\n   The extra members are attributes of the answer.\n")
+    print(textwrap.indent(_sdk_code(base_url), "   "))
+    if not _visit_with_sdk(base_url):
+        failed.append(title)
+    told = f"Not as it should be: {', '.join(failed)}." if failed else "All of it as it should be."
+    print(f"\n{told} `vetted-mw demo` keeps the gateway running and prints these commands to paste.")
+    return not failed
 
 
 def _visit(client: httpx.Client, base_url: str, stop: _Stop) -> bool:
-    body: dict[str, Any] = {"model": DEMO_MODEL, "messages": _PROMPT}
-    if stop.vetted is not None:
-        body["vetted"] = stop.vetted
+    url = f"{base_url}/chat/completions"
     if stop.stream:
-        body["stream"] = True
-    print(f"   POST {base_url}/chat/completions  {msgspec.json.encode(stop.vetted or {}).decode()}")
-    if stop.stream:
-        return _show_stream(client, base_url, body)
-    answer = client.post(f"{base_url}/chat/completions", json=body)
-    told = answer.json()
-    print(f"   HTTP {answer.status_code}")
-    if "error" in told:
-        print(f"   error    {told['error']['code']}: {told['error']['message']}")
+        told = _streamed(client, url, stop.body())
+        status = 200 if told else 0
     else:
-        print(f"   text     {told['choices'][0]['message']['content']}")
-    _show_members(told)
-    return answer.status_code == stop.expect and "routing_trace" in told
+        answer = client.post(url, json=stop.body())
+        status, told = answer.status_code, answer.json()
+        print(f"\n   HTTP {status}")
+        if "error" in told:
+            _say("error", f"{told['error']['code']}: {told['error']['message']}")
+        else:
+            _say("text", told["choices"][0]["message"]["content"])
+    _show_trace(told.get("routing_trace"))
+    _show_receipt(told.get("receipt"))
+    has_receipt = (told.get("receipt") or {}).get("issuer") == "demo"
+    mode = (told.get("routing_trace") or {}).get("decision_mode")
+    return status == stop.status and mode == stop.mode and has_receipt == (status == 200)  # noqa: PLR2004
 
 
-def _show_stream(client: httpx.Client, base_url: str, body: dict[str, Any]) -> bool:
+def _streamed(client: httpx.Client, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Print a stream's words as they come; return the chunk that carries the members, empty without one."""
     last: dict[str, Any] = {}
-    print("   text     ", end="")
-    with client.stream("POST", f"{base_url}/chat/completions", json=body) as answer:
+    with client.stream("POST", url, json=body) as answer:
+        print(f"\n   HTTP {answer.status_code}\n   {'text':<9} ", end="", flush=True)
         for line in answer.iter_lines():
             if line.startswith("data: {"):
                 chunk = msgspec.json.decode(line[6:])
-                last = chunk if "receipt" in chunk else last
-                print("".join(choice["delta"].get("content") or "" for choice in chunk["choices"]), end="", flush=True)
+                last = chunk if "routing_trace" in chunk else last
+                words = (choice["delta"].get("content") or "" for choice in chunk.get("choices", []))
+                print("".join(words), end="", flush=True)
     print()
-    _show_members(last)
-    return "receipt" in last and "routing_trace" in last
+    return last
 
 
-def _show_members(told: dict[str, Any]) -> None:
-    trace = told.get("routing_trace")
-    if trace is not None:
-        print(f"   region   {trace['region']}")
-        print(f"   decision {trace['route_policy']} / {trace['decision_mode']} / {trace['decision_reason']}")
-        signal = trace["operational_signal"]
-        if signal is not None:
-            print(f"   signal   {signal['gco2_per_kwh']} g/kWh, {signal['source']}, {signal['age_minutes']} min old")
-        for row in trace.get("candidates", []):
-            print(f"            {row['region']:<16} {row['gco2_per_kwh']} g/kWh  {row['rejected'] or 'eligible'}")
-    receipt = told.get("receipt")
+def _say(label: str, *lines: str) -> None:
+    for number, line in enumerate(lines):
+        print(f"   {label if number == 0 else '':<9} {line}")
+
+
+def _show_trace(trace: dict[str, Any] | None) -> None:
+    if trace is None:
+        return
+    _say("region", trace["region"] or "none")
+    _say("decision", f"{trace['route_policy']}, {trace['decision_mode']}: {trace['decision_reason']}")
+    signal = trace["operational_signal"]
+    if signal is not None:
+        _say("signal", f"{signal['gco2_per_kwh']:g} gCO2e/kWh, {signal['source']}, {signal['age_minutes']:g} min old")
+    rows = trace.get("candidates", [])
+    _say("looked at", *(_candidate(row) for row in rows if row["rejected"] not in _NOT_LOOKED_AT))
+    passed_over = ((why, [row["region"] for row in rows if row["rejected"] == why]) for why in _NOT_LOOKED_AT)
+    _say("others", *(f"{why}: {', '.join(regions)}" for why, regions in passed_over if regions))
+    failed = [attempt for attempt in trace.get("attempts", []) if attempt["outcome"] != "success"]
+    _say("failed", *(f"{attempt['region']}: {attempt['outcome']}" for attempt in failed))
+
+
+def _candidate(row: dict[str, Any]) -> str:
+    grid = "no signal" if row["gco2_per_kwh"] is None else f"{row['gco2_per_kwh']:g} gCO2e/kWh"
+    return f"{row['region']:<16} {row['rejected'] or 'eligible':<12} {grid}"
+
+
+def _show_receipt(receipt: dict[str, Any] | None) -> None:
     if receipt is not None:
-        print("   receipt  " + "\n            ".join(f"{name:<28} {receipt[name]}" for name in _RECEIPT_SHOWN))
+        _say("receipt", *(f"{name:<28} {_plain(receipt[name])}" for name in _RECEIPT_SHOWN))
+
+
+def _plain(value: object) -> str:
+    """Write a number the way people read it, 0.0000772 rather than 7.72e-05."""
+    return f"{Decimal(repr(value)):f}" if isinstance(value, float) else str(value)
 
 
 def _visit_with_sdk(base_url: str) -> bool:
+    print()
     try:
         from openai import OpenAI  # noqa: PLC0415 (scripts/demo brings it; `vetted-mw demo` works without)
     except ImportError:
-        print("   the openai package is not installed; skipped")
+        print("   The openai package is not installed: left out.")
         return True
     with (
         httpx.Client(trust_env=False, timeout=30.0) as transport,
@@ -167,11 +238,10 @@ def _visit_with_sdk(base_url: str) -> bool:
     ):
         answer = client.chat.completions.create(
             model=DEMO_MODEL,
-            messages=[{"role": "user", "content": "Where does this run?"}],
+            messages=[{"role": "user", "content": _QUESTION}],
             extra_body={"vetted": {"routing": "carbon_aware"}},
         )
     extra = answer.model_extra or {}
-    print(f"   text     {answer.choices[0].message.content}")
-    print(f"   answer.receipt['gco2e'] = {extra['receipt']['gco2e']}")
-    print(f"   answer.routing_trace['region'] = {extra['routing_trace']['region']!r}")
+    print(f"   {answer.choices[0].message.content}")
+    print(f"   {_plain(extra['receipt']['gco2e'])} g CO2e in {extra['routing_trace']['region']}")
     return bool(extra["receipt"]["issuer"] == "demo")

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Breaker", "BreakerPolicy", "BreakerState"]
 
@@ -25,8 +29,8 @@ class BreakerPolicy:
         window_seconds: outcomes older than this do not count.
         minimum: outcomes needed before a ratio means anything.
         ratio: share of faults that opens it.
-        open_seconds: first time it stays open; doubles at each failed recovery.
-        max_open_seconds: longest time it stays open.
+        open_seconds: first time it stays open, and up to a tenth more; doubles at each failed recovery.
+        max_open_seconds: longest time it stays open, the tenth apart.
         probes: attempts admitted at once while half open.
     """
 
@@ -39,10 +43,16 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """The breaker of one region. Every method takes the monotonic instant in seconds."""
+    """The breaker of one region. Every method takes the monotonic instant in seconds.
 
-    def __init__(self, policy: BreakerPolicy | None = None) -> None:
+    Args:
+        policy: when it opens and how it recovers.
+        jitter: a number in [0, 1) that spreads the recovery attempts of several processes.
+    """
+
+    def __init__(self, policy: BreakerPolicy | None = None, *, jitter: Callable[[], float] = lambda: 0.0) -> None:
         self._policy = policy or BreakerPolicy()
+        self._jitter = jitter
         self._outcomes: deque[tuple[float, bool]] = deque()
         self._open_until: float | None = None
         self._open_seconds = self._policy.open_seconds
@@ -94,7 +104,7 @@ class Breaker:
 
     def _open(self, now: float) -> None:
         self._outcomes.clear()
-        self._open_until = now + self._open_seconds
+        self._open_until = now + self._open_seconds * (1 + 0.1 * self._jitter())
 
     def _forget_before(self, instant: float) -> None:
         while self._outcomes and self._outcomes[0][0] < instant:

@@ -136,7 +136,7 @@ class _Member:
         self.takes_usage = upstream.stream_usage != "rejected"
         self._monotonic = monotonic
         self._jitter = jitter
-        self._breaker = Breaker()
+        self._breaker = Breaker(jitter=jitter)
         self._saturated_until = 0.0
         self._probe_failures = 0
         self._probed = False

@@ -92,7 +92,7 @@ def model_names(body: bytes) -> list[str] | None:
     """Read the names out of an OpenAI `/v1/models` answer; None when it is not one."""
     try:
         answer: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     rows = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(rows, list):

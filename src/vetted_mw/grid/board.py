@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
-from vetted_mw.grid.signal import GridSignal, SignalKind, SignalReading, read_at
+from vetted_mw.errors import ConfigurationError
+from vetted_mw.grid.signal import GridSignal, Ineligible, SignalKind, SignalReading, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ __all__ = ["SignalBoard", "SignalSource", "SourceState"]
 
 _LOG = logging.getLogger("vetted_mw")
 _MAX_SIGNALS = 4096
+_UNUSABLE = frozenset({Ineligible.FUTURE_DATED, Ineligible.NOT_A_NUMBER})
 
 
 class SignalSource(Protocol):
@@ -81,12 +83,19 @@ class SignalBoard:
         sources: asked in the background once the board is open.
         chains: zone -> source names, first live-eligible wins; every source in order for a zone not named.
         now: wall clock, aware UTC.
+
+    Raises:
+        ConfigurationError: two sources have one name, so that one would hide the other.
     """
 
     def __init__(
         self, sources: Sequence[SignalSource], *, chains: Mapping[str, tuple[str, ...]], now: Callable[[], datetime]
     ) -> None:
         self._sources = {source.name: source for source in sources}
+        if len(self._sources) != len(sources):
+            raise ConfigurationError(
+                "two signal sources have the same name.", field="signals", remedy="Give each a name of its own."
+            )
         self._chains = chains
         self._now = now
         self._signals: LRUCache[tuple[str, str, SignalKind], GridSignal] = LRUCache(maxsize=_MAX_SIGNALS)
@@ -113,12 +122,11 @@ class SignalBoard:
         """Ask one source now and note how it fared."""
         source = self._sources[name]
         try:
-            signals = await source.readings()
-        except Exception as error:  # noqa: BLE001 (a source may raise anything; it costs a refresh, never a request)
+            self._put(source, await source.readings())
+        except Exception as error:  # noqa: BLE001 (a source may raise or return anything; it costs a refresh, never a request)
             self._failed(name, error)
             return
         self._states[name] = SourceState(succeeded_at=self._now())
-        self._put(source, signals)
 
     def best(self, zone: str, now: datetime) -> SignalReading | None:
         """Return the zone's reading at `now`: the chain's first live-eligible one, else the most telling other one."""
@@ -142,17 +150,18 @@ class SignalBoard:
         return [signal for key in keys if (signal := self._signals.get(key)) is not None]
 
     def _put(self, source: SignalSource, signals: Sequence[GridSignal]) -> None:
+        now = self._now()
         latest: dict[tuple[str, str, SignalKind], GridSignal] = {}
         for signal in signals:
             key = (source.name, signal.zone, signal.kind)
-            if key not in latest or signal.observed_at >= latest[key].observed_at:
+            if key not in latest or _rank(signal, now) >= _rank(latest[key], now):
                 latest[key] = signal
         if source.is_complete:
             for key in [key for key in self._signals if key[0] == source.name and key not in latest]:
                 del self._signals[key]
         for key, signal in latest.items():
             known = self._signals.get(key)
-            if known is None or source.is_complete or signal.observed_at >= known.observed_at:
+            if known is None or source.is_complete or _rank(signal, now) >= _rank(known, now):
                 self._signals[key] = signal
 
     def _failed(self, name: str, error: Exception) -> None:
@@ -169,3 +178,8 @@ class SignalBoard:
         while True:
             await asyncio.sleep(source.refresh_seconds)
             await self.refresh(source.name)
+
+
+def _rank(signal: GridSignal, now: datetime) -> tuple[bool, datetime]:
+    """Order by time; a value dated ahead of `now`, or that is none, never displaces one that could decide."""
+    return read_at(signal, now).ineligible not in _UNUSABLE, signal.observed_at

@@ -90,6 +90,9 @@ class GridSignal:
         proxy_share: share (0..1) of the mix whose factor is a stand-in; None when no mix is known.
         max_proxy_share: the zone's limit for it.
         raw_ref: sha-256 of the body it was read from, for lineage.
+
+    Raises:
+        ValueError: `observed_at` names no offset.
     """
 
     source: str
@@ -106,6 +109,10 @@ class GridSignal:
     proxy_share: float | None = None
     max_proxy_share: float = 0.25
     raw_ref: str = ""
+
+    def __post_init__(self) -> None:
+        if self.observed_at.tzinfo is None:
+            raise ValueError("observed_at needs an offset: without one a signal cannot age")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +170,6 @@ def _ineligible(signal: GridSignal, elapsed: float) -> Ineligible | None:
         return Ineligible.ESTIMATED
     if elapsed < -MAX_SKEW_MINUTES:
         return Ineligible.FUTURE_DATED
-    if signal.proxy_share is not None and signal.proxy_share > signal.max_proxy_share:
+    if signal.proxy_share is not None and not signal.proxy_share <= signal.max_proxy_share:
         return Ineligible.PROXY_SHARE
     return Ineligible.STALE if elapsed > signal.max_age_minutes else None

@@ -49,7 +49,7 @@ class VettedMiddleware:
         self._gateway = gateway
         self._in_app = mode == "in_app"
         self._identify = identify
-        self._paths = frozenset(path.rstrip("/") for path in gateway.configuration.paths)
+        self._paths = frozenset(path.removesuffix("/") for path in gateway.configuration.paths)
         self._endpoints = endpoints_app(gateway, identify=identify) if endpoints else None
         if identify is None and not self._in_app:
             gateway.warn_of_open_door()
@@ -66,7 +66,7 @@ class VettedMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _route_path(scope)
-        if scope["method"] == "POST" and path.rstrip("/") in self._paths:
+        if scope["method"] == "POST" and path.removesuffix("/") in self._paths:
             await self._responder(scope, receive, send).respond()
         elif self._endpoints is not None and is_endpoint(path):
             await self._endpoints(scope, receive, send)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.response import add_members, has_choices
-from vetted_mw.chat.sse import AnswerStream, FrameSplitter, FrameTooLargeError, MalformedFrameError, is_chat_chunk
+from vetted_mw.chat.sse import (
+    AnswerStream,
+    FrameSplitter,
+    FrameTooLargeError,
+    MalformedFrameError,
+    error_frame,
+    is_chat_chunk,
+)
+from vetted_mw.errors import InternalError, UpstreamCutError, UpstreamFailedError
 from vetted_mw.proxy.headers import header_value
 
 if TYPE_CHECKING:
     from starlette.types import Message, Send
 
+    from vetted_mw.chat.response import UpstreamMessage
     from vetted_mw.configuration import Configuration
+    from vetted_mw.errors import AnswerError
     from vetted_mw.in_app import Route
     from vetted_mw.proxy.headers import Headers
 
@@ -22,31 +33,47 @@ _LOG = logging.getLogger("vetted_mw")
 
 
 class EditedSend:
-    """A `send` for the handler. It holds the head of the answer until it knows what kind of answer it is."""
+    """A `send` for the handler. The route ends with the last part of its answer, whatever kind of answer it is."""
 
     def __init__(self, send: Send, route: Route, configuration: Configuration) -> None:
         self._send = send
         self._route = route
         self._configuration = configuration
-        self._start: Message | None = None
         self._editor: _Json | _Stream | None = None
 
     async def __call__(self, message: Message) -> None:
         """Take one message of the handler."""
         if message["type"] == "http.response.start":
             await self._started(message)
-        elif message["type"] == "http.response.body" and self._editor is not None:
-            await self._editor.body(message.get("body", b""), more=message.get("more_body", False))
+        elif message["type"] == "http.response.body":
+            await self._body(message)
         else:
+            if isinstance(self._editor, _Json):
+                await self._editor.release()
             await self._send(message)
+
+    async def failed(self) -> None:
+        """End a stream whose handler raised, as honestly as one of ours: with an error event, never quietly."""
+        if isinstance(self._editor, _Stream):
+            await self._editor.failed()
+
+    async def _body(self, message: Message) -> None:
+        data, more = message.get("body", b""), message.get("more_body", False)
+        if not more:
+            await self._route.aclose()
+        if self._editor is None:
+            await self._send(message)
+        else:
+            await self._editor.body(data, more=more)
 
     async def _started(self, start: Message) -> None:
         headers: Headers = list(start.get("headers", ()))
-        kind = (header_value(headers, b"content-type") or b"").lower()
+        start = {**start, "headers": headers}
+        kind = (header_value(headers, b"content-type") or b"").lower().split(b";")[0].strip()
         is_plain = header_value(headers, b"content-encoding") is None
-        if is_plain and kind.startswith(b"application/json"):
+        if is_plain and kind == b"application/json":
             self._editor = _Json(self._send, start, self._route, self._configuration)
-        elif is_plain and kind.startswith(b"text/event-stream"):
+        elif is_plain and kind == b"text/event-stream":
             self._editor = _Stream(self._send, self._route, self._configuration)
             kept = [pair for pair in headers if pair[0].lower() != b"content-length"]
             await self._send({**start, "headers": kept + self._route.headers_told()})
@@ -65,26 +92,39 @@ class _Json:
         self._held = bytearray()
 
     async def body(self, data: bytes, *, more: bool) -> None:
-        """Take a part of the body."""
-        start = self._start
-        if start is None:
+        """Take a part of the body; the route has ended when `more` is false."""
+        if self._start is None:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
             return
         self._held += data
-        if more and len(self._held) <= self._max_bytes:
-            return
-        self._start = None
-        content = bytes(self._held) if more else await self._edited(bytes(self._held))
-        headers = [pair for pair in start.get("headers", ()) if more or pair[0].lower() != b"content-length"]
-        headers += self._route.headers_told()
         if not more:
-            headers.append((b"content-length", str(len(content)).encode()))
-        await self._send({**start, "headers": headers})
-        await self._send({"type": "http.response.body", "body": content, "more_body": more})
+            await self._whole(self._start)
+        elif len(self._held) > self._max_bytes:
+            await self.release()
 
-    async def _edited(self, content: bytes) -> bytes:
-        await self._route.aclose()
-        return add_members(content, self._route.members()).body if has_choices(content) else content
+    async def release(self) -> None:
+        """Let what is held go as it came: the answer is too long, or is not sent as a body at all."""
+        start, self._start = self._start, None
+        if start is None:
+            return
+        await self._send({**start, "headers": start["headers"] + self._route.headers_told()})
+        if self._held:
+            await self._send({"type": "http.response.body", "body": bytes(self._held), "more_body": True})
+
+    async def _whole(self, start: Message) -> None:
+        self._start = None
+        content = bytes(self._held)
+        if has_choices(content):
+            edited = add_members(content, self._route.members())
+            content = edited.body
+            if edited.replaced:
+                _LOG.warning(
+                    "the handler's answer had a member of ours; it was replaced", extra={"members": edited.replaced}
+                )
+        headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+        headers += [*self._route.headers_told(), (b"content-length", str(len(content)).encode())]
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "http.response.body", "body": content, "more_body": False})
 
 
 class _Stream:
@@ -93,10 +133,11 @@ class _Stream:
     def __init__(self, send: Send, route: Route, configuration: Configuration) -> None:
         self._send = send
         self._route = route
-        self._first = FrameSplitter(max_frame_bytes=configuration.limits.max_frame_bytes)
-        self._sniffed = b""
+        self._splitter = FrameSplitter(max_frame_bytes=configuration.limits.max_frame_bytes)
+        self._unsplit = bytearray()
         self._is_chat: bool | None = None
         self._ended = False
+        self._closed = False
         self._stream = AnswerStream(
             choices=route.choices,
             include_usage=True,  # the handler decides what its caller sees
@@ -105,49 +146,85 @@ class _Stream:
         )
 
     async def body(self, data: bytes, *, more: bool) -> None:
-        """Take a part of the body."""
-        try:
-            part = await self._edited(data, more=more)
-        except (FrameTooLargeError, MalformedFrameError):
-            _LOG.warning("the handler's stream stopped being chat chunks; it passes as it is, without a receipt")
-            part = self._stream.flush_held() + data
-            self._is_chat = False
+        """Take a part of the body; the route has ended when `more` is false."""
+        part = self._taken(data, more=more)
+        if self._is_chat and not self._ended and (self._is_over or not more):
+            self._ended = True
+            await self._route.aclose()
+            part += self._end()
+        self._closed = not more
         if part or not more:
             await self._send({"type": "http.response.body", "body": part, "more_body": more})
 
-    async def _edited(self, data: bytes, *, more: bool) -> bytes:
-        if self._is_chat is None:
-            data = self._sniff(data, more=more)
-        if not self._is_chat:
+    async def failed(self) -> None:
+        """End the stream with an error event, unless its answer has ended or is no chat completion."""
+        if self._closed or self._ended or self._is_chat is False:
+            return
+        self._ended = self._closed = True
+        await self._route.aclose()
+        error = self._route.failure or InternalError("The application failed before its answer was complete.")
+        with contextlib.suppress(OSError):  # the caller has left
+            await self._send({"type": "http.response.body", "body": self._broken_off(error), "more_body": False})
+
+    @property
+    def _is_over(self) -> bool:
+        return self._stream.done or self._stream.error is not None
+
+    def _taken(self, data: bytes, *, more: bool) -> bytes:
+        if self._is_chat is False:
             return data
         if self._ended:
             return b""
-        part = self._stream.feed(data)
+        self._unsplit += data
+        try:
+            frames = self._splitter.feed(data)
+        except FrameTooLargeError:
+            return self._given_up(bytes(self._unsplit))
         if not more:
-            part += self._stream.ended_by_upstream()
-        if self._stream.done or not more:
-            self._ended = True
-            await self._route.aclose()
-            part += self._closing()
-        return part
+            frames.append(self._splitter.finish())
+        del self._unsplit[: sum(map(len, frames))]
+        return self._read(frames) + (b"" if more else self._stream.ended_by_upstream())
 
-    def _closing(self) -> bytes:
-        if self._stream.complete and self._stream.error is None:
-            return self._stream.close(self._route.members())
-        return self._stream.flush_held()  # a cut answer gets no clean end from us
+    def _read(self, frames: list[bytes]) -> bytes:
+        """Return what may go out; the first frame with data tells what kind of stream it is."""
+        out = b""
+        for number, frame in enumerate(frames):
+            if self._is_chat is None:
+                self._is_chat = is_chat_chunk(frame)
+            if self._is_chat is None:
+                out += frame
+                continue
+            try:
+                out += self._stream.feed(frame) if self._is_chat else b""
+            except (FrameTooLargeError, MalformedFrameError):
+                _LOG.warning("the handler's stream stopped being chat chunks; it passes as it is, without a receipt")
+                self._is_chat = False
+            if not self._is_chat:
+                return out + self._given_up(b"".join(frames[number:]) + self._unsplit)
+        return out
 
-    def _sniff(self, data: bytes, *, more: bool) -> bytes:
-        """Decide by the first data frame; until it is whole nothing goes out."""
-        self._sniffed += data
-        frames = self._first.feed(data)
-        if not more:
-            frames.append(self._first.finish())
-        for frame in frames:
-            verdict = is_chat_chunk(frame)
-            if verdict is not None:
-                self._is_chat = verdict
-                break
-        if self._is_chat is None and more:
-            return b""
-        held, self._sniffed = self._sniffed, b""
-        return held
+    def _given_up(self, rest: bytes) -> bytes:
+        self._is_chat = False
+        return self._stream.give_back() + rest
+
+    def _end(self) -> bytes:
+        error = self._error()
+        return self._stream.close(self._route.members()) if error is None else self._broken_off(error)
+
+    def _error(self) -> AnswerError | None:
+        if self._stream.error is not None:
+            return _handlers_own(self._stream.error)
+        if self._stream.complete:
+            return None
+        return self._route.failure or UpstreamCutError("The answer ended before it was complete. Send it again.")
+
+    def _broken_off(self, error: AnswerError) -> bytes:
+        return self._stream.flush_held() + error_frame(error, members=self._route.members())
+
+
+def _handlers_own(told: UpstreamMessage) -> AnswerError:
+    """Return an error event of the handler as one of ours: its words, and a type and code where it gave none."""
+    error = UpstreamFailedError(told.message or "The application reported an error in its stream.", param=told.param)
+    error.type = told.type or error.type
+    error.code = told.code or error.code
+    return error

@@ -81,6 +81,9 @@ class InAppResponder(Responder):
         token = CURRENT.set(route)
         try:
             await self._app(self.scope, _Replayed(self._raw, self.receive), edited)
+        except Exception:
+            await edited.failed()
+            raise
         finally:
             CURRENT.reset(token)
             await closed_surely(route.aclose())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
-from vetted_mw.asgi.intake import Body, CallerLeftError, read_body
-from vetted_mw.asgi.sending import Sender
+from vetted_mw.asgi.intake import Body, CallerLeftError, Inflow, read_body
+from vetted_mw.asgi.sending import Sender, own_fault
 from vetted_mw.chat.request import ChatRequest, parse_request
-from vetted_mw.errors import AnswerError, InternalError
+from vetted_mw.errors import AnswerError
 from vetted_mw.routing.decision import Decision, Rules, check_policy
 from vetted_mw.routing.options import Options, parse_options
 
@@ -34,6 +33,7 @@ class Responder:
         self.scope = scope
         self.receive = receive
         self.sender = Sender(send)
+        self._inflow = Inflow(scope, receive, gateway.configuration.limits)
         self._identify = identify
         self._started = 0.0
         self._reading = 0.0
@@ -46,12 +46,8 @@ class Responder:
             _LOG.debug("the caller left before its answer ended")
         except AnswerError as error:
             await self._refuse(error)
-        except Exception as error:  # noqa: BLE001 (the last wall: a host's handler would log the text, which may be the caller's)
-            _LOG.error(
-                "a request failed inside the gateway",
-                extra={"error": type(error).__name__, "place": _place(error)},
-            )
-            await self._refuse(InternalError("The gateway failed to answer. Its log says where."))
+        except Exception as error:  # noqa: BLE001 (the last wall: what an exception says may be the caller's words)
+            await self._refuse(own_fault(error))
 
     async def serve(self, core: Core) -> None:
         """Answer the request; an `AnswerError` raised here becomes the answer."""
@@ -74,7 +70,7 @@ class Responder:
         refuse_cross_site(headers)
         admitted = await admit(self.scope, configuration, self._identify)
         reading = core.monotonic()
-        body = await read_body(self.scope, self.receive, configuration.limits)
+        body = await read_body(self.scope, self._inflow, configuration.limits)
         self._reading = core.monotonic() - reading
         request = parse_request(body.content)
         options = parse_options(request.vetted_members, headers, regions=configuration.regions)
@@ -91,12 +87,6 @@ class Responder:
             return  # the response has begun: closing it unfinished is the only honest end left
         headers, trace = self.told()
         try:
-            await self.sender.error(error, headers=headers, trace=trace)
+            await self.sender.error(error, headers=headers, trace=trace, inflow=self._inflow)
         except CallerLeftError:
             _LOG.debug("the caller left before its answer ended")
-
-
-def _place(error: BaseException) -> str:
-    """Return file and line of the innermost frame: where, without a word of what."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"

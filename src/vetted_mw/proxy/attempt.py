@@ -83,15 +83,17 @@ async def fetch_answer(call: Call) -> Answered:
         AttemptFailedError: anything else; the connection is closed by then.
     """
     loop = asyncio.get_running_loop()
+    status = None
     try:
         async with asyncio.timeout_at(min(call.deadline, loop.time() + call.limits.answer_seconds)):
             response = await _accepted(call, include_usage=False)
+            status = response.status
             try:
                 body = await _whole_body(response, max_bytes=call.limits.max_response_bytes)
             finally:
                 await response.aclose()
     except TimeoutError:
-        raise AttemptFailedError(Fault(outcome=AttemptOutcome.ANSWER_TIMEOUT)) from None
+        raise AttemptFailedError(Fault(outcome=AttemptOutcome.ANSWER_TIMEOUT, status=status)) from None
     return Answered(status=response.status, headers=response.headers, body=body, answer=_checked(body, response.status))
 
 
@@ -193,9 +195,11 @@ async def open_stream(call: Call) -> StreamedAnswer:
     """
     loop = asyncio.get_running_loop()
     adds_usage = call.ask_usage and not call.request.include_usage
+    status = None
     try:
         async with asyncio.timeout_at(min(call.deadline, loop.time() + call.limits.first_byte_seconds)):
             response = await _accepted(call, include_usage=adds_usage)
+            status = response.status
             try:
                 streamed = StreamedAnswer(call, response)
                 await streamed.read_head()
@@ -203,7 +207,7 @@ async def open_stream(call: Call) -> StreamedAnswer:
                 await response.aclose()
                 raise
     except TimeoutError:
-        raise AttemptFailedError(Fault(outcome=AttemptOutcome.FIRST_BYTE_TIMEOUT)) from None
+        raise AttemptFailedError(Fault(outcome=AttemptOutcome.FIRST_BYTE_TIMEOUT, status=status)) from None
     return streamed
 
 
@@ -245,9 +249,9 @@ class StreamedAnswer:
             self._head += self._taken(data)
             if self.stream.error is not None:
                 raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=self.status))
-            if self._ended and not self.stream.complete:
+            if (self._ended or self.stream.done) and not self.stream.complete:
                 raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
-            if self._ended:
+            if self._ended or self.stream.done:
                 self._head += self.stream.flush_held()
                 return
 
@@ -256,16 +260,17 @@ class StreamedAnswer:
         if self._head:
             head, self._head = self._head, b""
             return head
+        idle_until = asyncio.get_running_loop().time() + self._call.limits.idle_seconds
         while not self._ended:
             try:
-                async with asyncio.timeout_at(self._until()):
+                async with asyncio.timeout_at(self._until(idle_until)):
                     data = await anext(self._chunks, None)
                 part = self._taken(data)
             except TimeoutError:
                 self._end_at_limit()
                 return None
             except AttemptFailedError as error:
-                self._end(error.fault)
+                self._end(None if self._is_whole_despite(error.fault) else error.fault)
                 return None
             if part:
                 return part
@@ -283,23 +288,27 @@ class StreamedAnswer:
             raise AttemptFailedError(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=self.status)) from None
         if self.stream.error is not None:
             self._end(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=self.status))
-        elif data is None or self.stream.done:
+        elif data is None or (self.stream.done and not self.stream.complete):
             self._end(None if self.stream.complete else Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
+        # After a good `[DONE]` the upstream's end is still read, within the hold: else no connection would serve twice.
         return part
 
-    def _until(self) -> float:
-        now = asyncio.get_running_loop().time()
-        if not self.stream.finished:
-            return min(self._call.deadline, now + self._call.limits.idle_seconds)
+    def _is_whole_despite(self, fault: Fault) -> bool:
+        """Whether the answer was whole when the connection broke: only its end, or the usage, is missing."""
+        return self.stream.complete and (self.stream.done or fault.outcome is AttemptOutcome.UPSTREAM_CUT)
+
+    def _until(self, idle_until: float) -> float:
+        if not self.stream.finished and not self.stream.done:
+            return min(self._call.deadline, idle_until)
         if self._hold_until is None:
-            self._hold_until = now + self._call.limits.finish_hold_seconds
+            self._hold_until = asyncio.get_running_loop().time() + self._call.limits.finish_hold_seconds
         return self._hold_until
 
     def _end_at_limit(self) -> None:
         over = asyncio.get_running_loop().time() >= self._call.deadline
         outcome = AttemptOutcome.ANSWER_TIMEOUT if over else AttemptOutcome.IDLE_TIMEOUT
         # After the finish reason the answer is whole: what the hold waited for was only the usage and the end.
-        self._end(None if self.stream.finished else Fault(outcome=outcome, status=self.status))
+        self._end(None if self.stream.complete else Fault(outcome=outcome, status=self.status))
 
     def _end(self, fault: Fault | None) -> None:
         self._ended = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from vetted_mw.configuration import Auth
@@ -17,6 +18,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _FORWARDED = frozenset({b"accept", b"user-agent", b"x-request-id", b"idempotency-key"})
 _FORWARDED_PREFIX = b"openai-"
+_NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _HOP_BY_HOP = frozenset(
     {
@@ -61,7 +64,11 @@ def outgoing_headers(
         forward: lower-case names the operator lets pass beyond the built-in list.
         trace: trace context to inject.
     """
-    headers = [(name, value) for name, value in inbound if _may_leave(name, forward)]
+    headers = [
+        (name, value.strip(b" \t"))
+        for name, value in inbound
+        if _may_leave(name, forward) and _is_sendable(name, value)
+    ]
     headers += [(b"content-type", b"application/json"), (b"accept-encoding", b"identity"), *trace]
     authorization = _authorization(inbound, upstream)
     if authorization is not None:
@@ -73,9 +80,15 @@ def _may_leave(name: bytes, forward: frozenset[bytes]) -> bool:
     return name in _FORWARDED or name in forward or name.startswith(_FORWARDED_PREFIX)
 
 
+def _is_sendable(name: bytes, value: bytes) -> bool:
+    """Whether HTTP/1.1 has a form for it: one that has none would fail every attempt as if the upstreams had."""
+    return _NAME.fullmatch(name) is not None and _CONTROL.search(value) is None
+
+
 def _authorization(inbound: Iterable[tuple[bytes, bytes]], upstream: Upstream) -> bytes | None:
     if upstream.auth is Auth.PASSTHROUGH:
-        return header_value(inbound, b"authorization")
+        value = header_value(inbound, b"authorization")
+        return value.strip(b" \t") if value is not None and _is_sendable(b"authorization", value) else None
     if upstream.auth is Auth.REGION and upstream.api_key is not None:
         return b"Bearer " + upstream.api_key.reveal().encode("ascii")
     return None
@@ -88,5 +101,8 @@ def returning_headers(received: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [
         (name, value)
         for name, value in lowered
-        if name not in _NOT_RETURNED and name not in named and not name.startswith(b"x-vetted-")
+        if name not in _NOT_RETURNED
+        and name not in named
+        and not name.startswith(b"x-vetted-")
+        and _is_sendable(name, value)  # a server would refuse to send it, and the answer with it
     ]

@@ -11,6 +11,8 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from vetted_mw.rounding import significant
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -139,7 +141,7 @@ def load_coefficients() -> Coefficients:
     pedigree = {"parametric": constants, "embodied": table["embodied"], "water": table["water"]}
     return Coefficients(
         parametric=Parametric(**{name: constants[name] for name in Parametric.__dataclass_fields__}),
-        spread=Spread(**{name: math.log(gsd) for name, gsd in table["gsd"].items()}),
+        spread=Spread(**{name: math.log(row["value"]) for name, row in table["gsd"].items()}),
         embodied_g_per_gpu_second=_embodied(table["embodied"]),
         sites=MappingProxyType({row["region"]: _site(row) for row in table["site"]}),
         unknown_site=_site(table["unknown_site"]),
@@ -159,7 +161,8 @@ def load_coefficients() -> Coefficients:
 
 def _embodied(row: dict[str, Any]) -> float:
     kilograms = row["server_kg"] / row["server_gpus"] + row["gpu_kg"]
-    return float(kilograms * 1000 / (row["life_years"] * _SECONDS_PER_YEAR))
+    # Rounded here, so that the coefficient a receipt shows is the one its figures used.
+    return significant(kilograms * 1000 / (row["life_years"] * _SECONDS_PER_YEAR))
 
 
 def _site(row: dict[str, Any]) -> Site:

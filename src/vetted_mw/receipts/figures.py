@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from vetted_mw.rounding import significant
+
 if TYPE_CHECKING:
     from vetted_mw.receipts.coefficients import Coefficients, Spread
     from vetted_mw.receipts.models import ModelSize
@@ -215,5 +217,6 @@ def _grid_spread(quality: GridQuality, spread: Spread) -> float:
 
 
 def _interval(value: float, sigma: float) -> Interval:
-    factor = math.exp(Z90 * sigma)
-    return Interval(value=value, low=value / factor, high=value * factor, sigma=sigma)
+    told = significant(sigma)  # the bounds rest on the sigma a receipt shows, so that they can be recomputed from it
+    factor = math.exp(Z90 * told)
+    return Interval(value=value, low=value / factor, high=value * factor, sigma=told)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelSize", "normalised", "shipped_sizes", "size_for", "unknown_size"]
 
-# What names of one model differ in: the organisation before the slash, case, tuning words, and a date or "latest".
-_TUNING = re.compile(r"-(?:instruct|it|chat|hf|latest|v\d+(?:\.\d+)?|\d{4}|\d{6}|\d{8})$")
+# What names of one model differ in: the organisation before the slash, case, tuning words, a release ("v0.3"), and a
+# date or "latest". A whole version is another model: DeepSeek-V2 has a third of V3's parameters.
+_TUNING = re.compile(r"-(?:instruct|it|chat|hf|latest|v0\.\d+|\d{4}|\d{6}|\d{8})$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
@@ -102,6 +102,13 @@ class Observation:
     requested_at: datetime
     issued_at: datetime
     calls: int = 1
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether both counts are there and can be right: no tokens for text that is there cannot be."""
+        return _can_be_right(self.prompt_tokens, self.prompt_characters) and _can_be_right(
+            self.completion_tokens, self.completion_characters
+        )
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,9 +232,10 @@ class ReceiptMaker:
         inputs = self._inputs(observation, size, tokens, reading)
         try:
             figures = self.engine.figures(inputs, self.coefficients)
-        except Exception:  # noqa: BLE001 (a foreign engine may raise anything; its text could hold anything)
+            can_be_true = _can_be_true(figures)
+        except Exception:  # noqa: BLE001 (a foreign engine may raise or return anything; its text could hold anything)
             raise ReceiptWithheldError(ReceiptError.ENGINE_FAILED) from None
-        if not math.isfinite(figures.gco2e.value + figures.energy_wh.value + figures.ml_water.value):
+        if not can_be_true:
             raise ReceiptWithheldError(ReceiptError.ENGINE_FAILED)
         return self._receipt(observation, tokens, reading, inputs, figures)
 
@@ -262,19 +270,15 @@ class ReceiptMaker:
         return unknown_size()
 
     def _tokens(self, seen: Observation) -> _Tokens:
-        if seen.prompt_tokens is not None and seen.completion_tokens is not None:
+        prompt = seen.prompt_tokens or _estimated(seen.prompt_characters)
+        completion = seen.completion_tokens or _estimated(seen.completion_characters)
+        if seen.is_counted:
+            cached = min(seen.cached_tokens, prompt)
             source: Literal["reported", "upstream"] = "reported" if seen.reported else "upstream"
-            return _Tokens(
-                prompt=seen.prompt_tokens, cached=seen.cached_tokens, completion=seen.completion_tokens, source=source
-            )
+            return _Tokens(prompt=prompt, cached=cached, completion=completion, source=source)
         if self.missing_usage == "null":
             raise ReceiptWithheldError(ReceiptError.USAGE_MISSING)
-        return _Tokens(
-            prompt=_estimated(seen.prompt_characters),
-            cached=0,
-            completion=_estimated(seen.completion_characters),
-            source="estimated",
-        )
+        return _Tokens(prompt=prompt, cached=0, completion=completion, source="estimated")
 
     def _inputs(self, seen: Observation, size: ModelSize, tokens: _Tokens, reading: SignalReading) -> Inputs:
         region = seen.region
@@ -284,7 +288,7 @@ class ReceiptMaker:
             prompt_tokens=tokens.prompt,
             cached_tokens=tokens.cached,
             completion_tokens=tokens.completion,
-            size=size,
+            size=_as_told(size),
             hardware_known=region.hardware == _FITTED_HARDWARE,
             pue=site.pue,
             pue_published=site.published,
@@ -340,10 +344,10 @@ class ReceiptMaker:
             completion_status=seen.completion_status,
             calls=seen.calls,
             boundary=seen.boundary.value,
-            embodied_g_per_gpu_second=significant(coefficients.embodied_g_per_gpu_second),
+            embodied_g_per_gpu_second=coefficients.embodied_g_per_gpu_second,
             energy_source=self.engine.name,
-            params_active_b=significant(inputs.size.active_params_b),
-            params_total_b=significant(inputs.size.total_params_b),
+            params_active_b=inputs.size.active_params_b,
+            params_total_b=inputs.size.total_params_b,
             bytes_per_param=inputs.size.bytes_per_param,
             batch_size=inputs.size.batch_size or coefficients.parametric.default_batch,
             hardware=_FITTED_HARDWARE if inputs.hardware_known else "unknown",
@@ -391,6 +395,30 @@ def _amounts(figures: Figures) -> dict[str, float]:
     told["gco2e_operational"] = significant(figures.gco2e_operational)
     told["gco2e_embodied"] = significant(figures.gco2e_embodied)
     return told
+
+
+def _can_be_true(figures: Figures) -> bool:
+    """Whether a foreign engine's figures could be anyone's: finite, not negative, ordered, parts that are the whole."""
+    intervals = (figures.energy_wh, figures.gco2e, figures.ml_water)
+    parts = (figures.accelerator_wh, figures.gco2e_operational, figures.gco2e_embodied)
+    numbers = [*parts, *(number for one in intervals for number in (one.value, one.low, one.high, one.sigma))]
+    whole = figures.gco2e_operational + figures.gco2e_embodied
+    return (
+        all(math.isfinite(number) and number >= 0 for number in numbers)
+        and all(one.low <= one.value <= one.high for one in intervals)
+        and math.isclose(whole, figures.gco2e.value, rel_tol=1e-9, abs_tol=1e-9)
+    )
+
+
+def _can_be_right(tokens: int | None, characters: int) -> bool:
+    return tokens is not None and (tokens > 0 or characters == 0)
+
+
+def _as_told(size: ModelSize) -> ModelSize:
+    """Round a size to what the receipt shows of it, so that its figures can be recomputed from that."""
+    return replace(
+        size, active_params_b=significant(size.active_params_b), total_params_b=significant(size.total_params_b)
+    )
 
 
 def _quality(reading: SignalReading) -> GridQuality:

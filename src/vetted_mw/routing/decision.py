@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vetted_mw.errors import RegionNotAllowedError, RegionRequiredError, RoutingNotAllowedError
-from vetted_mw.grid.signal import Ineligible, SignalReading
+from vetted_mw.grid.signal import Ineligible, Method, SignalReading
 from vetted_mw.routing.options import Options, Routing
 from vetted_mw.routing.values import (
     AttemptOutcome,
@@ -238,7 +238,7 @@ def _lowest_carbon(
         rejected=rejected,
         live=live,
         readings=group,
-        band=band,
+        band=band if draft.rules.tie_band_gco2_per_kwh or draft.rules.tie_band_ratio else None,
     )
 
 
@@ -250,12 +250,12 @@ def _ranks(rules: Rules, candidates: Sequence[Candidate]) -> dict[str, int]:
 
 def _competing(passed: Mapping[str, Candidate], ranks: Mapping[str, int]) -> dict[str, SignalReading]:
     """Return the live readings of the one method that competes: most zones first, then the most preferred region."""
-    groups: dict[str, dict[str, SignalReading]] = {}
-    zones: dict[str, set[str]] = {}
+    groups: dict[Method, dict[str, SignalReading]] = {}
+    zones: dict[Method, set[str]] = {}
     for code, candidate in passed.items():
         reading = candidate.reading
         if reading is not None and reading.live_eligible:
-            method = str(reading.signal.method)
+            method = reading.signal.method
             groups.setdefault(method, {})[code] = reading
             zones.setdefault(method, set()).add(candidate.region.zone)
     if not groups:
@@ -310,7 +310,7 @@ class _Draft:
         rejected: Mapping[str, Rejection | None],
         live: tuple[str, ...] = (),
         readings: Mapping[str, SignalReading] | None = None,
-        band: float = 0.0,
+        band: float | None = None,
     ) -> Decision:
         readings = readings or {}
         return Decision(
@@ -322,7 +322,7 @@ class _Draft:
             requested_at=self.now,
             live=live,
             method=str(readings[live[0]].signal.method) if live else None,
-            tie_band_gco2_per_kwh=band if live and band > 0 else None,
+            tie_band_gco2_per_kwh=band,
             retry_after=self._retry_after(rejected),
             serving_model=self._serving_model() if reason is DecisionReason.MODEL_NOT_AVAILABLE else (),
             readings=MappingProxyType(dict(readings)),

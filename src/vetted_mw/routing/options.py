@@ -111,10 +111,18 @@ def _from_members(members: Mapping[str, msgspec.Raw], regions: Collection[str]) 
     for name, raw in members.items():
         if name not in _MEMBERS:
             raise InvalidOptionError(_unknown(name, _MEMBERS, "'vetted' has an unknown member."), param="vetted")
-        value = msgspec.json.decode(raw)
+        value = _decoded(raw, f"vetted.{name}")
         if value is not None:
             given[name] = _READERS[name](value, f"vetted.{name}", regions)
     return given
+
+
+def _decoded(raw: msgspec.Raw, param: str) -> object:
+    """Decode one member; the splitter has seen that it is JSON, not that a reader can take it (`1e999`)."""
+    try:
+        return msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        raise InvalidOptionError(f"{param} holds a value that cannot be read.", param=param) from None
 
 
 def _from_headers(named: Iterable[tuple[bytes, bytes]], regions: Collection[str]) -> dict[str, Any]:
@@ -143,7 +151,9 @@ def _region(value: object, param: str, regions: Collection[str]) -> str:
 
 def _latency(value: object, param: str, _regions: Collection[str]) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _MAX_BUDGET_MS:
-        raise InvalidOptionError(f"{param} must be a whole number of milliseconds above 0.", param=param)
+        raise InvalidOptionError(
+            f"{param} must be a whole number of milliseconds above 0 and below {_MAX_BUDGET_MS}.", param=param
+        )
     return value
 
 

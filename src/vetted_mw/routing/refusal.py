@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["refusal_for"]
 
 _FULL = frozenset({AttemptOutcome.SATURATED, AttemptOutcome.NOT_ADMITTED})
+_UNTOLD_WAIT_SECONDS = 1.0  # a slot under the in-flight cap frees without notice
 _TIMEOUTS = frozenset(
     {
         AttemptOutcome.CONNECT_TIMEOUT,
@@ -53,7 +54,7 @@ def refusal_for(
     if not decision.order:
         return _nothing_sent(decision, wait)
     if attempts and all(attempt.outcome in _FULL for attempt in attempts):
-        return SaturatedError("Every region that serves the model is saturated. Try again later.", retry_after=wait)
+        return _saturated(wait)
     return _attempted(attempts)
 
 
@@ -73,13 +74,21 @@ def _pinned(options: Options, wait: float | None) -> AnswerError:
 
 def _nothing_sent(decision: Decision, wait: float | None) -> AnswerError:
     if decision.reason is DecisionReason.ALL_REGIONS_SATURATED:
-        return SaturatedError("Every region that serves the model is saturated. Try again later.", retry_after=wait)
+        return _saturated(wait)
     return NoRegionAvailableError("No region can serve this request now. Nothing was sent.", retry_after=wait)
 
 
+def _saturated(wait: float | None) -> AnswerError:
+    return SaturatedError(
+        "Every region that serves the model is saturated. Try again later.",
+        retry_after=_UNTOLD_WAIT_SECONDS if wait is None else wait,
+    )
+
+
 def _attempted(attempts: Sequence[AttemptRecord]) -> AnswerError:
-    sent = [attempt for attempt in attempts if attempt.sent]
-    last = (sent or list(attempts))[-1].outcome if attempts else AttemptOutcome.ANSWER_TIMEOUT
+    tried = [attempt for attempt in attempts if attempt.outcome is not AttemptOutcome.NOT_ADMITTED]
+    sent = [attempt for attempt in tried if attempt.sent]
+    last = (sent or tried)[-1].outcome if tried else AttemptOutcome.ANSWER_TIMEOUT
     if last in _TIMEOUTS:
         return UpstreamTimeoutError("The region did not answer in time. Send the request again.")
     if last is AttemptOutcome.INVALID_RESPONSE:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.settings.faults import placed
 from vetted_mw.settings.freezing import frozen
 from vetted_mw.settings.reading import read_settings, settings_file
 
@@ -39,7 +40,11 @@ def load_configuration(
     environment = os.environ if environ is None else environ
     named = None if path is None else Path(path)
     file = settings_file(named, environ=environment, cwd=Path.cwd())
-    return frozen(read_settings(file, environ=environment, overrides=overrides), environ=environment)
+    written = read_settings(file, environ=environment, overrides=overrides)
+    try:
+        return frozen(written, environ=environment)
+    except ConfigurationError as error:
+        raise placed(error, written.places) from None
 
 
 def require_upstream(configuration: Configuration) -> None:

@@ -76,10 +76,16 @@ def _resolved(variable: str, known: Callable[[_Path], list[str]]) -> tuple[_Path
     path: _Path = ()
     annotation: Any = VettedSettings
     for segment in variable[len(_PREFIX) :].split(_BETWEEN):
+        if not segment:
+            raise ConfigurationError(
+                f"the environment variable {variable} has an empty part.",
+                field=".".join(path),
+                remedy="Write two underscores between levels and nowhere else, as in VETTED_SERVER__PORT.",
+            )
         names, is_open = _names_at(annotation, path, known)
         name = _matching(segment, names, variable, path)
         if name is None:
-            if not is_open or not segment:
+            if not is_open:
                 raise unknown_key(
                     segment.lower(),
                     field=".".join((*path, segment.lower())),
@@ -124,21 +130,16 @@ def _place(table: dict[str, Any], path: _Path, value: Any) -> None:
 def _value(text: str, annotation: Any, variable: str, path: _Path) -> Any:
     """Read a variable's text as its key's kind; the text itself is never repeated."""
     kinds = _kinds(annotation)
-    try:
-        if bool in kinds:
-            return _truth(text)
-        if int in kinds:
-            return int(text)
-        if float in kinds:
-            return float(text)
-        if text.lstrip()[:1] in {"{", "["} and not kinds <= {str}:
-            return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ConfigurationError(
-            f"the environment variable {variable} cannot be read as this key's kind of value.",
-            field=".".join(path),
-            remedy='Write true or false, a number, or JSON such as ["one", "two"].',
-        ) from None
+    reader, remedy = next((reading for kind, reading in _READERS.items() if kind in kinds), _JSON)
+    if reader is not json.loads or (text.lstrip()[:1] in {"{", "["} and not kinds <= {str}):
+        try:
+            return reader(text)
+        except (ValueError, RecursionError):
+            raise ConfigurationError(
+                f"the environment variable {variable} cannot be read as this key's kind of value.",
+                field=".".join(path),
+                remedy=remedy,
+            ) from None
     if list in kinds and str not in kinds:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
@@ -149,6 +150,14 @@ def _truth(text: str) -> bool:
     if folded not in _TRUE | _FALSE:
         raise ValueError
     return folded in _TRUE
+
+
+_READERS: Mapping[type, tuple[Callable[[str], Any], str]] = {
+    bool: (_truth, "Write true or false."),
+    int: (int, "Write a whole number."),
+    float: (float, "Write a number."),
+}
+_JSON: tuple[Callable[[str], Any], str] = (json.loads, 'Write it as JSON, such as ["one", "two"] or {"key": "value"}.')
 
 
 def _kinds(annotation: Any) -> set[Any]:

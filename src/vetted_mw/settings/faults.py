@@ -14,14 +14,17 @@ from vetted_mw.settings.schema import KeyReference, RegionLimits, VettedSettings
 from vetted_mw.settings.shape import section_of, shape_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Collection, Sequence
 
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["configuration_error", "unknown_key"]
+    from vetted_mw.settings.places import Places
+
+__all__ = ["configuration_error", "placed", "unknown_key"]
 
 _EXTRA = "extra_forbidden"
+_WRONG_KIND = frozenset({"literal_error", "list_type"})
 _TYPES = {
     "bool_type": ("is not a truth value.", "Write true or false."),
     "dict_type": ("is not a table.", "Write it as a table of keys and values."),
@@ -47,50 +50,59 @@ _KEY_ITSELF = (
 )
 
 
-def configuration_error(error: ValidationError, *, place: Callable[[tuple[str, ...]], str]) -> ConfigurationError:
-    """Translate pydantic's error: unknown keys first, since they often explain what is missing.
-
-    Args:
-        error: what validation found.
-        place: says where the value of a path was written, "in vetted.toml".
-    """
+def configuration_error(error: ValidationError, *, places: Places) -> ConfigurationError:
+    """Translate pydantic's error: unknown keys first, since they often explain what is missing."""
     found = error.errors(include_url=False, include_input=False)
     detail = next((one for one in found if one["type"] == _EXTRA), found[0])
     if detail["type"] == _EXTRA:
-        return _unknown(detail, place)
+        return _unknown(detail, places)
     path, annotation = shape_at(VettedSettings, detail["loc"])
-    message, remedy = _told(detail, annotation)
-    return ConfigurationError(f"{message[:-1]} ({place(path)}).", field=".".join(path), remedy=remedy)
+    # A key of several kinds (`models`) fails once per kind: the list's own fault tells more, where a list was written.
+    same = [one for one in found if shape_at(VettedSettings, one["loc"])[0] == path]
+    detail = next((one for one in same if one["type"] not in _WRONG_KIND), detail)
+    message, remedy = _told(detail, same, annotation)
+    entry = next((step for step in detail["loc"][len(path) :] if isinstance(step, int)), None)
+    where = "" if entry is None else f"entry {entry + 1} "
+    return placed(ConfigurationError(f"{where}{message}", field=".".join(path), remedy=remedy), places)
 
 
-def unknown_key(name: str, *, field: str, known: Mapping[str, Any] | list[str], place: str) -> ConfigurationError:
-    """Build the error of a key nobody knows, with the nearest that is known."""
+def placed(error: ConfigurationError, places: Places) -> ConfigurationError:
+    """Return the error with the place at which the key at fault was written."""
+    message = str(error.args[0])
+    return ConfigurationError(f"{message[:-1]} ({places.of(error.field)}).", field=error.field, remedy=error.remedy)
+
+
+def unknown_key(name: str, *, field: str, known: Collection[str], place: str) -> ConfigurationError:
+    """Build the error of a key nobody knows, with the nearest that is known, or all of them where none is near."""
     like = nearest(name, known)
-    hint = "" if like is None else f"Did you mean {like}? "
+    all_known = f"Known here: {', '.join(known)}. " if known else ""
+    hint = all_known if like is None else f"Did you mean {like}? "
     return ConfigurationError(f"unknown key ({place}).", field=field, remedy=f"{hint}Correct or remove it.")
 
 
-def _unknown(detail: ErrorDetails, place: Callable[[tuple[str, ...]], str]) -> ConfigurationError:
+def _unknown(detail: ErrorDetails, places: Places) -> ConfigurationError:
     path, annotation = shape_at(VettedSettings, detail["loc"][:-1])
     name = str(detail["loc"][-1])
     section: type[BaseModel] = section_of(annotation) or VettedSettings
     field = ".".join((*path, name))
     if section is RegionLimits and name in Limits.__dataclass_fields__:
         return ConfigurationError(
-            f"is a limit of the whole request, not of one upstream ({place(path)}).",
+            f"is a limit of the whole request, not of one upstream ({places.of(field)}).",
             field=field,
             remedy=f"Set it as limits.{name}.",
         )
-    return unknown_key(name, field=field, known=list(section.model_fields), place=place((*path, name)))
+    return unknown_key(name, field=field, known=list(section.model_fields), place=places.of(field))
 
 
-def _told(detail: ErrorDetails, annotation: Any) -> tuple[str, str]:
+def _told(detail: ErrorDetails, same: Sequence[ErrorDetails], annotation: Any) -> tuple[str, str]:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == REFUSED:
         return str(context["message"]), str(context["remedy"])
     if kind in {"model_type", "dict_type"} and section_of(annotation) is KeyReference:
         return _KEY_ITSELF
     if kind == "literal_error":
+        if len(same) > 1:
+            return "is neither a known word nor a list.", f'Write {context["expected"]}, or a list, ["one", "two"].'
         return "is none of the known words.", f"Write {context['expected']}."
     if kind in _BOUNDS:
         message, remedy = _BOUNDS[kind]

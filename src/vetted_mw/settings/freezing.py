@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import fields, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -25,11 +24,13 @@ from vetted_mw.receipts.models import ModelSize, size_for, unknown_size
 from vetted_mw.routing.decision import Rules, is_allowed
 from vetted_mw.routing.regions import SHIPPED_DEFAULT_ORDER, Region, checked_country, load_catalogue
 from vetted_mw.settings import texts
+from vetted_mw.settings.places import beside
 from vetted_mw.settings.refusal import nearest
 from vetted_mw.settings.secrets import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from pydantic import BaseModel
 
@@ -71,7 +72,6 @@ def frozen(written: Written, *, environ: Mapping[str, str]) -> Configuration:
         callers=callers,
         known_models=frozenset(settings.models) | frozenset().union(*(u.models or () for u in upstreams.values())),
         signals=SignalConfiguration(
-            refresh_seconds=settings.signals.refresh_seconds,
             chains=MappingProxyType({zone: tuple(names) for zone, names in settings.signals.chains.items()}),
             file=_file_source(written),
         ),
@@ -179,7 +179,7 @@ def _upstream(
 def _authority(name: str, *, field: str, file: Path | None) -> str:
     if not name:
         return name
-    path = _beside(name, file)
+    path = beside(name, file)
     try:
         ssl.create_default_context(cafile=str(path))
     except (OSError, ssl.SSLError):
@@ -196,7 +196,7 @@ def _upstream_names(models: Mapping[str, ModelSettings], regions: Mapping[str, R
     found: dict[str, dict[str, str]] = {}
     for model, settings in models.items():
         for code, name in settings.upstream_names.items():
-            _require_known([code], regions, field=f'models."{model}".upstream_names')
+            _require_known([code], regions, field=f"models.{model}.upstream_names")
             found.setdefault(code, {})[model] = name
     return found
 
@@ -343,13 +343,19 @@ def _both(first: frozenset[str] | None, second: frozenset[str] | None) -> frozen
 
 
 def _size(name: str, model: ModelSettings) -> ModelSize | None:
-    """Return the operator's word on a model over the shipped table's; None when it says nothing of its size."""
+    """Return the operator's word on a model over the shipped table's; None when it says nothing of its size.
+
+    Of active and total parameters, the one left out is the shipped table's where that fits, else the same as the other:
+    a dense model.
+    """
     known = size_for(name, {})
-    active = model.active_params_b or model.total_params_b
+    active, total = model.active_params_b, model.total_params_b
+    if active is None and total is not None:
+        active = total if known is None else min(known.active_params_b, total)
     if active is not None:
         return ModelSize(
             active_params_b=active,
-            total_params_b=model.total_params_b or active,
+            total_params_b=total or max(active, 0.0 if known is None else known.total_params_b),
             bytes_per_param=model.bytes_per_param or (2.0 if known is None else known.bytes_per_param),
             batch_size=model.batch_size,
             source="operator",
@@ -364,9 +370,4 @@ def _file_source(written: Written) -> FileSource | None:
     file = written.settings.signals.sources.file
     if file is None:
         return None
-    return FileSource(path=_beside(file.path, written.file), max_age_minutes=file.max_age_minutes)
-
-
-def _beside(name: str, file: Path | None) -> Path:
-    """Return a path of the settings: relative ones start at the settings file's folder."""
-    return (Path.cwd() if file is None else file.resolve().parent) / Path(name).expanduser()
+    return FileSource(path=beside(file.path, written.file), max_age_minutes=file.max_age_minutes)

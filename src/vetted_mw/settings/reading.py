@@ -14,12 +14,14 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.routing.regions import load_catalogue
-from vetted_mw.settings.environment import CONFIG_VARIABLE, Environment, read_environment
+from vetted_mw.settings.environment import CONFIG_VARIABLE, read_environment
 from vetted_mw.settings.faults import configuration_error
-from vetted_mw.settings.schema import VettedSettings
+from vetted_mw.settings.places import Places, keys_of
+from vetted_mw.settings.schema import KeyReference, VettedSettings
+from vetted_mw.settings.shape import member_of, section_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 __all__ = ["Written", "read_settings", "settings_file"]
 
@@ -30,17 +32,17 @@ _POSITION = re.compile(r"\(at [a-z0-9 ,]+\)$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """The settings as written, and where each value stands.
+    """The settings as written.
 
     Attributes:
         settings: checked key by key.
         file: the settings file; None when there is none.
-        variables: path of a value -> the environment variable it came from.
+        places: says where each value stands.
     """
 
     settings: VettedSettings
     file: Path | None
-    variables: Mapping[tuple[str, ...], str]
+    places: Places
 
 
 def settings_file(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -54,7 +56,11 @@ def settings_file(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -
         found = cwd / DEFAULT_FILE
         return found if found.is_file() else None
     file = cwd / named
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError:  # a folder on the way may not be looked into, or the name is longer than any file's
+        there = False
+    if not there:
         raise ConfigurationError(
             f"there is no settings file {str(named)!r}.",
             field="" if path is not None else CONFIG_VARIABLE,
@@ -79,12 +85,17 @@ def read_settings(
     table = {} if file is None else _toml(file)
     given = _plain(overrides or {})
     environment = read_environment(environ, known=lambda path, read: _names(path, (given, read, table)))
-    places = _Places(file=file, given=given, environment=environment)
+    places = Places(
+        overridden=frozenset(keys_of(given)),
+        variables={".".join(path): name for path, name in environment.variables.items()},
+        written=frozenset(keys_of(table)),
+        file=file,
+    )
     try:
-        settings = _bound((given, environment.table, table))()
+        settings = _bound(_laid_over(given, _laid_over(environment.table, table, VettedSettings), VettedSettings))()
     except ValidationError as error:
-        raise configuration_error(error, place=places.of) from None
-    return Written(settings=settings, file=file, variables=environment.variables)
+        raise configuration_error(error, places=places) from None
+    return Written(settings=settings, file=file, places=places)
 
 
 def _of_environment(environ: Mapping[str, str]) -> Path | None:
@@ -115,14 +126,27 @@ def _toml(file: Path) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ConfigurationError("a key of the overrides is not a text.", remedy="Write every key as a text.")
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value
 
 
-def _bound(tables: Sequence[Mapping[str, Any]]) -> type[VettedSettings]:
-    """Return the settings class over these tables, first wins; pydantic-settings asks a class for its sources."""
+def _laid_over(upper: Any, lower: Any, annotation: Any) -> Any:
+    """Lay one table over another, key by key; a key reference is one value and is replaced whole."""
+    if not (isinstance(upper, Mapping) and isinstance(lower, Mapping)) or section_of(annotation) is KeyReference:
+        return upper
+    laid = {
+        name: _laid_over(value, lower[name], member_of(annotation, name)) if name in lower else value
+        for name, value in upper.items()
+    }
+    return {**lower, **laid}
+
+
+def _bound(table: Mapping[str, Any]) -> type[VettedSettings]:
+    """Return the settings class over a table alone; pydantic-settings asks a class for its sources."""
 
     class Bound(VettedSettings):
         @classmethod
@@ -134,33 +158,9 @@ def _bound(tables: Sequence[Mapping[str, Any]]) -> type[VettedSettings]:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(InitSettingsSource(settings_cls, init_kwargs=dict(table)) for table in tables)
+            return (InitSettingsSource(settings_cls, init_kwargs=dict(table)),)
 
     return Bound
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Places:
-    file: Path | None
-    given: Mapping[str, Any]
-    environment: Environment
-
-    def of(self, path: tuple[str, ...]) -> str:
-        """Say where the value of `path`, or what lies in it, was written."""
-        if _reaches(self.given, path):
-            return "in the overrides"
-        for known, variable in self.environment.variables.items():
-            if known[: len(path)] == path or path[: len(known)] == known:
-                return f"in the environment variable {variable}"
-        return "in the settings" if self.file is None else f"in {self.file}"
-
-
-def _reaches(table: Any, path: tuple[str, ...]) -> bool:
-    for name in path:
-        if not isinstance(table, Mapping) or name not in table:
-            return False
-        table = table[name]
-    return bool(path)
 
 
 def _names(path: tuple[str, ...], tables: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -49,6 +49,8 @@ _Codes = Annotated[list[_Code], AfterValidator(_unique)]
 _Country = Annotated[str, AfterValidator(_country)]
 _ModelName = Annotated[str, AfterValidator(texts.model_name)]
 _Text = Annotated[str, Field(max_length=200)]
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+_File = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(texts.file_path)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 _Grams = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
@@ -67,7 +69,7 @@ class KeyReference(_Section):
     """Where a key is: never the key itself, so that the file can be shown, kept and reviewed."""
 
     env: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    file: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    file: _File | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> KeyReference:
@@ -121,9 +123,9 @@ class CallerSettings(PolicySettings):
 class RegionSettings(_Section):
     """`[regions.CODE]`: what the operator says of a region; for a shipped one, only what differs."""
 
-    provider: _Text | None = None
-    site: _Text | None = None
-    location: _Text | None = None
+    provider: _Name | None = None
+    site: _Name | None = None
+    location: _Name | None = None
     country: _Country | None = None
     zone: Annotated[str, AfterValidator(texts.zone)] | None = None
     annual_gco2_per_kwh: _Grams | None = None
@@ -144,7 +146,7 @@ class RegionSettings(_Section):
     models: Literal["discover", "any"] | Annotated[list[_ModelName], Field(min_length=1)] = "any"
     health_path: Annotated[str, AfterValidator(texts.origin_path)] = "/health"
     stream_usage: Literal["auto", "supported", "rejected"] = "auto"
-    ca_file: str = ""
+    ca_file: Annotated[str, Field(max_length=4096), AfterValidator(texts.file_path)] = ""
     proxy: Annotated[str, AfterValidator(texts.proxy_url)] = ""
     drained: bool = False
     limits: RegionLimits = RegionLimits()
@@ -176,7 +178,7 @@ class ModelSettings(_Section):
 class FileSourceSettings(_Section):
     """`[signals.sources.file]`: readings from a file that is watched."""
 
-    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    path: _File
     max_age_minutes: Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)] = 180.0
 
 
@@ -189,7 +191,6 @@ class SourceSettings(_Section):
 class SignalSettings(_Section):
     """`[signals]`: how signals decide."""
 
-    refresh_seconds: _Seconds = 600.0
     tie_band_gco2_per_kwh: _Grams = 0.0
     tie_band_ratio: _Share = 0.0
     chains: dict[str, Annotated[list[str], Field(min_length=1), AfterValidator(_unique)]] = {}

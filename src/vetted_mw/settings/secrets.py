@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vetted_mw.configuration import Secret
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.settings.places import beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from vetted_mw.settings.schema import KeyReference
 
@@ -30,7 +31,8 @@ def resolved(reference: KeyReference, *, field: str, file: Path | None, environ:
         environ: the process environment.
 
     Raises:
-        ConfigurationError: it is not there, or holds what cannot travel in a header. The text never holds the key.
+        ConfigurationError: it is not there, or holds what cannot travel in a header. The text holds neither the key nor
+            the reference: a key pasted in the reference's place would be shown.
     """
     if reference.env is not None:
         text = _of_environment(reference.env, environ, field=field)
@@ -50,19 +52,28 @@ def _of_environment(name: str, environ: Mapping[str, str], *, field: str) -> str
     text = environ.get(name)
     if text is None:
         raise ConfigurationError(
-            f"the environment variable {name} is not set.", field=f"{field}.env", remedy="Export it, or name another."
+            "names an environment variable that is not set.",
+            field=f"{field}.env",
+            remedy="Export that variable, or name another.",
         )
     return text
 
 
 def _of_file(name: str, file: Path | None, *, field: str) -> str:
-    folder = Path.cwd() if file is None else file.resolve().parent
     try:
-        data = (folder / Path(name).expanduser()).read_bytes()[:_MAX_KEY_BYTES]
-        return data.decode("ascii")
+        with beside(name, file).open("rb") as opened:
+            data = opened.read(_MAX_KEY_BYTES + 1)
+        text = data.decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"the key file {name!r} cannot be read ({type(error).__name__}).",
+            f"names a file that cannot be read ({type(error).__name__}).",
             field=f"{field}.file",
             remedy="Name a readable file that holds the key alone.",
         ) from None
+    if len(data) > _MAX_KEY_BYTES:
+        raise ConfigurationError(
+            "names a file that is larger than any key.",
+            field=f"{field}.file",
+            remedy="Name a readable file that holds the key alone.",
+        )
+    return text

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from vetted_mw.settings.refusal import refused
 
 __all__ = [
     "code",
+    "file_path",
     "forwarded_header",
     "model_name",
     "origin_path",
@@ -142,6 +144,19 @@ def origin_path(value: str) -> str:
     """Accept a path on an upstream's origin; empty is kept and turns what it is for off."""
     if value and value != "/" and not _PATH.fullmatch(value):
         raise refused("is not a path.", "Start it with '/', as in /health, or leave it empty to turn it off.")
+    return value
+
+
+def file_path(value: str) -> str:
+    """Accept the path of a file, which need not be there yet; empty is kept and means none."""
+    if not value:
+        return value
+    if not value.isprintable():
+        raise refused("is not the path of a file.", "Write it without line breaks and control characters.")
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise refused("starts at a home folder that is not known.", "Write the path in full.") from None
     return value
 
 

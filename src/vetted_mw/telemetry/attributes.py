@@ -1,8 +1,9 @@
-"""Turn a trace and a receipt into span attributes. Pure; numbers, enumerations, configured names and ids only."""
+"""Turn request, answer, trace and receipt into span attributes: numbers, closed words, known names and ids. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from vetted_mw.telemetry import names
 
@@ -11,7 +12,54 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["receipt_attributes", "trace_attributes"]
+    from vetted_mw.chat.request import ChatRequest
+    from vetted_mw.chat.response import Answer
+    from vetted_mw.chat.sse import AnswerStream
+
+__all__ = ["answer_attributes", "receipt_attributes", "request_attributes", "server_attributes", "trace_attributes"]
+
+_MAX_ID = 200
+
+
+def request_attributes(request: ChatRequest) -> dict[str, AttributeValue]:
+    """Return `gen_ai.request.*`: the numbers of the request, and that it wants a stream; absent ones are left out."""
+    found: dict[str, AttributeValue] = {names.REQUEST_STREAM: True} if request.stream else {}
+    numbers = {
+        names.REQUEST_MAX_TOKENS: request.max_tokens,
+        names.REQUEST_TEMPERATURE: request.temperature,
+        names.REQUEST_TOP_P: request.top_p,
+    }
+    return found | {name: value for name, value in numbers.items() if value is not None}
+
+
+def answer_attributes(answer: Answer | AnswerStream, *, model: str) -> dict[str, AttributeValue]:
+    """Return `gen_ai.response.*` and `gen_ai.usage.*`; counts the upstream did not give are left out, never guessed.
+
+    Args:
+        answer: what was read of it.
+        model: the name the upstream gave the model, already clamped to known ones.
+    """
+    found: dict[str, AttributeValue] = {names.RESPONSE_MODEL: model}
+    if answer.id is not None:
+        found[names.RESPONSE_ID] = answer.id[:_MAX_ID]
+    if answer.finish_reasons:
+        found[names.RESPONSE_FINISH_REASONS] = [
+            reason if reason in names.FINISH_REASONS else names.OTHER for reason in answer.finish_reasons
+        ]
+    if answer.usage is not None:
+        found[names.INPUT_TOKENS] = answer.usage.prompt_tokens
+        found[names.OUTPUT_TOKENS] = answer.usage.completion_tokens
+    return found
+
+
+def server_attributes(base_url: str) -> dict[str, AttributeValue]:
+    """Return address, port and scheme of an upstream; never its path or query."""
+    url = urlsplit(base_url)
+    return {
+        names.SERVER_ADDRESS: url.hostname or "",
+        names.SERVER_PORT: url.port or (443 if url.scheme == "https" else 80),
+        names.URL_SCHEME: url.scheme,
+    }
 
 
 def receipt_attributes(receipt: Mapping[str, object]) -> dict[str, AttributeValue]:

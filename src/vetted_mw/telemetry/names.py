@@ -17,8 +17,10 @@ REQUEST_STREAM: Final = "gen_ai.request.stream"
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
 REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+RESPONSE_ID: Final = "gen_ai.response.id"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
 RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 
@@ -29,6 +31,7 @@ SERVER_PORT: Final = "server.port"
 URL_SCHEME: Final = "url.scheme"
 ERROR_TYPE: Final = "error.type"
 
+CLOUD_REGION: Final = "cloud.region"
 REGION: Final = "vetted.region"
 COUNTRY: Final = "vetted.country"
 ATTEMPT_INDEX: Final = "vetted.attempt.index"
@@ -41,9 +44,19 @@ RECEIPT_PREFIX: Final = "vetted.receipt."
 CANDIDATES: Final = "vetted.candidates"
 REJECTED_EVENT: Final = "vetted.candidate.rejected"
 REASON: Final = "vetted.reason"
+FIRST_CHUNK_EVENT: Final = "vetted.first_chunk"
+RECEIPT_EMITTED_EVENT: Final = "vetted.receipt.emitted"
+RECEIPT_FAILED_EVENT: Final = "vetted.receipt.failed"
+NO_REGION: Final = "no_region_available"
+"""`error.type` of a decision that found no region."""
 
+OPENAI: Final = "openai"
+"""`gen_ai.provider.name` where no region says otherwise."""
 OTHER: Final = "_OTHER"
 """Stands for a model name that no configuration and no upstream's list holds: callers choose that string."""
+
+FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+"""Those of the chat API; an upstream's own word for it is `_OTHER`."""
 
 MAX_REJECTED_EVENTS: Final = 16
 SIGNAL_FIELDS: Final = ("source", "signal_kind", "gco2_per_kwh", "age_minutes", "temporal_match", "live_eligible")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
+import sys
 import tomllib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ def parse_readings(data: bytes, fetched_at: datetime, *, max_age_minutes: float)
     """
     try:
         table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise ReadingsFileError("it is not TOML in UTF-8. Write it anew, whole.") from None
     unknown = set(table) - {"reading"}
     rows = table.get("reading", [])
@@ -128,7 +128,7 @@ class _Row:
         self._row: dict[str, Any] = row
         for key in row:
             if key not in (*_REQUIRED, *_OPTIONAL):
-                raise self.error(f"has an unknown key; known: {', '.join((*_REQUIRED, *_OPTIONAL))}")
+                raise self.error(f"has an unknown key {key!r}; known: {', '.join((*_REQUIRED, *_OPTIONAL))}")
         for key in _REQUIRED:
             if key not in row:
                 raise self.error(f"lacks {key}")
@@ -144,17 +144,17 @@ class _Row:
 
     def intensity(self) -> float:
         value = self._row["gco2_per_kwh"]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
             raise self.error("needs gco2_per_kwh as a number, 0 or above")
         return float(value)
 
     def instant(self) -> datetime:
         value = self._row["observed_at"]
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            return value.astimezone(UTC)
         try:
+            if isinstance(value, datetime) and value.tzinfo is not None:
+                return value.astimezone(UTC)
             return parse_rfc3339(value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise self.error("needs observed_at with an offset, for example 2026-11-22T09:45:00Z") from None
 
 
