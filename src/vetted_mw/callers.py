@@ -38,8 +38,6 @@ ANYONE = Caller(name="")
 
 def narrowed(rules: Rules, caller: Caller) -> Rules:
     """Return the operator's rules with the caller's on top; a caller can only narrow."""
-    if caller is ANYONE:
-        return rules
     return replace(
         rules,
         allowed_regions=_both(rules.allowed_regions, caller.allowed_regions),

@@ -37,7 +37,8 @@ class Event:
 def events(stream: bytes) -> list[Event]:
     """Read a whole stream as an SSE client does: comments and events without data are dropped, so is a cut last one."""
     found: list[Event] = []
-    name, data = "", []
+    name = ""
+    data: list[str] = []
     lines = re.split(r"\r\n|\n|\r", stream.decode().removeprefix("\ufeff"))
     for line in lines[:-1]:
         if not line:

@@ -68,10 +68,8 @@ COMMITTING: dict[str, bytes] = {
 def test_what_bears_no_content_is_held_until_content_comes(held: bytes) -> None:
     """Role-only, empty and data-less events show nothing to the caller until content does; then they come first."""
     stream = opened()
-    assert stream.feed(held) == b""
-    assert stream.committed is False
-    assert stream.feed(CONTENT) == held + CONTENT
-    assert stream.committed is True
+    assert (stream.feed(held), stream.committed) == (b"", False)
+    assert (stream.feed(CONTENT), stream.committed) == (held + CONTENT, True)
     assert stream.feed(held) == held
 
 
@@ -116,6 +114,16 @@ def test_beginning_early_gives_out_what_was_held() -> None:
     assert stream.committed is True
     assert stream.flush_held() == b""
     assert stream.feed(delta()) == delta()
+
+
+def test_a_stream_given_back_loses_nothing_it_held() -> None:
+    """What turns out to be no stream of chat chunks gets back every frame that was held, as it came."""
+    stream = opened()
+    stream.feed(ROLE)
+    assert stream.give_back() == ROLE
+    stream = opened()
+    assert stream.feed(ROLE + CONTENT + FINISH + usage_chunk()) == ROLE + CONTENT
+    assert stream.give_back() == FINISH + usage_chunk()
 
 
 # ---- passing

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from receipts.making import ISSUED_AT, made, maker, observed, reading, region
+from receipts.making import ISSUED_AT, made, maker, observed, reading, recomputed, region
+from vetted_mw.receipts.models import ModelSize
 from vetted_mw.receipts.receipt import Receipt, encode_receipt
 from vetted_mw.routing.options import Boundary
 
@@ -164,6 +165,20 @@ def test_a_receipt_says_who_issued_it_and_when() -> None:
     assert receipt.query_id == observed().query_id
     assert (receipt.region, receipt.route_taken) == ("scaleway-par-1", "scaleway:fr-par-1")
     assert datetime.fromisoformat(receipt.issued_at) == ISSUED_AT
+
+
+def test_no_number_pretends_to_more_than_six_digits() -> None:
+    """Whatever digits settings and signals bring, the receipt shows six, and its figures rest on those it shows."""
+    third = 1 / 3
+    size = ModelSize(active_params_b=third, total_params_b=10 * third, bytes_per_param=third, batch_size=10 * third)
+    place = region(pue=1 + third, wue_l_per_kwh=third, ewif_l_per_kwh=10 * third)
+    seen = observed(region=place, model="house", reading=reading(100 * third, age_minutes=third, proxy_share=third / 2))
+    told = json.loads(encode_receipt(maker(sizes={"house": size}).make(seen)))
+    numbers = {name: value for name, value in told.items() if isinstance(value, float)}
+    assert len(numbers) > 20
+    assert {name: value for name, value in numbers.items() if float(f"{value:.6g}") != value} == {}
+    expected = recomputed(told)
+    assert {name: told[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
 def test_equal_observations_have_equal_receipts() -> None:

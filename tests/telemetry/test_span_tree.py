@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
@@ -53,7 +54,11 @@ async def test_the_spans_are_ours_by_name_and_schema(spans: Spans) -> None:
     """Dashboards can tell our spans by their scope, and readers by the schema that names their attributes."""
     async with FakeUpstream() as paris, proxied({PARIS: upstream(paris.base_url)}) as app:
         await asgi_exchange(app, json=asked())
-    scopes = {(span.instrumentation_scope.name, span.instrumentation_scope.schema_url) for span in spans.all if span.instrumentation_scope}
+    scopes = {
+        (span.instrumentation_scope.name, span.instrumentation_scope.schema_url)
+        for span in spans.all
+        if span.instrumentation_scope
+    }
     assert scopes == {("vetted_mw", "https://opentelemetry.io/schemas/1.41.0")}
 
 
@@ -153,7 +158,10 @@ async def test_a_callers_own_fault_is_told_by_its_status(spans: Spans) -> None:
         paris.then(FakeAnswer.json({"error": {"message": "too long"}}, status=422))
         await asgi_exchange(app, json=asked())
     (attempt,) = spans.attempts()
-    assert (_attributes(attempt)["error.type"], _attributes(attempt)["http.response.status_code"]) == ("caller_error", 422)
+    assert (_attributes(attempt)["error.type"], _attributes(attempt)["http.response.status_code"]) == (
+        "caller_error",
+        422,
+    )
     assert attempt.status.status_code is spans.chat().status.status_code is StatusCode.ERROR
     assert _attributes(spans.chat())["error.type"] == "422"
 
@@ -199,8 +207,6 @@ async def test_a_caller_who_leaves_is_no_error(spans: Spans, stream: bool) -> No
         if message["type"] == "http.response.body":
             under_way.set()
 
-    import msgspec
-
     body = msgspec.json.encode(asked(stream=stream))
     scope: dict[str, Any] = {
         "type": "http",
@@ -212,11 +218,11 @@ async def test_a_caller_who_leaves_is_no_error(spans: Spans, stream: bool) -> No
     }
     async with FakeUpstream() as paris, asyncio.timeout(20):
         answer = FakeAnswer.stream(chat_frames()[:2], ending="stall")
-        paris.then(answer if stream else FakeAnswer(ending="stall"))
+        paris.then(answer if stream else FakeAnswer(delay=60))
         async with proxied({PARIS: upstream(paris.base_url)}) as app:
             serving = asyncio.ensure_future(app(scope, receive, send))
             while not paris.requests:
-                await asyncio.wait({serving}, timeout=0.01)
+                await asyncio.wait({serving}, timeout=0.01)  # until the request has arrived there
             if not stream:
                 under_way.set()
             await serving
@@ -227,7 +233,9 @@ async def test_a_caller_who_leaves_is_no_error(spans: Spans, stream: bool) -> No
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_handlers_calls_have_a_chat_span_each(spans: Spans, provider: TracerProvider, stream: bool) -> None:
+async def test_a_handlers_calls_have_a_chat_span_each(
+    spans: Spans, provider: TracerProvider, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """In in-app mode each call of the handler is one logical span under the handler's current span, ended once."""
     async with FakeUpstream() as paris, Gateway(configured({PARIS: upstream(paris.base_url)})) as gateway:
 
@@ -251,6 +259,7 @@ async def test_a_handlers_calls_have_a_chat_span_each(spans: Spans, provider: Tr
     assert [_parent(chat) for chat in chats] == [handler_span.context.span_id] * 2
     assert [_parent(attempt) for attempt in spans.attempts()] == [chat.context.span_id for chat in chats]
     assert len(spans.all) == 7  # handler, and per call chat, route and attempt
+    assert "ended span" not in caplog.text  # what an SDK says of a second end
 
 
 async def _again(parts: list[bytes]) -> AsyncIterator[bytes]:

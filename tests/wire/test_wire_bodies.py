@@ -399,7 +399,7 @@ async def test_null_means_absent(vetted: Any) -> None:
 # ---- whatever comes
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
 async def test_no_body_at_all_is_a_fault_of_ours(body: bytes) -> None:
     """Arbitrary bytes are answered with a 4xx in our envelope."""
@@ -417,7 +417,7 @@ ODD = st.recursive(
 NAMES = st.sampled_from(["model", "messages", "stream", "stream_options", "n", "vetted", "max_tokens", "temperature"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(members=st.dictionaries(NAMES, ODD, max_size=4))
 async def test_odd_members_are_served_or_refused_but_never_a_fault_of_ours(members: dict[str, Any]) -> None:
     """Any JSON in any member we read gives an answer or a 4xx; an upstream's absence is the only 5xx."""

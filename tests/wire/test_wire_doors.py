@@ -9,7 +9,7 @@ import pytest
 
 from support import MODEL, configured, proxied
 from vetted_mw import ConfigurationError, Gateway, VettedMiddleware, VettedProxy
-from vetted_mw.callers import Caller
+from vetted_mw.callers import ANYONE, Caller, narrowed
 from vetted_mw.cli import main
 from vetted_mw.settings import forbid_open_host
 from vetted_mw.testing import FakeUpstream, StaticSignals, asgi_exchange
@@ -152,6 +152,12 @@ async def test_an_identified_caller_is_held_to_its_own_policy(
             exchange = await asgi_exchange(app, json=chat(vetted=options))
     assert status_and_code(exchange) == expected
     assert upstream.requests == []
+
+
+def test_anyone_is_held_to_the_operators_policy_alone() -> None:
+    """A caller of whom nothing is known narrows nothing and widens nothing."""
+    rules = configured({PARIS: "http://127.0.0.1:9/v1"}, policy={"allowed_countries": ["FR"]}).rules
+    assert narrowed(rules, ANYONE) == rules
 
 
 async def test_an_identified_caller_can_never_widen_the_operators_policy() -> None:

@@ -264,7 +264,7 @@ async def flood(client: httpx.AsyncClient, head: bytes, part: bytes, *, times: i
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks POSIX for the peak of memory")
 async def test_twenty_oversized_uploads_at_once_do_not_grow_the_process() -> None:
-    """Twenty callers at once, each sending 32 times the limit plain or a hundred times packed, stay within the limits."""
+    """Twenty callers that send 24 times the limit, and twenty more whose bodies decode to a hundred times, all at once."""
     plain = b"10000\r\n" + b" " * 65_536 + b"\r\n"
     bomb = gzip.compress(b" " * (100 * MIB))
     packed = request_head("content-encoding: gzip", f"content-length: {len(bomb)}")
@@ -273,12 +273,12 @@ async def test_twenty_oversized_uploads_at_once_do_not_grow_the_process() -> Non
         before = await peak_mib(client)
         async with asyncio.timeout(60):
             statuses = await asyncio.gather(
-                *(flood(client, request_head("transfer-encoding: chunked"), plain, times=512) for _ in range(20)),
-                *(flood(client, request_head("content-length: 33554432"), b" " * 65_536, times=512) for _ in range(20)),
+                *(flood(client, request_head("transfer-encoding: chunked"), plain, times=384) for _ in range(10)),
+                *(flood(client, request_head("content-length: 25165824"), b" " * 65_536, times=384) for _ in range(10)),
                 *(flood(client, packed, bomb, times=1) for _ in range(20)),
             )
         grown = await peak_mib(client) - before
         after = await client.post(COMPLETIONS, json={"model": "m", "messages": HELLO})
     assert set(statuses) == {413}
     assert after.status_code == 503  # its one region is drained: the gateway itself is well
-    assert grown < 200  # of 1280 MiB sent and 2000 MiB packed
+    assert grown < 150  # of 480 MiB sent and 2000 MiB packed

@@ -171,15 +171,12 @@ class UntilCallerLeaves:
     ) -> None:
         if self._watch is None or self._task is None:
             return
-        self._watch.cancel()
-        try:
-            await asyncio.wait([self._watch])
-        except asyncio.CancelledError:
-            if not self._left:
-                raise
-            kind = kind or asyncio.CancelledError  # our own cancel, delivered only here
-        if self._left and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        interrupted = await _ended(self._watch)
+        is_ours = self._left and self._task.uncancel() <= self._cancelling
+        if is_ours and (interrupted or kind is asyncio.CancelledError):
             raise CallerLeftError from None
+        if interrupted and not is_ours:
+            raise asyncio.CancelledError
 
     async def _watched(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -187,3 +184,15 @@ class UntilCallerLeaves:
         self._left = True
         if self._task is not None:
             self._task.cancel()
+
+
+async def _ended(task: asyncio.Task[None]) -> bool:
+    """Cancel a task and wait for its end; returns whether we were cancelled meanwhile."""
+    task.cancel()
+    interrupted = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            interrupted = True
+    return interrupted

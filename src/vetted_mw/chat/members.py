@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-__all__ = ["MalformedJSONError", "joined", "parse_object", "spans"]
+__all__ = ["MalformedJSONError", "joined", "parse_object"]
 
 _DECODE = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_DECODE_KEY = msgspec.json.Decoder(str)
+_DECODE_NAME = msgspec.json.Decoder(str)
 _BLANK = re.compile(rb"[ \t\r\n]*")
-_KEY = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NAME = re.compile(rb'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 
 
 class MalformedJSONError(ValueError):
@@ -34,42 +34,8 @@ def parse_object(raw: bytes) -> dict[str, msgspec.Raw]:
         members = _DECODE.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedJSONError from None
-    if sum(1 for _ in spans(raw, members)) != len(members):
-        raise MalformedJSONError
+    _require_unique(raw, members)
     return members
-
-
-def spans(raw: bytes, members: dict[str, msgspec.Raw]) -> Iterator[tuple[str, int, int]]:
-    """Walk the top level of `raw` once and give each member's name, and where name and value begin and end.
-
-    The decoder keeps the last of two equal names, so an earlier one is found by its value not standing where the walk
-    is, or by its name coming again.
-
-    Raises:
-        MalformedJSONError: a name stands twice.
-    """
-    seen: set[str] = set()
-    place = _after_blank(raw, raw.index(b"{") + 1)
-    while raw[place : place + 1] != b"}":
-        start = place
-        match = _KEY.match(raw, place)
-        if match is None:
-            raise MalformedJSONError
-        name = _name(match.group())
-        value = members.get(name)
-        colon = _after_blank(raw, match.end())
-        place = _after_blank(raw, colon + 1)
-        if name in seen or value is None or not raw.startswith(bytes(value), place):
-            raise MalformedJSONError
-        seen.add(name)
-        place += len(bytes(value))
-        yield name, start, place
-        place = _after_blank(raw, place)
-        mark = raw[place : place + 1]
-        if mark == b",":
-            place = _after_blank(raw, place + 1)
-        elif mark != b"}":
-            raise MalformedJSONError
 
 
 def joined(members: Iterable[tuple[str, bytes]]) -> bytes:
@@ -77,11 +43,27 @@ def joined(members: Iterable[tuple[str, bytes]]) -> bytes:
     return b"{" + b",".join(msgspec.json.encode(name) + b":" + value for name, value in members) + b"}"
 
 
-def _name(quoted: bytes) -> str:
-    try:
-        return _DECODE_KEY.decode(quoted)
-    except msgspec.DecodeError:
-        raise MalformedJSONError from None
+def _require_unique(raw: bytes, members: dict[str, msgspec.Raw]) -> None:
+    """Walk the top level of `raw`, which the decoder took, and refuse a name that stands twice.
+
+    The decoder keeps the last of two equal names, so an earlier one is found by its value not standing where the walk
+    is, or by its name coming again.
+    """
+    seen: set[str] = set()
+    place = _after_blank(raw, raw.index(b"{") + 1)
+    while raw[place : place + 1] != b"}":
+        match = _NAME.match(raw, place)
+        name = "" if match is None else _DECODE_NAME.decode(match[1])
+        value = bytes(members.get(name, b""))
+        if match is None or name in seen or not raw.startswith(value, match.end()):
+            raise MalformedJSONError
+        seen.add(name)
+        place = _after_blank(raw, match.end() + len(value))
+        mark = raw[place : place + 1]
+        if mark == b",":
+            place = _after_blank(raw, place + 1)
+        elif mark != b"}":
+            raise MalformedJSONError  # one number begins like the other
 
 
 def _after_blank(raw: bytes, place: int) -> int:

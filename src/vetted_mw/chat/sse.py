@@ -81,6 +81,7 @@ class AnswerStream:
         id: the upstream's id.
         model: the model it names.
         completion_characters: characters it wrote.
+        replaced: members of ours that the upstream's own chunk had and that gave way; known after `close`.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class AnswerStream:
         self.id: str | None = None
         self.model: str | None = None
         self.completion_characters = 0
+        self.replaced: tuple[str, ...] = ()
         self._created: int | None = None
         self._object: str | None = None
         self._choices = choices
@@ -178,10 +180,16 @@ class AnswerStream:
         if members and self._placement is Placement.COMMENT:
             comment = b": " + joined(members.items()) + b"\n\n"
         elif members and self._placement is Placement.USAGE_CHUNK and usage is not None:
-            usage = _with_members(usage, members)
+            usage = self._with_members(usage, members)
         elif members and self._placement is not Placement.OFF:
-            finish = _with_members(finish or self._empty_chunk(), members)
+            finish = self._with_members(finish or self._empty_chunk(), members)
         return self.flush_held() + (finish or b"") + (usage or b"") + comment + _DONE_FRAME
+
+    def _with_members(self, frame: bytes, members: Mapping[str, bytes]) -> bytes:
+        _event, data = event_and_data(frame)
+        edited = add_members((data or b"{}").replace(b"\n", b" "), members)
+        self.replaced = edited.replaced
+        return b"data: " + edited.body + b"\n\n"
 
     def _is_over(self) -> bool:
         return self.done or self.error is not None
@@ -272,11 +280,6 @@ def is_chat_chunk(frame: bytes) -> bool | None:
 
 def _has_content(delta: dict[str, Any] | None) -> bool:
     return any(value not in (None, "", []) for name, value in (delta or {}).items() if name != "role")
-
-
-def _with_members(frame: bytes, members: Mapping[str, bytes]) -> bytes:
-    _event, data = event_and_data(frame)
-    return b"data: " + add_members((data or b"{}").replace(b"\n", b" "), members).body + b"\n\n"
 
 
 def _decoded(data: bytes) -> _Chunk:

@@ -24,14 +24,12 @@ _STREAM_HEADERS: Headers = [(b"cache-control", b"no-transform"), (b"x-accel-buff
 class ForwardResponder(Responder):
     """Answers one chat completion itself."""
 
-    _core: Core | None = None
-    _completion: Completion | None = None
+    _begun: tuple[Core, Completion] | None = None
 
     async def serve(self, core: Core) -> None:
         """Decide, forward, and send what came with receipt and trace."""
         _body, request, options, _rules, decision = await self.taken_in(core)
-        self._core = core
-        self._completion = completion = Completion(
+        completion = Completion(
             core,
             request=request,
             options=options,
@@ -39,43 +37,45 @@ class ForwardResponder(Responder):
             inbound=self.scope["headers"],
             placement=core.configuration.sse_placement,
         )
+        self._begun = core, completion
         try:
             async with UntilCallerLeaves(self.receive):
-                await (self._stream(completion) if request.stream else self._json(completion))
+                await (self._stream(core, completion) if request.stream else self._json(core, completion))
         finally:
             await completion.aclose()
 
     def told(self) -> tuple[Headers, bytes | None]:
         """Return headers and trace once a decision was made."""
-        completion = self._completion
-        if completion is None:
+        if self._begun is None:
             return [], None
-        return self._headers(completion, receipt=False), completion.trace()
+        core, completion = self._begun
+        return self._headers(core, completion, receipt=False), completion.trace()
 
-    async def _json(self, completion: Completion) -> None:
+    async def _json(self, core: Core, completion: Completion) -> None:
         answered = await completion.answer()
         edited = add_members(answered.body, completion.members())
-        if edited.replaced:
-            _LOG.warning(
-                "the upstream's answer had a member of ours; it was replaced", extra={"members": edited.replaced}
-            )
+        _warn_of(edited.replaced)
         has_receipt = completion.receipted().receipt is not None
-        headers = returning_headers(answered.headers) + self._headers(completion, receipt=has_receipt)
+        headers = returning_headers(answered.headers) + self._headers(core, completion, receipt=has_receipt)
         await self.sender.whole(answered.status, headers, edited.body)
 
-    async def _stream(self, completion: Completion) -> None:
+    async def _stream(self, core: Core, completion: Completion) -> None:
         streamed = await completion.open()
         returned = [pair for pair in returning_headers(streamed.headers) if pair[0] != b"cache-control"]
         await self.sender.start(
-            streamed.status, [*returned, *_STREAM_HEADERS, *self._headers(completion, receipt=True)]
+            streamed.status, [*returned, *_STREAM_HEADERS, *self._headers(core, completion, receipt=True)]
         )
         while (part := await completion.next_part()) is not None:
             await self.sender.body(part, more=True)
+        _warn_of(streamed.stream.replaced)
         await self.sender.body(b"", more=False)
 
-    def _headers(self, completion: Completion, *, receipt: bool) -> Headers:
-        if self._core is None:
-            return []
+    def _headers(self, core: Core, completion: Completion, *, receipt: bool) -> Headers:
         attempts = completion.attempts
-        overhead = self.overhead_ms(self._core, until=attempts.last_sent, waited=attempts.waited)
+        overhead = self.overhead_ms(core, until=attempts.last_sent, waited=attempts.waited)
         return completion.headers(overhead_ms=overhead, receipt=receipt)
+
+
+def _warn_of(replaced: tuple[str, ...]) -> None:
+    if replaced:
+        _LOG.warning("the upstream's answer had a member of ours; it was replaced", extra={"members": replaced})

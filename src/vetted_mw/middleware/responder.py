@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
@@ -25,7 +26,7 @@ __all__ = ["Responder"]
 _LOG = logging.getLogger("vetted_mw")
 
 
-class Responder:
+class Responder(ABC):
     """Answers one request; born in `__call__`, holds what belongs to that request only."""
 
     def __init__(self, gateway: Gateway, identify: Identify | None, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,13 +50,13 @@ class Responder:
         except Exception as error:  # noqa: BLE001 (the last wall: what an exception says may be the caller's words)
             await self._refuse(own_fault(error))
 
+    @abstractmethod
     async def serve(self, core: Core) -> None:
         """Answer the request; an `AnswerError` raised here becomes the answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def told(self) -> tuple[Headers, bytes | None]:
         """Return the `x-vetted-*` headers and the trace an error answer carries; nothing before a decision."""
-        return [], None
 
     async def taken_in(self, core: Core) -> tuple[Body, ChatRequest, Options, Rules, Decision]:
         """Let the request in and decide where it may go.

@@ -290,10 +290,10 @@ class ReceiptMaker:
             completion_tokens=tokens.completion,
             size=_as_told(size),
             hardware_known=region.hardware == _FITTED_HARDWARE,
-            pue=site.pue,
+            pue=significant(site.pue),
             pue_published=site.published,
-            wue_l_per_kwh=site.wue_l_per_kwh,
-            ewif_l_per_kwh=ewif,
+            wue_l_per_kwh=significant(site.wue_l_per_kwh),
+            ewif_l_per_kwh=significant(ewif),
             grid_gco2_per_kwh=significant(reading.signal.gco2_per_kwh),
             grid_quality=_quality(reading),
             narrow=seen.boundary is Boundary.NARROW,
@@ -356,7 +356,7 @@ class ReceiptMaker:
             ewif_l_per_kwh=inputs.ewif_l_per_kwh,
             pue_quality="published" if inputs.pue_published else "assumed",
             grid_factor_set=signal.method.factor_set,
-            grid_proxy_share=signal.proxy_share,
+            grid_proxy_share=None if signal.proxy_share is None else significant(signal.proxy_share),
             grid_intensity_basis=signal.method.basis,
             grid_intensity_accounting=signal.method.accounting,
             grid_resolution_minutes=signal.resolution_minutes,
@@ -417,7 +417,11 @@ def _can_be_right(tokens: int | None, characters: int) -> bool:
 def _as_told(size: ModelSize) -> ModelSize:
     """Round a size to what the receipt shows of it, so that its figures can be recomputed from that."""
     return replace(
-        size, active_params_b=significant(size.active_params_b), total_params_b=significant(size.total_params_b)
+        size,
+        active_params_b=significant(size.active_params_b),
+        total_params_b=significant(size.total_params_b),
+        bytes_per_param=significant(size.bytes_per_param),
+        batch_size=None if size.batch_size is None else significant(size.batch_size),
     )
 
 

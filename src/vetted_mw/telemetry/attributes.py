@@ -53,13 +53,10 @@ def answer_attributes(answer: Answer | AnswerStream, *, model: str) -> dict[str,
 
 
 def server_attributes(base_url: str) -> dict[str, AttributeValue]:
-    """Return address, port and scheme of an upstream; never its path or query."""
+    """Return address and port of an upstream; never its path or query."""
     url = urlsplit(base_url)
-    return {
-        names.SERVER_ADDRESS: url.hostname or "",
-        names.SERVER_PORT: url.port or (443 if url.scheme == "https" else 80),
-        names.URL_SCHEME: url.scheme,
-    }
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return {names.SERVER_ADDRESS: url.hostname or "", names.SERVER_PORT: port}
 
 
 def receipt_attributes(receipt: Mapping[str, object]) -> dict[str, AttributeValue]:

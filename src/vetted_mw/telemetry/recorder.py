@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 from opentelemetry import context, trace
@@ -22,6 +23,7 @@ from vetted_mw.telemetry.attributes import server_attributes, trace_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
@@ -68,10 +70,9 @@ class Recorder:
     def _start(
         self, name: str, parent: Context | None, kind: SpanKind, attributes: Mapping[str, AttributeValue]
     ) -> Span:
-        span = INVALID_SPAN
-        with _costs_no_answer():
-            span = self._tracer.start_span(name, context=parent, kind=kind, attributes=attributes)
-        return span
+        with _COSTS_NO_ANSWER:
+            return self._tracer.start_span(name, context=parent, kind=kind, attributes=attributes)
+        return INVALID_SPAN
 
 
 class ChatSpan:
@@ -93,6 +94,7 @@ class ChatSpan:
         attributes: dict[str, AttributeValue] = {
             names.HTTP_METHOD: "POST",
             **server_attributes(upstream.base_url),
+            names.URL_SCHEME: urlsplit(upstream.base_url).scheme,
             names.REGION: region.code,
             names.COUNTRY: region.country,
             names.ATTEMPT_INDEX: self._attempts,
@@ -104,7 +106,7 @@ class ChatSpan:
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
         """Note that something happened now."""
-        with _costs_no_answer():
+        with _COSTS_NO_ANSWER:
             self._span.add_event(name, attributes)
 
     def end(self, attributes: Mapping[str, AttributeValue], *, error_type: str | None) -> None:
@@ -164,21 +166,29 @@ class AttemptSpan:
         _end(self._span, describe)
 
 
-@contextlib.contextmanager
-def _costs_no_answer() -> Iterator[None]:
+class _CostsNoAnswer:
     """Swallow what a tracer or a span processor raises, with a line in the log."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 (a tracer that fails costs a span, never an answer; its text could hold anything)
-        _LOG.warning("a span could not be recorded", extra={"error": type(error).__name__})
+
+    def __enter__(self) -> None:
+        """Begin; nothing is kept, so that one instance serves every request."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if kind is None or not isinstance(error, Exception):
+            return False
+        # Its text could hold anything, so only its kind is told.
+        _LOG.warning("a span could not be recorded", extra={"error": kind.__name__})
+        return True
+
+
+_COSTS_NO_ANSWER = _CostsNoAnswer()
 
 
 def _end(span: Span, describe: Callable[[], None]) -> None:
     """Describe a span that records, and end it whatever became of the description."""
-    with _costs_no_answer():
+    with _COSTS_NO_ANSWER:
         if span.is_recording():
             describe()
-    with _costs_no_answer():
+    with _COSTS_NO_ANSWER:
         span.end()
 
 

@@ -1,0 +1,367 @@
+"""Two settings files in which every key has a value, the same key another one in each; and what writes them down."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from vetted_mw import load_configuration
+from vetted_mw.settings.schema import VettedSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from vetted_mw.configuration import Configuration
+
+Key = tuple[str, ...]
+
+KEYS = {"PARIS_KEY": "paris-key", "NANTES_KEY": "nantes-key", "TEAM_KEY": "team-key"}
+"""The environment that the files' key references point to."""
+
+FIRST: dict[str, Any] = {
+    "receipt_key": "vetted",
+    "paths": ["/v1/chat/completions", "/chat"],
+    "default_routing": "default",
+    "default_order": ["scaleway-par-1", "our-site-1"],
+    "sse_placement": "usage_chunk",
+    "trace_detail": "short",
+    "forward_headers": ["x-one"],
+    "transport": "httpx",
+    "server": {"host": "127.0.0.2", "port": 8081, "workers": 2, "drain_seconds": 31},
+    "callers": {
+        "team-a": {
+            "key": {"env": "TEAM_KEY"},
+            "allowed_regions": ["our-site-1", "scaleway-par-1"],
+            "allowed_countries": ["FR"],
+            "carbon_aware": False,
+            "require_region": True,
+            "admin": True,
+        }
+    },
+    "limits": {
+        "max_body_bytes": 2048,
+        "body_read_seconds": 11,
+        "max_response_bytes": 4096,
+        "max_frame_bytes": 3072,
+        "connect_seconds": 1.5,
+        "pool_seconds": 2.5,
+        "idle_connection_seconds": 12,
+        "first_byte_seconds": 13,
+        "answer_seconds": 14,
+        "idle_seconds": 15,
+        "total_seconds": 16,
+        "finish_hold_seconds": 0.5,
+        "attempts": 4,
+        "max_in_flight": 17,
+    },
+    "policy": {
+        "allowed_regions": ["our-site-1", "scaleway-par-1"],
+        "allowed_countries": ["FR", "SE"],
+        "carbon_aware": True,
+        "require_region": False,
+    },
+    "regions": {
+        "scaleway-par-1": {"base_url": "https://paris.example/v1", "auth": "none"},
+        "our-site-1": {
+            "provider": "Own",
+            "site": "nantes-1",
+            "location": "Nantes",
+            "country": "FR",
+            "zone": "FR",
+            "annual_gco2_per_kwh": 56.5,
+            "annual_year": 2023,
+            "annual_source": "Ember",
+            "annual_basis": "lifecycle",
+            "network_p50_ms": 10,
+            "network_p95_ms": 25,
+            "inference": True,
+            "pue": 1.3,
+            "wue_l_per_kwh": 0.1,
+            "ewif_l_per_kwh": 3.67,
+            "hardware": "H100",
+            "gen_ai_provider": "openai",
+            "base_url": "https://nantes.example/v1",
+            "api_key": {"env": "NANTES_KEY"},
+            "models": ["mistral-medium-3", "other"],
+            "health_path": "/live",
+            "stream_usage": "supported",
+            "ca_file": "first.pem",
+            "proxy": "http://proxy.example:3128",
+            "drained": True,
+            "limits": {
+                "max_response_bytes": 5120,
+                "max_frame_bytes": 6144,
+                "connect_seconds": 21,
+                "pool_seconds": 22,
+                "idle_connection_seconds": 23,
+                "first_byte_seconds": 24,
+                "answer_seconds": 25,
+                "idle_seconds": 26,
+                "finish_hold_seconds": 27,
+                "max_in_flight": 28,
+            },
+        },
+    },
+    "models": {
+        "mistral-medium-3": {
+            "active_params_b": 8,
+            "total_params_b": 16,
+            "bytes_per_param": 1,
+            "batch_size": 32,
+            "upstream_names": {"our-site-1": "mistral-medium-2508"},
+        }
+    },
+    "signals": {
+        "tie_band_gco2_per_kwh": 5,
+        "tie_band_ratio": 0.1,
+        "chains": {"FR": ["file", "static"]},
+        "sources": {"file": {"path": "signals.toml", "max_age_minutes": 90.5}},
+    },
+    "receipts": {"issuer": "First GmbH", "engine": "parametric", "unknown_model": "null", "missing_usage": "null"},
+    "telemetry": {"propagate": "off"},
+}
+
+SECOND: dict[str, Any] = {
+    "receipt_key": "record",
+    "paths": ["/other"],
+    "default_routing": "carbon_aware",
+    "default_order": ["scaleway-par-1"],
+    "sse_placement": "comment",
+    "trace_detail": "full",
+    "forward_headers": ["x-one", "x-two"],
+    "transport": "httpx",
+    "server": {"host": "127.0.0.3", "port": 8082, "workers": 3, "drain_seconds": 32.5},
+    "callers": {
+        "team-a": {
+            "key": {"file": "team.key"},
+            "allowed_regions": ["scaleway-par-1"],
+            "allowed_countries": ["FR", "SE"],
+            "carbon_aware": True,
+            "require_region": False,
+            "admin": False,
+        }
+    },
+    "limits": {
+        "max_body_bytes": 2049,
+        "body_read_seconds": 11.5,
+        "max_response_bytes": 4097,
+        "max_frame_bytes": 3073,
+        "connect_seconds": 1.25,
+        "pool_seconds": 2.25,
+        "idle_connection_seconds": 12.5,
+        "first_byte_seconds": 13.5,
+        "answer_seconds": 14.5,
+        "idle_seconds": 15.5,
+        "total_seconds": 16.5,
+        "finish_hold_seconds": 0.25,
+        "attempts": 5,
+        "max_in_flight": 18,
+    },
+    "policy": {
+        "allowed_regions": ["scaleway-par-1"],
+        "allowed_countries": ["FR"],
+        "carbon_aware": False,
+        "require_region": True,
+    },
+    "regions": {
+        "scaleway-par-1": {"base_url": "http://127.0.0.1:8000", "auth": "region"},
+        "our-site-1": {
+            "provider": "Rented",
+            "site": "lund-1",
+            "location": "Lund",
+            "country": "SE",
+            "zone": "SE_4",
+            "annual_gco2_per_kwh": 20,
+            "annual_year": 2024,
+            "annual_source": "Another",
+            "annual_basis": "direct",
+            "network_p50_ms": 11.5,
+            "network_p95_ms": 26.5,
+            "inference": False,
+            "pue": 1.4,
+            "wue_l_per_kwh": 0.2,
+            "ewif_l_per_kwh": 4.5,
+            "hardware": "B200",
+            "gen_ai_provider": "mistral_ai",
+            "base_url": "https://lund.example/v1",
+            "api_key": {"file": "site.key"},
+            "models": "discover",
+            "health_path": "",
+            "stream_usage": "rejected",
+            "ca_file": "second.pem",
+            "proxy": "http://other.example:3128",
+            "drained": False,
+            "limits": {
+                "max_response_bytes": 5121,
+                "max_frame_bytes": 6145,
+                "connect_seconds": 21.5,
+                "pool_seconds": 22.5,
+                "idle_connection_seconds": 23.5,
+                "first_byte_seconds": 24.5,
+                "answer_seconds": 25.5,
+                "idle_seconds": 26.5,
+                "finish_hold_seconds": 27.5,
+                "max_in_flight": 29,
+            },
+        },
+    },
+    "models": {
+        "mistral-medium-3": {
+            "active_params_b": 9,
+            "total_params_b": 17.5,
+            "bytes_per_param": 0.5,
+            "batch_size": 64,
+            "upstream_names": {"our-site-1": "mistral-medium-latest"},
+        }
+    },
+    "signals": {
+        "tie_band_gco2_per_kwh": 6.5,
+        "tie_band_ratio": 0.2,
+        "chains": {"FR": ["static"]},
+        "sources": {"file": {"path": "others.toml", "max_age_minutes": 60}},
+    },
+    "receipts": {
+        "issuer": "Second GmbH",
+        "engine": "parametric",
+        "unknown_model": "widen",
+        "missing_usage": "estimate",
+    },
+    "telemetry": {"propagate": "traceparent"},
+}
+
+# One value each, so they cannot change anything: they are in the schema so that a file may say what it relies on.
+SINGLE = {("transport",), ("receipts", "engine")}
+
+_REFERENCES = ("api_key", "key")
+_TABLES = {("regions",), ("callers",), ("models",), ("models", "*", "upstream_names"), ("signals", "chains")}
+
+_CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBdDCCARmgAwIBAgIUHAPFa/STpwrozkMIJwDkMzk3PecwCgYIKoZIzj0EAwIw
+DjEMMAoGA1UEAwwDb25lMCAXDTI2MTEyNTAzNTExNVoYDzIxMjYxMTAxMDM1MTE1
+WjAOMQwwCgYDVQQDDANvbmUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATOWmRY
+9zN9QQid6VJP0jyWPDzotGrZGCwb8Wn7s32pxJ/MfNRK6ztNsYjsDXcmPK+8lhZ/
+f5D+mw4nRFwRUrNeo1MwUTAdBgNVHQ4EFgQUK4wg5L+ehhArxhU3po16ttmsqasw
+HwYDVR0jBBgwFoAUK4wg5L+ehhArxhU3po16ttmsqaswDwYDVR0TAQH/BAUwAwEB
+/zAKBggqhkjOPQQDAgNJADBGAiEAjex41ieSKUYbwr1xFpdT/kNmnLYbnHDbYh1M
+lm4xq8oCIQCGo9e95xDexcveFXpI6VXBMLE7Bhoh1u0TApwzgdVucg==
+-----END CERTIFICATE-----
+"""
+
+
+def furnish(folder: Path) -> None:
+    """Put the files that both settings name into `folder`."""
+    for name in ("first.pem", "second.pem"):
+        (folder / name).write_text(_CERTIFICATE)
+    (folder / "team.key").write_text("team-key-of-a-file\n")
+    (folder / "site.key").write_text("site-key-of-a-file\n")
+
+
+def loaded(
+    folder: Path, table: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, **overrides: Any
+) -> Configuration:
+    """Write `table` as a settings file into `folder` and load it; the place it came from is left out of the result."""
+    file = folder / "vetted.toml"
+    file.write_text(toml(table), encoding="utf-8")
+    return replace(load_configuration(file, environ=KEYS | dict(environ or {}), overrides=overrides or None), source="")
+
+
+def toml(table: Mapping[str, Any]) -> str:
+    """Write a table as TOML, one line per top-level key."""
+    return "".join(f"{json.dumps(name)} = {_toml_value(value)}\n" for name, value in table.items())
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {_toml_value(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return json.dumps(value)
+
+
+def leaves(table: Mapping[str, Any], key: Key = ()) -> Iterator[Key]:
+    """Yield the path of every value; a key reference is one."""
+    for name, value in table.items():
+        if isinstance(value, dict) and name not in _REFERENCES:
+            yield from leaves(value, (*key, name))
+        else:
+            yield (*key, name)
+
+
+def sections(table: Mapping[str, Any], key: Key = ()) -> Iterator[Key]:
+    """Yield the path of every table."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield (*key, name)
+            yield from sections(value, (*key, name))
+
+
+def at(table: Mapping[str, Any], key: Key) -> Any:
+    """Return the value of a path."""
+    found: Any = table
+    for name in key:
+        found = found[name]
+    return found
+
+
+def with_value(table: Mapping[str, Any], key: Key, value: Any) -> dict[str, Any]:
+    """Return a copy of `table` with another value at a path."""
+    changed = copy.deepcopy(dict(table))
+    at(changed, key[:-1])[key[-1]] = value
+    return changed
+
+
+def without(table: Mapping[str, Any], key: Key) -> dict[str, Any]:
+    """Return a copy of `table` without the value at a path."""
+    changed = copy.deepcopy(dict(table))
+    del at(changed, key[:-1])[key[-1]]
+    return changed
+
+
+def only(key: Key, value: Any) -> dict[str, Any]:
+    """Return a table that holds one value."""
+    for name in reversed(key):
+        value = {name: value}
+    return dict(value)
+
+
+def variable(key: Key) -> str:
+    """Return the environment variable of a path, as the contract writes it."""
+    return "VETTED_" + "__".join(re.sub("[-.]", "_", name).upper() for name in key)
+
+
+def variable_text(value: Any) -> str:
+    """Return a value as an environment variable holds it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def generic(key: Key) -> Key:
+    """Return a path with `*` for each name of the operator's own."""
+    walked: Key = ()
+    for name in key:
+        walked = (*walked, "*" if walked in _TABLES else name)
+    return walked
+
+
+def schema_leaves() -> set[Key]:
+    """Return the path of every key of the schema, read from its JSON schema; `*` for names of the operator's own."""
+    root = VettedSettings.model_json_schema()
+    return set(_schema_leaves(root, root["$defs"], ()))
+
+
+def _schema_leaves(node: dict[str, Any], named: dict[str, Any], key: Key) -> Iterator[Key]:
+    options = [option for option in node.get("anyOf", [node]) if option.get("type") != "null"]
+    node = options[0] if len(options) == 1 else node
+    name = node.get("$ref", "").rpartition("/")[2]
+    node = named.get(name, node)
+    if name != "KeyReference" and "properties" in node:
+        for member, inner in node["properties"].items():
+            yield from _schema_leaves(inner, named, (*key, member))
+    elif name != "KeyReference" and isinstance(node.get("additionalProperties"), dict):
+        yield from _schema_leaves(node["additionalProperties"], named, (*key, "*"))
+    else:
+        yield key
