@@ -310,7 +310,7 @@ class FakeUpstream:
         server.close()
         for writer in list(self._writers):
             writer.transport.abort()
-        while self._writers:  # each handler ends by itself once it sees its connection gone
+        while self._writers:  # noqa: ASYNC110 (each handler ends by itself once it sees its connection gone)
             await asyncio.sleep(0.005)
         await server.wait_closed()
 
@@ -328,7 +328,7 @@ class FakeUpstream:
         request = await _read_request(reader)
         answer = self._answer_to(request)
         sending = asyncio.ensure_future(_send(writer, answer))
-        watching = asyncio.ensure_future(_left(reader))
+        watching = asyncio.ensure_future(_left(reader, writer))
         try:
             await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
             if not sending.done() or isinstance(sending.exception(), ConnectionError):
@@ -368,9 +368,9 @@ async def _read_request(reader: asyncio.StreamReader) -> RecordedRequest:
     return RecordedRequest(method=method, path=path, headers=headers, body=await reader.readexactly(length))
 
 
-async def _left(reader: asyncio.StreamReader) -> None:
-    """Return when the client has closed; looked at, never read: the next request's bytes are not ours to take."""
-    while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110 (a stream tells its end by no event)
+async def _left(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Return when the connection is gone; looked at, never read: the next request's bytes are not ours to take."""
+    while not reader.at_eof() and reader.exception() is None and not writer.is_closing():  # noqa: ASYNC110 (a stream tells its end by no event)
         await asyncio.sleep(0.005)
 
 
@@ -494,6 +494,8 @@ async def asgi_exchange(
 
     async def send(message: Message) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            ended.set()  # servers say so too once the answer is out, and some hosts wait for it
 
     try:
         await app(_scope(method, path, listed) | dict(scope or {}), receive, send)

@@ -32,7 +32,9 @@ def gateway_over(*upstreams: FakeUpstream, **overrides: Any) -> Gateway:
     bases = {code: upstream.base_url for code, upstream in zip(CODES, upstreams, strict=False)}
     table = overrides.pop("table", {})
     options = overrides.pop("options", {})
-    return Gateway(configured({code: {"base_url": url, **table} for code, url in bases.items()}, **overrides), **options)
+    return Gateway(
+        configured({code: {"base_url": url, **table} for code, url in bases.items()}, **overrides), **options
+    )
 
 
 @contextlib.asynccontextmanager

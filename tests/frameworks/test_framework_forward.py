@@ -126,7 +126,11 @@ async def test_without_a_lifespan_the_gateway_opens_at_the_first_request(
 async def test_an_app_mounted_under_a_prefix_is_served_there_and_nowhere_else(host: str) -> None:
     """Inside a mount the path after the prefix counts; the same path outside it is the outer app's."""
     _build, mount = HOSTS[host]
-    async with FakeUpstream() as paris, gateway_over(paris) as gateway, running(mount(forwarding(host, gateway))) as app:
+    async with (
+        FakeUpstream() as paris,
+        gateway_over(paris) as gateway,
+        running(mount(forwarding(host, gateway))) as app,
+    ):
         inside = await asking(app, path=PREFIX + PATH)
         outside = await asking(app, path=PATH)
     assert inside.status == 200

@@ -100,7 +100,9 @@ async def test_a_stream_of_the_handlers_own_call_gains_the_members_on_its_finish
 
 
 @both
-async def test_a_call_fails_over_as_forwarded_ones_do_and_the_trace_tells_both_attempts(host: str, stream: bool) -> None:
+async def test_a_call_fails_over_as_forwarded_ones_do_and_the_trace_tells_both_attempts(
+    host: str, stream: bool
+) -> None:
     """The first region's failure costs the handler nothing: the second serves its call, and the answer says so."""
     async with FakeUpstream() as paris, FakeUpstream(text="Bonjour") as gravelines:
         gateway = gateway_over(paris, gravelines)
@@ -285,7 +287,13 @@ async def test_an_answer_that_is_no_chat_completion_passes_unchanged_with_header
 
 async def test_a_stream_of_other_events_passes_unchanged(host: str) -> None:
     """An event stream that holds no chat chunks is the app's own affair, comments, names and odd line ends included."""
-    frames = [b": hello\n\n", b"event: progress\ndata: 10 %\n\n", b'data: {"step": 1}\r\n\r\n', b"data: [DONE]\n\n", b"tail"]
+    frames = [
+        b": hello\n\n",
+        b"event: progress\ndata: 10 %\n\n",
+        b'data: {"step": 1}\r\n\r\n',
+        b"data: [DONE]\n\n",
+        b"tail",
+    ]
 
     async def answer(_raw: bytes) -> Reply:
         return Reply(content=frames_of(frames), media_type="text/event-stream")

@@ -151,6 +151,7 @@ def test_an_unknown_key_like_no_other_is_told_what_is_known_there() -> None:
     """Where nothing is near, the remedy lists the keys of that table."""
     assert "Known here: propagate." in refused(telemetry={"zzz": 1}).remedy
     assert refused(environ={"VETTED_SERVER__HOST__DEEPER": "x"}).field == "server.host.deeper"
+    assert refused(environ={"VETTED_DEFAULT_ORDER__FIRST": "x"}).field == "default_order.first"
 
 
 def test_a_region_that_is_almost_a_shipped_one_is_told_the_shipped_code() -> None:

@@ -24,6 +24,7 @@ from streams.wall import (
     resting,
     role,
     told,
+    until,
 )
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange, chat_frames, sse
 
@@ -262,8 +263,7 @@ async def test_nothing_goes_to_the_caller_before_the_first_content() -> None:
         caller = Caller(app, payload(stream=True))
         async with asyncio.timeout(LIMIT):
             answering = caller.start()
-            while not _head_has_come(gateway):
-                await asyncio.sleep(0.005)
+            await until(lambda: _head_has_come(gateway))
             assert caller.sent == []
             go_on.set()
             answer = told(await answering)
@@ -326,9 +326,8 @@ class _SlowCaller(Caller):
 
 @pytest.fixture
 async def choosing() -> AsyncIterator[tuple[FakeUpstream, Any, Gateway]]:
-    async with FakeUpstream() as first, FakeUpstream() as second:
-        async with gateway_over({FIRST: first, SECOND: second}) as (app, gateway):
-            yield first, app, gateway
+    async with FakeUpstream() as first, FakeUpstream() as second, gateway_over({FIRST: first, SECOND: second}) as made:
+        yield first, *made
 
 
 @pytest.mark.parametrize(("reasons", "complete"), [((0, 1), True), ((0,), False), ((1,), False)])
@@ -337,7 +336,8 @@ async def test_of_several_choices_each_needs_its_finish_reason(
 ) -> None:
     """With n = 2 an end before both choices have finished is a cut, `[DONE]` or not."""
     first, app, gateway = choosing
-    deltas = [(index, {"content": "x"}, None) for index in (0, 1)] + [(index, {}, "stop") for index in reasons]
+    deltas: list[tuple[int, dict[str, str], str | None]] = [(index, {"content": "x"}, None) for index in (0, 1)]
+    deltas += [(index, {}, "stop") for index in reasons]
     frames = [
         sse({"id": "c", "model": "m", "choices": [{"index": index, "delta": delta, "finish_reason": reason}]})
         for index, delta, reason in deltas

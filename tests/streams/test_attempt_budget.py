@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ from streams.wall import (
     resting,
     role,
     told,
+    until,
 )
-from vetted_mw.testing import FakeAnswer, FakeUpstream, ManualClock, asgi_exchange, chat_completion
+from vetted_mw.testing import FakeAnswer, FakeUpstream, ManualClock, asgi_exchange, chat_completion, chat_frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +73,11 @@ async def test_an_attempt_given_up_after_it_was_sent_tells_its_energy_and_one_ne
     """`estimated_energy_wh` stands at an attempt that timed out after it was sent, and at no other."""
     async with RawUpstream(ending="stall") as first, FakeUpstream() as second, FakeUpstream() as third:
         second.then(BROKEN)
-        tables = {FIRST: {"base_url": first.base_url, "limits": {"answer_seconds": 0.4}}, SECOND: second, THIRD: third}
+        tables: dict[str, Any] = {
+            FIRST: {"base_url": first.base_url, "limits": {"answer_seconds": 0.4}},
+            SECOND: second,
+            THIRD: third,
+        }
         sizes = {"m": {"active_params_b": 8.0, "total_params_b": 8.0, "bytes_per_param": 2.0}}
         async with gateway_over(tables, models=sizes) as (app, _gateway):
             answer = told(await asgi_exchange(app, json=payload()))
@@ -116,17 +122,15 @@ async def test_a_lease_refused_after_the_decision_is_told_sends_nothing_and_uses
     """A region that fills up while the request is failing elsewhere is `not_admitted`, and the next one serves."""
     held = asyncio.Event()
     async with FakeUpstream() as first, FakeUpstream() as second, FakeUpstream() as third, asyncio.timeout(LIMIT):
-        first.then(FakeAnswer(body=[asyncio.Event()]))
-        third.then(FakeAnswer(body=[held, b"<html>"]))
-        tables = {THIRD: third, FIRST: _capped(first), SECOND: second}
+        first.then(FakeAnswer(body=[asyncio.Event()], chunked=True))
+        third.then(FakeAnswer(body=[held, b"<html>"], chunked=True))
+        tables: dict[str, Any] = {THIRD: third, FIRST: _capped(first), SECOND: second}
         async with gateway_over(tables, limits={"attempts": 2}) as (app, gateway):
             answering = Caller(app, payload()).start()
-            while not third.requests:
-                await asyncio.sleep(0.005)
+            await until(lambda: third.requests)
             filling = Caller(app, payload(vetted={"region": FIRST}))
             filled = filling.start()
-            while not first.requests:
-                await asyncio.sleep(0.005)
+            await until(lambda: first.requests)
             held.set()
             answer = told(await answering)
             filling.leave()
@@ -211,10 +215,6 @@ async def test_a_region_that_keeps_failing_is_left_alone_and_comes_back_on_evide
 
 async def test_an_answer_in_gzip_that_nobody_asked_for_is_undone() -> None:
     """An upstream that encodes although identity was asked still serves, JSON and stream, and the caller gets it plain."""
-    import gzip
-
-    from vetted_mw.testing import chat_frames
-
     packed = [("content-encoding", "gzip")]
     async with FakeUpstream() as first, gateway_over({FIRST: first}) as (app, _gateway):
         first.then(FakeAnswer.json(gzip.compress(chat_completion(text="Hello")), headers=packed))

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-OPENAI = {"error": {"message": "no such model", "type": "invalid_request_error", "code": "model_not_found", "param": "model"}}
+OPENAI = {
+    "error": {"message": "no such model", "type": "invalid_request_error", "code": "model_not_found", "param": "model"}
+}
 
 
 async def _refused(
@@ -39,9 +41,9 @@ async def _refused(
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 409, 413, 415, 418, 422, 451, 499])
 async def test_a_caller_error_is_the_callers_answer_and_no_other_region_hears_of_it(status: int, stream: bool) -> None:
     """Any 4xx that is not ours keeps its status and its words, is the only attempt, and is no failover."""
-    scripts = [FakeAnswer.json(OPENAI, status=status)] * 2  # a stream's 400 and 422 are asked once more, without our option
     async with FakeUpstream() as first, FakeUpstream() as second:
-        first.then(*scripts)
+        # Twice: a stream's 400 and 422 are asked once more, without our option.
+        first.then(*[FakeAnswer.json(OPENAI, status=status)] * 2)
         async with gateway_over({FIRST: first, SECOND: second}) as (app, gateway):
             answer = told(await asgi_exchange(app, json=payload(stream=stream)))
             assert (gateway.fleet.in_flight, busy_connections(gateway)) == (0, [])
@@ -56,7 +58,9 @@ async def test_a_caller_error_is_the_callers_answer_and_no_other_region_hears_of
     ("answer", "error"),
     [
         (
-            FakeAnswer.json({"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}}, status=400),
+            FakeAnswer.json(
+                {"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}}, status=400
+            ),
             {"message": "too long", "type": "exceed_context_size_error", "code": "400", "param": None},
         ),
         (
@@ -124,6 +128,8 @@ async def test_with_the_callers_own_key_a_refused_key_is_the_callers_fault(statu
 async def test_an_upstreams_words_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     """An error may quote the prompt, so it reaches the caller and no log."""
     caplog.set_level(logging.DEBUG, logger="vetted_mw")
-    exchange, _first, _second = await _refused(FakeAnswer.json({"error": {"message": "you said: my secret"}}, status=400))
+    exchange, _first, _second = await _refused(
+        FakeAnswer.json({"error": {"message": "you said: my secret"}}, status=400)
+    )
     assert exchange.json()["error"]["message"] == "you said: my secret"
     assert "secret" not in caplog.text

@@ -88,6 +88,10 @@ def _raw(*parts: bytes | float, **options: Any) -> Arrange:
     return lambda: RawUpstream(*parts, **options)
 
 
+def _dripping(part: bytes) -> list[bytes | float]:
+    return [0.05, part] * 400
+
+
 def _later(seconds: int) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
@@ -143,13 +147,13 @@ FAULTS = [
     Fault(
         name="dripping headers",
         outcome="answer_timeout",
-        json=_raw(HEAD, *[0.05, b"x-drip: 1\r\n"] * 400),
+        json=_raw(HEAD, *_dripping(b"x-drip: 1\r\n")),
         limits=SOON,
     ),
     Fault(
         name="dripping headers of a stream",
         outcome="first_byte_timeout",
-        sse=_raw(HEAD, *[0.05, b"x-drip: 1\r\n"] * 400),
+        sse=_raw(HEAD, *_dripping(b"x-drip: 1\r\n")),
         limits=SOON,
     ),
     Fault(
@@ -170,14 +174,16 @@ FAULTS = [
         name="comments only",
         outcome="first_byte_timeout",
         status=200,
-        sse=_stream(role(), *[0.05, b": ping\n\n"] * 400),
+        sse=_stream(role(), *_dripping(b": ping\n\n")),
         limits=SOON,
     ),
     # cut
     Fault(name="reset before headers", outcome="upstream_cut", arrange=_raw(ending="reset")),
     Fault(name="closed before headers", outcome="upstream_cut", arrange=_raw()),
     Fault(name="no HTTP at all", outcome="upstream_cut", arrange=_raw(b"220 smtp.example ESMTP\r\n")),
-    Fault(name="endless headers", outcome="upstream_cut", arrange=_raw(HEAD, *[b"x-more: " + b"y" * 1000 + b"\r\n"] * 300)),
+    Fault(
+        name="endless headers", outcome="upstream_cut", arrange=_raw(HEAD, *[b"x-more: " + b"y" * 1000 + b"\r\n"] * 300)
+    ),
     Fault(
         name="reset in the middle",
         outcome="upstream_cut",
@@ -292,7 +298,11 @@ async def _failing(fault: Fault, *, stream: bool) -> Any:
     arrange = fault.upstream(stream=stream)
     assert arrange is not None
     async with arrange() as first, FakeUpstream(text="from the second") as second, FakeUpstream() as outside:
-        tables = {FIRST: {"base_url": first.base_url, "limits": dict(fault.limits)}, SECOND: second, OUTSIDE: outside}
+        tables: dict[str, Any] = {
+            FIRST: {"base_url": first.base_url, "limits": dict(fault.limits)},
+            SECOND: second,
+            OUTSIDE: outside,
+        }
         async with gateway_over(tables) as (app, gateway):
             yield app, gateway, first, second, outside
 

@@ -40,6 +40,7 @@ __all__ = [
     "role",
     "scripted",
     "told",
+    "until",
 ]
 
 FIRST, SECOND, OUTSIDE = "scaleway-par-1", "ovh-gra-1", "atnorth-sto-1"
@@ -74,6 +75,12 @@ class RawUpstream:
         ending: what it does then.
         reads: whether it reads the request first.
         scheme: of its `base_url`.
+
+    Attributes:
+        requests: the requests it read, heads only.
+        written: bytes that left its own buffer.
+        accepted: set once a connection came.
+        left: set once a client closed while it stalled.
     """
 
     def __init__(
@@ -84,6 +91,7 @@ class RawUpstream:
         scheme: str = "http",
     ) -> None:
         self.requests: list[Any] = []
+        self.written = 0
         self.accepted = asyncio.Event()
         self.left = asyncio.Event()
         self._parts = parts
@@ -109,8 +117,7 @@ class RawUpstream:
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
-        while self._writers:
-            await asyncio.sleep(0.005)
+        await until(lambda: not self._writers)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -126,13 +133,16 @@ class RawUpstream:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._reads:
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = next((line.split(b":")[1] for line in head.split(b"\r\n") if line.startswith(b"content-length")), b"0")
+            length = next(
+                (line.split(b":")[1] for line in head.split(b"\r\n") if line.startswith(b"content-length")), b"0"
+            )
             await reader.readexactly(int(length))
             self.requests.append(head)
         for part in self._parts:
             if isinstance(part, bytes):
                 writer.write(part)
                 await writer.drain()
+                self.written += len(part)
             else:
                 await asyncio.sleep(part)
         if self._ending == "reset":
@@ -199,7 +209,9 @@ async def gateway_over(
     }
     order = [code for code in tables if code != OUTSIDE]
     overrides = {"default_order": order, **overrides}
-    async with Gateway(configured(tables, **overrides), signals=[StaticSignals({"FR": 20.0})], **(options or {})) as gateway:
+    async with Gateway(
+        configured(tables, **overrides), signals=[StaticSignals({"FR": 20.0})], **(options or {})
+    ) as gateway:
         yield VettedProxy(gateway), gateway
 
 
@@ -218,12 +230,21 @@ def busy_connections(gateway: Gateway) -> list[str]:
 async def resting(gateway: Gateway) -> bool:
     """Wait until no lease and no pooled connection is in use; False when that does not come about."""
     try:
-        async with asyncio.timeout(LIMIT):
-            while gateway.fleet.in_flight or busy_connections(gateway):
-                await asyncio.sleep(0.005)
+        await until(lambda: not gateway.fleet.in_flight and not busy_connections(gateway))
     except TimeoutError:
         return False
     return True
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what no event tells.
+
+    Raises:
+        TimeoutError: it does not come about.
+    """
+    async with asyncio.timeout(LIMIT):
+        while not condition():  # noqa: ASYNC110 (what no event tells)
+            await asyncio.sleep(0.005)
 
 
 # ---- what the caller was told

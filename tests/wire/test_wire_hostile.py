@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-import os
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -237,9 +236,7 @@ async def gateway_process() -> AsyncIterator[httpx.AsyncClient]:
     )
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         fd = listener.fileno()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", SERVER, str(fd), settings, pass_fds=[fd], env=os.environ | {"PYTHONPATH": ""}
-        )
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, str(fd), settings, pass_fds=[fd])
         try:
             async with client_of(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
                 yield client

@@ -81,6 +81,14 @@ async def test_reading_stops_at_the_message_that_passes_the_limit() -> None:
         await read_body(scope_with(), received(part(b"x" * 6, more=True), part(b"x" * 6, more=True)), limits)
 
 
+async def test_the_limit_holds_on_the_wire_too() -> None:
+    """A packed body that decodes to nothing, block after empty block, still ends at the limit."""
+    limits = Limits(max_body_bytes=1000)
+    empty_blocks = part(b"\x00\x00\x00\xff\xff" * 50, more=True)
+    with pytest.raises(BodyTooLargeError):
+        await read_body(scope_with((b"content-encoding", b"deflate")), received(*[empty_blocks] * 5), limits)
+
+
 async def test_a_body_that_does_not_go_on_is_given_up() -> None:
     """`body_read_seconds` bounds the whole body."""
     limits = Limits(body_read_seconds=0.05)
@@ -268,7 +276,8 @@ async def test_whatever_comes_while_the_watch_is_ending_is_told_apart(*, left: b
             if left:
                 return DISCONNECT
             await asyncio.sleep(0.05)
-        return part()
+            raise
+        raise AssertionError
 
     async def work() -> None:
         async with UntilCallerLeaves(receive):

@@ -117,9 +117,13 @@ def _raise_descriptor_limit() -> None:
     import resource  # noqa: PLC0415 (not everywhere)
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
+    if soft == hard:
+        return
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         print(f"raised the limit of open files from {soft} to {hard}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # macOS names a hard limit that it does not grant
+        print(f"the limit of open files stays at {soft}", file=sys.stderr, flush=True)
 
 
 def _show(configuration: Configuration, *, host: str, port: int) -> None:

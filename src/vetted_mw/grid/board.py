@@ -166,7 +166,7 @@ class SignalBoard:
 
     def _failed(self, name: str, error: Exception) -> None:
         state = self._states[name]
-        if state.failures == 0 or state.error != type(error).__name__:
+        if state.error != type(error).__name__:  # an answer clears it, so each outage is told once
             _LOG.warning("a signal source failed", extra={"source": name, "error": type(error).__name__})
         self._states[name] = replace(
             state, failed_at=self._now(), error=type(error).__name__, failures=state.failures + 1

@@ -1,0 +1,421 @@
+"""The door to one upstream: what leaves through it, what it ignores, and that its slots come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from proxy.tunnels import ConnectProxy, made_certificate, tls_in_front_of
+from streams.wall import LIMIT, RawUpstream, nowhere, until
+from vetted_mw.configuration import Limits, Upstream
+from vetted_mw.errors import ConfigurationError
+from vetted_mw.proxy.outcome import AttemptFailedError
+from vetted_mw.proxy.transport import HttpxTransport, UpstreamRequest, closed_surely
+from vetted_mw.testing import FakeAnswer, FakeUpstream, chat_frames
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from vetted_mw.proxy.headers import Headers
+
+pytestmark = pytest.mark.anyio
+
+JSON: Headers = [(b"content-type", b"application/json")]
+
+
+@contextlib.asynccontextmanager
+async def _door(base_url: str, *, limits: Limits | None = None, **settings: Any) -> AsyncIterator[HttpxTransport]:
+    upstream = Upstream(region="r", base_url=base_url, limits=limits or Limits(), **settings)
+    transport = HttpxTransport(upstream)
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+def _completion(body: bytes = b'{"messages":[]}') -> UpstreamRequest:
+    return UpstreamRequest(method="POST", path="/chat/completions", headers=JSON, body=body)
+
+
+async def _whole(transport: HttpxTransport, request: UpstreamRequest) -> tuple[int, Headers, bytes]:
+    response = await transport.send(request)
+    try:
+        return response.status, response.headers, b"".join([part async for part in response.chunks()])
+    finally:
+        await response.aclose()
+
+
+async def _failed(transport: HttpxTransport) -> tuple[str, bool]:
+    """Send a completion that cannot succeed; returns the outcome and whether anything of it was sent."""
+    with pytest.raises(AttemptFailedError) as caught:
+        await _whole(transport, _completion())
+    assert caught.value.__cause__ is None
+    return caught.value.fault.outcome.value, caught.value.fault.sent
+
+
+def _taken(transport: HttpxTransport) -> list[str]:
+    """The pool's slots that something holds, or that nothing holds and nothing frees."""
+    pool: Any = transport._pool._pool
+    return [repr(one) for one in pool.connections if not one.is_idle() and not one.is_closed()]
+
+
+# ---- what leaves
+
+
+async def test_a_completion_leaves_with_the_headers_given_and_what_http_needs_and_nothing_else() -> None:
+    """No user agent, no accept, no encoding of the library's own: the allow-list is the whole list."""
+    async with FakeUpstream() as upstream, _door(upstream.base_url) as door:
+        await _whole(door, _completion())
+    sent = upstream.requests[0]
+    assert (sent.method, sent.path, sent.body) == ("POST", "/v1/chat/completions", b'{"messages":[]}')
+    host = upstream.base_url.removeprefix("http://").removesuffix("/v1")
+    assert sorted(sent.headers) == [("content-length", "15"), ("content-type", "application/json"), ("host", host)]
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "from_origin", "expected"),
+    [
+        ("/v1", "/models", False, "/v1/models"),
+        ("/v1", "/health", True, "/health"),
+        ("", "/models", False, "/models"),
+        ("/a%2Fb/v1", "/models", False, "/a%2Fb/v1/models"),
+        ("/v1", "/health%20check", True, "/health%20check"),
+    ],
+)
+async def test_a_path_is_appended_to_the_base_or_to_the_origin_with_its_own_bytes(
+    base: str, path: str, from_origin: bool, expected: str
+) -> None:
+    """Escapes in the operator's URL stay as they were written."""
+    async with FakeUpstream() as upstream, _door(upstream.base_url.removesuffix("/v1") + base) as door:
+        await _whole(door, UpstreamRequest(method="GET", path=path, headers=[], from_origin=from_origin))
+    assert [(one.method, one.path, one.body, one.header("content-length")) for one in upstream.others] == [
+        ("GET", expected, b"", None)
+    ]
+
+
+async def test_an_answer_comes_as_it_was_sent_with_header_names_in_lower_case() -> None:
+    """Repeated headers stay apart, and the body is neither decoded nor joined over."""
+    answer = FakeAnswer(
+        status=207, headers=[("X-Twice", "a"), ("x-twice", "B"), ("Content-Encoding", "gzip")], body=[b"not gzip"]
+    )
+    async with FakeUpstream().then(answer) as upstream, _door(upstream.base_url) as door:
+        status, headers, body = await _whole(door, _completion())
+    assert (status, body) == (207, b"not gzip")
+    assert headers == [
+        (b"x-twice", b"a"),
+        (b"x-twice", b"B"),
+        (b"content-encoding", b"gzip"),
+        (b"content-length", b"8"),
+    ]
+
+
+# ---- what is ignored
+
+
+async def test_the_environment_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither proxy variables nor a certificate file nor a `.netrc` of the process has a say."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password secret\n")
+    async with FakeUpstream() as upstream, FakeUpstream() as trap:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, trap.base_url.removesuffix("/v1"))
+            monkeypatch.setenv(name.lower(), trap.base_url.removesuffix("/v1"))
+        for name, value in (("NO_PROXY", ""), ("NETRC", str(netrc)), ("SSL_CERT_FILE", str(netrc))):
+            monkeypatch.setenv(name, value)
+        async with _door(upstream.base_url) as door:
+            assert (await _whole(door, _completion()))[0] == 200
+        assert (trap.requests, trap.others, trap.open_connections) == ([], [], 0)
+    assert upstream.requests[0].header("authorization") is None
+
+
+# ---- an egress proxy
+
+
+async def test_an_egress_proxy_gets_the_whole_url_of_a_plain_upstream() -> None:
+    """The request goes to the proxy in absolute form; the upstream's name is the proxy's to resolve."""
+    async with FakeUpstream() as proxy:
+        url = proxy.base_url.removesuffix("/v1")
+        async with _door("http://model.example.invalid:8000/v1", proxy=url) as door:
+            assert (await _whole(door, _completion()))[0] == 200
+    sent = proxy.requests[0]
+    assert sent.path == "http://model.example.invalid:8000/v1/chat/completions"
+    assert sent.header("host") == "model.example.invalid:8000"
+
+
+async def test_an_egress_proxy_tunnels_to_a_tls_upstream_and_sees_its_address_only(tmp_path: Path) -> None:
+    """TLS ends at the upstream, by the authority of `ca_file`; the proxy is asked to connect once."""
+    made = made_certificate(tmp_path)
+    async with FakeUpstream() as upstream, tls_in_front_of(upstream.base_url, made) as secure, ConnectProxy() as proxy:
+        async with _door(secure, proxy=proxy.url, ca_file=str(made.certificate)) as door:
+            for _ in range(2):
+                assert (await _whole(door, _completion()))[0] == 200
+        assert proxy.targets == [secure.removeprefix("https://").removesuffix("/v1")]
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("status", [403, 407, 502])
+async def test_a_proxy_that_refuses_is_a_connection_that_failed(status: int) -> None:
+    """Nothing was sent to the upstream, and the slot is free again."""
+    async with ConnectProxy(status) as proxy, _door("https://model.example.invalid/v1", proxy=proxy.url) as door:
+        assert await _failed(door) == ("connect_error", False)
+        assert _taken(door) == []
+
+
+async def test_a_proxy_that_says_nothing_is_given_up_at_the_connect_limit() -> None:
+    """The limit holds for the CONNECT as it does for TCP and TLS."""
+    limits = Limits(connect_seconds=0.2, pool_seconds=0.1)
+    async with (
+        asyncio.timeout(LIMIT),
+        ConnectProxy(None) as proxy,
+        _door("https://model.example.invalid/v1", proxy=proxy.url, limits=limits) as door,
+    ):
+        assert await _failed(door) == ("connect_timeout", False)
+        await proxy.left.wait()
+        assert _taken(door) == []
+
+
+async def test_a_tls_failure_behind_a_proxy_costs_no_slot(tmp_path: Path) -> None:
+    """However often the handshake through the tunnel fails, the pool stays whole."""
+    made = made_certificate(tmp_path)
+    async with FakeUpstream() as upstream, tls_in_front_of(upstream.base_url, made) as secure, ConnectProxy() as proxy:
+        async with _door(secure, proxy=proxy.url, limits=Limits(max_in_flight=1)) as door, asyncio.timeout(LIMIT):
+            for _ in range(4):
+                assert await _failed(door) == ("tls_error", False)
+                assert _taken(door) == []
+        assert len(proxy.targets) == 4
+    assert upstream.requests == []
+
+
+# ---- TLS
+
+
+async def test_a_private_authority_is_trusted_where_it_is_named_and_nowhere_else(tmp_path: Path) -> None:
+    """With `ca_file` the upstream is reached; without it the handshake fails and nothing was sent."""
+    made = made_certificate(tmp_path)
+    async with FakeUpstream() as upstream, tls_in_front_of(upstream.base_url, made) as secure:
+        async with _door(secure, ca_file=str(made.certificate)) as door:
+            assert (await _whole(door, _completion()))[0] == 200
+        async with _door(secure) as door:
+            assert await _failed(door) == ("tls_error", False)
+            assert _taken(door) == []
+        assert len(upstream.requests) == 1
+
+
+async def test_a_certificate_of_another_name_is_refused(tmp_path: Path) -> None:
+    """The authority alone is not enough: the name must be the upstream's."""
+    made = made_certificate(tmp_path, name="DNS:elsewhere.example")
+    async with FakeUpstream() as upstream, tls_in_front_of(upstream.base_url, made) as secure:
+        async with _door(secure, ca_file=str(made.certificate)) as door:
+            assert await _failed(door) == ("tls_error", False)
+        assert upstream.requests == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"], ids=["missing", "empty", "rubbish"])
+async def test_an_authority_that_cannot_be_read_is_told_by_its_key(content: bytes | None, tmp_path: Path) -> None:
+    """The error names `regions.CODE.ca_file`, and no path or text of the file is needed to mend it."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"regions\.r\.ca_file") as caught:
+        HttpxTransport(Upstream(region="r", base_url="https://model.example/v1", ca_file=str(path)))
+    assert caught.value.remedy
+
+
+# ---- connections
+
+
+async def test_nothing_connects_before_the_first_request_and_idle_connections_close_with_the_door() -> None:
+    """A door is made without I/O, keeps its connection for the next request, and leaves none open."""
+    async with FakeUpstream() as upstream:
+        async with _door(upstream.base_url) as door:
+            assert upstream.open_connections == 0
+            for _ in range(3):
+                await _whole(door, _completion())
+            assert upstream.open_connections == 1
+        await until(lambda: upstream.open_connections == 0)
+
+
+async def test_an_idle_connection_that_the_upstream_closed_costs_no_attempt() -> None:
+    """A server that restarted between two requests is simply connected to again."""
+    async with FakeUpstream() as upstream, _door(upstream.base_url) as door:
+        await _whole(door, _completion())
+        await upstream.stop()
+        await upstream.start()
+        assert (await _whole(door, _completion()))[0] == 200
+
+
+async def test_leftovers_of_one_answer_never_become_the_next_one() -> None:
+    """Bytes beyond `content-length` are not read as the answer to somebody else's request."""
+    poisoned = FakeAnswer(headers=[("content-length", "2")], body=[b'{}{"stolen": true}'])
+    async with FakeUpstream().then(poisoned) as upstream, _door(upstream.base_url) as door:
+        assert (await _whole(door, _completion()))[2] == b"{}"
+        body = b""
+        with contextlib.suppress(AttemptFailedError):
+            body = (await _whole(door, _completion()))[2]
+        assert b"stolen" not in body
+
+
+async def test_as_many_completions_as_the_cap_run_at_once_and_a_probe_beside_them() -> None:
+    """The pool is no second queue: nobody who holds a lease waits for a slot, nor does a probe."""
+    gate = asyncio.Event()
+    cap = 3
+    async with FakeUpstream() as upstream, _door(upstream.base_url, limits=Limits(max_in_flight=cap)) as door:
+        upstream.then(*[FakeAnswer(body=[gate, b"{}"], chunked=True)] * cap)
+        async with asyncio.timeout(LIMIT):
+            waiting = [asyncio.ensure_future(_whole(door, _completion())) for _ in range(cap)]
+            await until(lambda: len(upstream.requests) == cap)
+            probe = UpstreamRequest(method="GET", path="/health", headers=[], from_origin=True)
+            assert (await _whole(door, probe))[0] == 200
+            gate.set()
+            assert [body for _status, _headers, body in await asyncio.gather(*waiting)] == [b"{}"] * cap
+
+
+async def test_doors_have_pools_of_their_own() -> None:
+    """A region whose connections all hang takes nothing from another one's."""
+    small = Limits(max_in_flight=1)
+    async with (
+        RawUpstream(ending="stall") as hanging,
+        FakeUpstream() as well,
+        _door(hanging.base_url, limits=small) as first,
+        _door(well.base_url, limits=small) as second,
+    ):
+        stuck = [asyncio.ensure_future(_whole(first, _completion())) for _ in range(2)]
+        await until(lambda: len(hanging.requests) == 2)
+        async with asyncio.timeout(LIMIT):
+            assert (await _whole(second, _completion()))[0] == 200
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+        assert (_taken(first), _taken(second)) == ([], [])
+
+
+async def test_a_reader_that_stops_reading_stops_the_upstream() -> None:
+    """A caller that does not read makes the upstream wait; nothing piles up in between but what the sockets hold."""
+    part, pieces = b"x" * 65536, 600
+    total = len(part) * pieces
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % total
+    async with RawUpstream(head, *[part] * pieces) as upstream, _door(upstream.base_url) as door:
+        response = await door.send(_completion())
+        parts = response.chunks()
+        read = len(await anext(parts))
+        for _ in range(20 * pieces):  # turns in which the upstream could have written all of it several times over
+            await asyncio.sleep(0)
+        assert upstream.written < total
+        async with asyncio.timeout(LIMIT):
+            read += sum([len(data) async for data in parts])
+        await response.aclose()
+    assert read == total
+
+
+# ---- cancelled
+
+
+@pytest.mark.parametrize("again", [None, 0, 1, 2, 3, 4], ids=lambda again: f"again_after_{again}")
+async def test_a_cancel_at_any_moment_and_a_second_one_leak_no_slot(again: int | None) -> None:
+    """Cancelled at every step of connecting, sending and reading, and again while cleaning up: the pool stays whole."""
+    reached: set[str] = set()
+    async with FakeUpstream() as upstream, _door(upstream.base_url, limits=Limits(max_in_flight=2)) as door:
+        for steps in range(60):
+            upstream.then(FakeAnswer.stream(chat_frames()[:2], ending="stall"))
+            task = asyncio.ensure_future(_read_until_cancelled(door, reached))
+            await _cancelled_after(task, steps, again)
+            assert _taken(door) == []
+            upstream._script.clear()
+    assert reached == {"head", "part"}
+
+
+async def _read_until_cancelled(door: HttpxTransport, reached: set[str]) -> None:
+    response = await door.send(_completion())
+    try:
+        reached.add("head")
+        async for _part in response.chunks():
+            reached.add("part")
+    finally:
+        await response.aclose()
+
+
+async def _cancelled_after(task: asyncio.Task[None], steps: int, again: int | None) -> None:
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    if again is not None:
+        for _ in range(again):
+            await asyncio.sleep(0)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("behind_proxy", [False, True], ids=["direct", "behind a proxy"])
+async def test_a_cancel_during_the_tls_handshake_closes_the_socket(behind_proxy: bool) -> None:
+    """The upstream sees the connection close, and its slot is free."""
+    async with RawUpstream(ending="stall", reads=False, scheme="https") as silent, ConnectProxy() as proxy:
+        settings: dict[str, Any] = {"proxy": proxy.url} if behind_proxy else {}
+        async with _door(silent.base_url, **settings) as door, asyncio.timeout(LIMIT):
+            task = asyncio.ensure_future(_whole(door, _completion()))
+            await silent.accepted.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await silent.left.wait()
+            assert _taken(door) == []
+
+
+async def test_a_refused_connection_and_a_reset_one_are_told_apart() -> None:
+    """Whether anything was sent decides what a failure may have cost."""
+    async with nowhere() as none, _door(none.base_url) as door:
+        assert await _failed(door) == ("connect_error", False)
+    async with RawUpstream(ending="reset") as resetting, _door(resetting.base_url) as door:
+        assert await _failed(door) == ("upstream_cut", True)
+
+
+async def test_a_request_body_that_nobody_reads_is_given_up() -> None:
+    """An upstream that takes the connection and not the request ends at the first-byte limit."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+        async with _door(url, limits=Limits(first_byte_seconds=0.3)) as door, asyncio.timeout(LIMIT):
+            with pytest.raises(AttemptFailedError) as caught:
+                await _whole(door, _completion(b"x" * 64_000_000))
+            assert (caught.value.fault.outcome.value, caught.value.fault.sent) == ("first_byte_timeout", True)
+            assert _taken(door) == []
+
+
+# ---- closing for sure
+
+
+async def test_what_must_be_closed_is_closed_before_a_cancel_goes_on() -> None:
+    """`closed_surely` swallows every cancel until the closing has ended, and then is cancelled itself."""
+    go_on, closed = asyncio.Event(), asyncio.Event()
+
+    async def closing() -> None:
+        await go_on.wait()
+        closed.set()
+
+    task = asyncio.ensure_future(closed_surely(closing()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed.is_set()
+
+
+async def test_a_failure_while_closing_is_not_hidden() -> None:
+    """What the closing raises is raised."""
+
+    async def closing() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await closed_surely(closing())
