@@ -241,6 +241,11 @@ class Completion:
             issued_at=core.now(),
         )
 
+    @property
+    def receipt_promised(self) -> bool:
+        """Whether there will be a receipt for sure, known before the answer is."""
+        return self._core.maker.promises(model=self.request.model, tier=self._options.tier)
+
     def headers(self, *, overhead_ms: float, receipt: bool) -> Headers:
         """Return the `x-vetted-*` headers of an answer: what really served, and what it cost us in time."""
         settled = self.settled()

@@ -150,13 +150,16 @@ def _for_callers(content: Callable[[_Asked], Awaitable[object]], identify: Ident
 
 async def _models(asked: _Asked) -> dict[str, object]:
     served: dict[str, list[str]] = {}
+    regions = asked.core.configuration.regions
     for code in asked.core.configuration.upstreams:
+        if not regions[code].inference or not is_allowed(regions[code], asked.rules):
+            continue  # it will never serve this caller
         state = asked.core.fleet.state(code)
         for name in sorted(state.models or ()) if state is not None else ():
             served.setdefault(name, []).append(code)
     data = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "vetted-mw", "regions": regions}
-        for name, regions in sorted(served.items())
+        {"id": name, "object": "model", "created": 0, "owned_by": "vetted-mw", "regions": codes}
+        for name, codes in sorted(served.items())
     ]
     return {"object": "list", "data": data}
 

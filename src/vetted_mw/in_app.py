@@ -224,7 +224,9 @@ class Route:
     async def _json(self, completion: Completion) -> httpx.Response:
         answered = await completion.answer()
         await completion.aclose()
-        return httpx.Response(answered.status, headers=returning_headers(answered.headers), content=answered.body)
+        length = (b"content-length", str(len(answered.body)).encode())
+        headers = [*returning_headers(answered.headers), length]
+        return httpx.Response(answered.status, headers=headers, stream=httpx.ByteStream(answered.body))
 
     async def _stream(self, completion: Completion) -> httpx.Response:
         streamed = await completion.open()

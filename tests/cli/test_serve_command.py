@@ -84,6 +84,7 @@ async def test_a_stream_in_flight_is_finished_before_it_stops(tmp_path: Path) ->
                     if not lines:
                         serving.process.send_signal(signal.SIGTERM)
                     lines.append(line)
+            print("\n".join(serving.lines))
             assert "data: [DONE]" in lines
             code = await anyio.to_thread.run_sync(lambda: serving.process.wait(timeout=LIMIT_SECONDS))
     assert code == 0

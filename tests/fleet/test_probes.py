@@ -192,7 +192,10 @@ async def test_two_probes_that_find_nobody_degrade_the_region(found: tuple[int, 
 async def test_a_failing_probe_takes_the_region_out_of_the_decision_and_a_good_one_brings_it_back() -> None:
     """On real sockets: the server stops, two probes later the region is degraded; it starts, one probe later it serves."""
     async with FakeUpstream() as first, FakeUpstream() as second:
-        tables = {REGION: {"base_url": first.base_url, "health_path": "/health"}, "ovh-gra-1": second.base_url}
+        tables: dict[str, Any] = {
+            REGION: {"base_url": first.base_url, "health_path": "/health"},
+            "ovh-gra-1": second.base_url,
+        }
         async with Gateway(configured(tables), jitter=lambda: 0.999) as gateway:
             app = VettedProxy(gateway)
             await first.stop()
@@ -263,11 +266,11 @@ async def test_a_health_page_without_end_is_not_read_to_it() -> None:
     """What a probe reads is bounded; the answer counts by its status."""
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     part = b"10000\r\n" + b"x" * 65536 + b"\r\n"
-    async with asyncio.timeout(LIMIT), RawUpstream(head, *[part] * 2000) as endless:
-        async with _probing(endless.base_url) as gateway:
-            await gateway.probe(REGION)
-            assert _state(gateway).health is Health.HEALTHY
-            assert endless.written < 2000 * len(part)
+    upstream = RawUpstream(head, *[part] * 2000)
+    async with asyncio.timeout(LIMIT), upstream as endless, _probing(endless.base_url) as gateway:
+        await gateway.probe(REGION)
+        assert _state(gateway).health is Health.HEALTHY
+        assert endless.written < 2000 * len(part)
 
 
 # ---- models

@@ -17,7 +17,6 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Aut
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
@@ -25,6 +24,7 @@ from vetted_mw import VettedMiddleware
 
 if TYPE_CHECKING:
     from litestar.connection import ASGIConnection
+    from starlette.requests import HTTPConnection, Request
     from starlette.types import ASGIApp
     from starlette.websockets import WebSocket
 
@@ -213,8 +213,11 @@ def _litestar_response(reply: Reply) -> litestar.Response[Any]:
     from litestar.background_tasks import BackgroundTask as LitestarTask
 
     background = None if reply.afterwards is None else LitestarTask(reply.afterwards)
-    kind = litestar.Response if isinstance(reply.content, bytes) else Stream
-    return kind(reply.content, media_type=reply.media_type, status_code=reply.status, background=background)
+    if isinstance(reply.content, bytes):
+        return litestar.Response(
+            reply.content, media_type=reply.media_type, status_code=reply.status, background=background
+        )
+    return Stream(reply.content, media_type=reply.media_type, status_code=reply.status, background=background)
 
 
 def litestar_app(spec: Spec) -> ASGIApp:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,25 @@ from vetted_mw import Gateway
 from vetted_mw.testing import Exchange, asgi_exchange
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from starlette.types import ASGIApp
 
     from frameworks.hosts import Answer
     from vetted_mw.testing import FakeUpstream
 
-__all__ = ["asked", "asking", "by_sdk", "chunks_of", "events", "gateway_over", "members_of", "never", "running"]
+__all__ = [
+    "asked",
+    "asking",
+    "by_sdk",
+    "chunks_of",
+    "events",
+    "gateway_over",
+    "members_of",
+    "never",
+    "running",
+    "until",
+]
 
 CODES = ("scaleway-par-1", "ovh-gra-1", "atnorth-sto-1")
 
@@ -109,3 +121,10 @@ async def relayed(client: AsyncOpenAI, call: Mapping[str, Any]) -> AsyncIterator
 async def never(_raw: bytes) -> Reply:
     """Stand where a handler must not run."""
     raise AssertionError("the app's handler was run")
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait for what tells itself by no event, within a generous limit."""
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 (no event tells it)
+            await asyncio.sleep(0.005)

@@ -101,10 +101,11 @@ async def test_the_apps_lifespan_opens_and_closes_the_gateway(host: str) -> None
     """The gateway is open while the app runs, and closed when the app has shut down."""
     async with FakeUpstream() as paris:
         gateway = gateway_over(paris)
-        assert not gateway.is_open
+        states = [gateway.is_open]
         async with running(forwarding(host, gateway)):
-            assert gateway.is_open
-        assert not gateway.is_open
+            states.append(gateway.is_open)
+        states.append(gateway.is_open)
+    assert states == [False, True, False]
 
 
 async def test_without_a_lifespan_the_gateway_opens_at_the_first_request(

@@ -11,12 +11,11 @@ import litestar
 import pytest
 from fastapi.responses import EventSourceResponse
 from litestar.middleware import DefineMiddleware
-from litestar.params import JSONBody
+from litestar.params import JSONBody  # noqa: TC002 (Litestar reads it)
 from litestar.response import ServerSentEvent
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -28,6 +27,7 @@ from vetted_mw.testing import FakeUpstream, asgi_exchange, chat_completion, chat
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from starlette.requests import Request
     from starlette.types import ASGIApp
 
     from vetted_mw import Gateway
@@ -81,8 +81,9 @@ async def test_litestar_builds_the_middleware_once_per_route_and_method_on_one_g
         async with running(in_litestar(gateway, *routes, middleware=per_route(gateway))) as app:
             answers = [await asking(app, path=path) for path in (PATH, "/other")]
             third = await asking(app, path="/third")
-            assert gateway.is_open
-        assert not gateway.is_open
+            states = [gateway.is_open]
+        states.append(gateway.is_open)
+    assert states == [True, False]
     assert [members_of(exchange)[1]["region"] for exchange in answers] == ["scaleway-par-1"] * 2
     assert third.json() == {"stub": "/third"}
 
@@ -116,10 +117,11 @@ async def test_a_whole_litestar_app_can_be_wrapped_and_then_needs_no_route() -> 
         inner: Any = litestar.Litestar([stub("/third")], logging_config=None)
         wrapped: ASGIApp = VettedMiddleware(inner, gateway=gateway)
         async with running(wrapped) as app:
-            assert gateway.is_open
+            states = [gateway.is_open]
             exchange = await asking(app)
             third = await asking(app, path="/third")
-        assert not gateway.is_open
+        states.append(gateway.is_open)
+    assert states == [True, False]
     assert members_of(exchange)[1]["region"] == "scaleway-par-1"
     assert third.json() == {"stub": "/third"}
 
@@ -264,7 +266,9 @@ async def test_two_apps_share_a_gateway_until_the_last_one_ends() -> None:
         first, second = in_starlette(gateway, chat), in_starlette(gateway, chat)
         async with running(first):
             async with running(second):
-                assert gateway.is_open
+                states = [gateway.is_open]
             exchange = await asking(first)
-        assert not gateway.is_open
+            states.append(gateway.is_open)
+        states.append(gateway.is_open)
+    assert states == [True, True, False]
     assert members_of(exchange)[1]["region"] == "scaleway-par-1"

@@ -403,9 +403,12 @@ async def test_in_app_mode_works_without_a_lifespan(host: str) -> None:
 async def test_in_app_mode_works_in_an_app_mounted_under_a_prefix(host: str) -> None:
     """The path after the prefix is the one that counts, for the middleware and for the handler."""
     _build, mount = HOSTS[host]
-    async with FakeUpstream() as paris, gateway_over(paris) as gateway:
-        async with running(mount(in_app(host, gateway, by_sdk(gateway)))) as app:
-            exchange = await asking(app, path=PREFIX + PATH)
+    async with (
+        FakeUpstream() as paris,
+        gateway_over(paris) as gateway,
+        running(mount(in_app(host, gateway, by_sdk(gateway)))) as app,
+    ):
+        exchange = await asking(app, path=PREFIX + PATH)
     assert members_of(exchange)[1]["region"] == "scaleway-par-1"
 
 
@@ -463,7 +466,7 @@ async def test_a_stream_whose_handler_raises_ends_with_an_error_event_and_the_ex
             sent.append(message)
 
         async with running(in_app(host, gateway, by_sdk(gateway))) as app:
-            with pytest.raises(Exception):  # noqa: B017, PT011 (each framework wraps it in its own way)
+            with pytest.raises(Exception):  # noqa: B017 (each framework wraps it in its own way)
                 await asgi_exchange(recording(app, send), json=asked(stream=True))
     body = b"".join(message.get("body", b"") for message in sent).decode()
     last = json.loads(body.strip().rpartition("data: ")[2])

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from frameworks.hosts import HOSTS, PATH, Spec
-from frameworks.place import asked, by_sdk, gateway_over
+from frameworks.place import asked, by_sdk, gateway_over, until
 from support import served
 from vetted_mw.testing import FakeAnswer, FakeUpstream, chat_frames
 
@@ -55,8 +55,7 @@ async def test_a_caller_that_leaves_mid_stream_frees_the_upstream(host: str) -> 
                     if "Hel" in line:
                         break
             await paris.requests[0].left.wait()
-            while gateway.fleet.in_flight:
-                await asyncio.sleep(0.005)
+            await until(lambda: not gateway.fleet.in_flight)
     assert len(paris.requests) == 1
 
 

@@ -6,12 +6,11 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from openai import AsyncOpenAI
 
 from frameworks.hosts import PATH
-from frameworks.place import CODES, asked, asking, chunks_of, events, gateway_over, members_of
+from frameworks.place import CODES, asked, asking, chunks_of, events, gateway_over, members_of, until
 from support import HELLO, configured
 from vetted_mw import ConfigurationError, Gateway, RouteError, VettedMiddleware, current_route
 from vetted_mw.testing import (
@@ -27,6 +26,7 @@ from vetted_mw.testing import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    import httpx
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from vetted_mw.in_app import Route
@@ -514,11 +514,10 @@ async def test_a_call_cancelled_by_its_handler_is_closed_at_the_upstream() -> No
 
     async def handle(_route: Route) -> None:
         call = asyncio.create_task(called(gateway))
-        async with asyncio.timeout(20):
-            while not paris.requests:
-                await asyncio.sleep(0.005)
-            call.cancel()
-            await asyncio.wait([call])
+        await until(lambda: paris.requests)
+        call.cancel()
+        await asyncio.wait([call])
+        async with asyncio.timeout(60):
             await paris.requests[0].left.wait()
 
     async with FakeUpstream() as paris, gateway_over(paris) as gateway:

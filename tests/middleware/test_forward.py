@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from support import HELLO, proxied
+from support import HELLO, configured, proxied
+from vetted_mw import Caller, Gateway, VettedProxy
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 pytestmark = pytest.mark.anyio
 
@@ -35,3 +41,64 @@ async def test_a_failed_first_region_fails_over_and_the_trace_lists_both() -> No
         ("ovh-gra-1", "success", 200),
     ]
     assert (len(first.requests), len(second.requests)) == (1, 1)
+
+
+async def test_a_region_that_discovers_its_models_serves_the_names_requests_use_for_them() -> None:
+    """A name that the settings map to one of the region's own names counts as listed once the list is fetched."""
+    async with FakeUpstream(model="mistral-medium-2508") as paris:
+        region = {"base_url": paris.base_url, "models": "discover"}
+        names = {"mistral-medium-3": {"upstream_names": {"scaleway-par-1": "mistral-medium-2508"}}}
+        async with Gateway(configured({"scaleway-par-1": region}, models=names)) as gateway:
+            await gateway.probe("scaleway-par-1")
+            app = VettedProxy(gateway)
+            known = await asgi_exchange(app, json={"model": "mistral-medium-3", "messages": HELLO})
+            unknown = await asgi_exchange(app, json={"model": "another", "messages": HELLO})
+    assert (known.status, unknown.status) == (200, 400)
+    assert [request.json()["model"] for request in paris.requests] == ["mistral-medium-2508"]
+
+
+async def test_the_model_list_leaves_out_what_will_never_serve_this_caller() -> None:
+    """Models of gateway-only regions, and of regions outside the caller's policy, are not offered."""
+    upstreams = {
+        code: {"base_url": "http://127.0.0.1:9/v1", "models": [f"model-of-{code}"]}
+        for code in ("scaleway-par-1", "atnorth-sto-1", "hetzner-fsn-1")
+    }
+    caller = Caller(name="french", allowed_countries=frozenset({"FR"}))
+
+    async def identify(_scope: Scope) -> Caller:
+        return caller
+
+    settings = configured(upstreams, default_order=["scaleway-par-1"])
+    async with Gateway(settings) as gateway:
+        offered = await asgi_exchange(VettedProxy(gateway), method="GET", path="/v1/models")
+        narrowed = await asgi_exchange(VettedProxy(gateway, identify=identify), method="GET", path="/v1/models")
+    assert [row["id"] for row in offered.json()["data"]] == ["model-of-atnorth-sto-1", "model-of-scaleway-par-1"]
+    assert [row["id"] for row in narrowed.json()["data"]] == ["model-of-scaleway-par-1"]
+
+
+@pytest.mark.parametrize(
+    ("receipts", "vetted", "promised"),
+    [
+        ({}, {}, True),
+        ({"unknown_model": "null"}, {}, False),
+        ({"missing_usage": "null"}, {}, False),
+        ({}, {"tier": "telemetry"}, False),
+    ],
+)
+async def test_a_streams_headers_name_a_receipt_only_where_there_will_be_one(
+    receipts: dict[str, str], vetted: dict[str, str], *, promised: bool
+) -> None:
+    """The receipt's id goes out before the receipt is made, so it is left out where settings may withhold it."""
+    async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}, receipts=receipts) as app:
+        asked = {"model": "unheard-of", "messages": HELLO, "stream": True, "vetted": vetted}
+        exchange = await asgi_exchange(app, json=asked)
+    assert ("x-vetted-receipt-id" in exchange.headers) is promised
+
+
+async def test_a_body_of_more_members_than_any_request_has_is_refused() -> None:
+    """A wide object is turned away before each of its members is walked."""
+    wide = {f"member{number}": 1 for number in range(2000)}
+    async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}) as app:
+        exchange = await asgi_exchange(app, json={"model": "m", "messages": HELLO} | wide)
+    assert (exchange.status, exchange.json()["error"]["code"]) == (400, "invalid_json")
+    assert paris.requests == []

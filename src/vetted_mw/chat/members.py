@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MalformedJSONError", "joined", "parse_object"]
 
+_MAX_MEMBERS = 1024
+"""More top-level members than any request has; beyond it the walk below would hold the event loop for seconds."""
+
 _DECODE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DECODE_NAME = msgspec.json.Decoder(str)
 _BLANK = re.compile(rb"[ \t\r\n]*")
@@ -27,13 +30,15 @@ def parse_object(raw: bytes) -> dict[str, msgspec.Raw]:
 
     Raises:
         MalformedJSONError: `raw` is anything else; a member that stands twice (after unescaping) counts, since two
-            readers of the same bytes could then see two different objects.
+            readers of the same bytes could then see two different objects. So do more members than any request has.
     """
     try:
         raw.decode()  # values stay undecoded bytes, so nothing else would look at their UTF-8
         members = _DECODE.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedJSONError from None
+    if len(members) > _MAX_MEMBERS:
+        raise MalformedJSONError
     _require_unique(raw, members)
     return members
 

@@ -119,8 +119,13 @@ class Fleet:
         self._members[region].probed(alive=alive)
 
     def models_fetched(self, region: str, models: Iterable[str]) -> None:
-        """Note the list `region` gave of itself; an older list stays until then."""
-        self._members[region].models = frozenset(models)
+        """Note the list `region` gave of itself, with the requested names of those it knows by names of its own.
+
+        An older list stays until then.
+        """
+        member = self._members[region]
+        own = frozenset(models)
+        member.models = own | {asked for asked, name in member.upstream.upstream_names.items() if name in own}
 
     @property
     def in_flight(self) -> int:

@@ -62,9 +62,8 @@ class ForwardResponder(Responder):
     async def _stream(self, core: Core, completion: Completion) -> None:
         streamed = await completion.open()
         returned = [pair for pair in returning_headers(streamed.headers) if pair[0] != b"cache-control"]
-        await self.sender.start(
-            streamed.status, [*returned, *_STREAM_HEADERS, *self._headers(core, completion, receipt=True)]
-        )
+        told = self._headers(core, completion, receipt=completion.receipt_promised)
+        await self.sender.start(streamed.status, [*returned, *_STREAM_HEADERS, *told])
         while (part := await completion.next_part()) is not None:
             await self.sender.body(part, more=True)
         _warn_of(streamed.stream.replaced)

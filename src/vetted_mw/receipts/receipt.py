@@ -217,6 +217,11 @@ class ReceiptMaker:
     engine: EnergyModel = field(default_factory=ParametricModel)
     coefficients: Coefficients = field(default_factory=load_coefficients)
 
+    def promises(self, *, model: str, tier: Tier) -> bool:
+        """Whether every complete answer of `model` gets a receipt: a stream's headers go out before it is made."""
+        is_known = self.unknown_model != "null" or size_for(model, self.sizes) is not None
+        return tier is not Tier.TELEMETRY and self.missing_usage != "null" and is_known
+
     def make(self, observation: Observation) -> Receipt:
         """Make the receipt of one observation.
 

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from vetted_mw.callers import Caller, narrowed
 from vetted_mw.chat.sse import Placement
 from vetted_mw.configuration import (
     Auth,
@@ -295,8 +296,8 @@ def _callers(
                 field=f"{field}.key",
                 remedy="Give each caller a key of its own.",
             )
-        narrowed = _narrowed(rules, caller, regions, upstreams, field=field)
-        found.append(CallerKey(name=name, key=key, rules=narrowed, admin=caller.admin))
+        own = _narrowed(rules, caller, regions, upstreams, field=field)
+        found.append(CallerKey(name=name, key=key, rules=own, admin=caller.admin))
     passed_through = next((code for code, one in upstreams.items() if one.auth is Auth.PASSTHROUGH), None)
     if found and passed_through is not None:
         raise ConfigurationError(
@@ -316,27 +317,24 @@ def _narrowed(
     field: str,
 ) -> Rules:
     only_regions, only_countries = _allowed(caller, regions, field=field)
-    narrowed = replace(
+    own = narrowed(
         rules,
-        allowed_regions=_both(rules.allowed_regions, only_regions),
-        allowed_countries=_both(rules.allowed_countries, only_countries),
-        require_region=rules.require_region or caller.require_region,
-        carbon_aware=rules.carbon_aware and caller.carbon_aware,
+        Caller(
+            name="",
+            allowed_regions=only_regions,
+            allowed_countries=only_countries,
+            require_region=caller.require_region,
+            carbon_aware=caller.carbon_aware,
+        ),
     )
     serving = (code for code in rules.default_order if code in upstreams and regions[code].inference)
-    if upstreams and not any(is_allowed(regions[code], narrowed) for code in serving):
+    if upstreams and not any(is_allowed(regions[code], own) for code in serving):
         raise ConfigurationError(
             "leaves no region of default_order for this caller.",
             field=field,
             remedy="Widen its allowed_regions or allowed_countries, or change default_order.",
         )
-    return narrowed
-
-
-def _both(first: frozenset[str] | None, second: frozenset[str] | None) -> frozenset[str] | None:
-    if first is None or second is None:
-        return first if second is None else second
-    return first & second
+    return own
 
 
 # ---- models and signals
