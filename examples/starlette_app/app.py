@@ -6,6 +6,7 @@ The app keeps its own routes and its own authentication; the middleware answers 
 from __future__ import annotations
 
 import os
+import secrets
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -24,16 +25,23 @@ async def home(_request: Request) -> JSONResponse:
     return JSONResponse({"chat": "/v1/chat/completions", "regions": "/v1/regions"})
 
 
-async def identify(scope: Scope) -> Caller | None:
-    """Say who asks, as the app knows it: here by one token from the environment."""
-    headers = dict(scope["headers"])
-    if headers.get(b"authorization") == b"Bearer " + os.environ["APP_TOKEN"].encode():
-        return Caller(name="the-team")
-    return None
+class OneToken:
+    """Who may come in, as this app knows it: whoever has its one token. The team uses France and Sweden only."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope) -> Caller | None:
+        """Say who asks; None is answered with 401."""
+        sent = dict(scope["headers"]).get(b"authorization", b"")
+        if not secrets.compare_digest(sent, self._expected):
+            return None
+        return Caller(name="the-team", allowed_countries=frozenset({"FR", "SE"}))
 
 
 def create_app() -> Starlette:
     gateway = Gateway.from_env()
+    identify = OneToken(os.environ["APP_TOKEN"])
     return Starlette(
         routes=[Route("/", home)],
         middleware=[Middleware(VettedMiddleware, gateway=gateway, identify=identify, endpoints=True)],

@@ -83,7 +83,7 @@ class Running:
 
     Attributes:
         process: it.
-        lines: what it has written to standard error, by line.
+        lines: what it has written, by line.
         said: set at each new line and at the end.
     """
 
@@ -111,8 +111,8 @@ class Running:
 
     def read(self) -> None:
         """Note what the process says until it ends."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
             with self.said:
                 self.lines.append(line.rstrip("\n"))
                 self.said.notify_all()
@@ -126,7 +126,12 @@ def started(folder: Path, *arguments: object, environ: Mapping[str, str] | None 
     """Start `python -m vetted_mw ...` in `folder`; whatever is still running at the end is killed."""
     command = [sys.executable, "-m", "vetted_mw", *map(str, arguments)]
     process = subprocess.Popen(
-        command, cwd=folder, env=clean_environ() | dict(environ or {}), stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=clean_environ() | dict(environ or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     running = Running(process=process)
     reader = threading.Thread(target=running.read)
@@ -137,14 +142,19 @@ def started(folder: Path, *arguments: object, environ: Mapping[str, str] | None 
         process.kill()
         process.wait()
         reader.join()
-        assert process.stderr is not None
-        process.stderr.close()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
-def finished(folder: Path, *arguments: object, environ: Mapping[str, str] | None = None) -> Ran:
+def finished(
+    folder: Path,
+    *arguments: object,
+    environ: Mapping[str, str] | None = None,
+    python: tuple[str, ...] = ("-m", "vetted_mw"),
+) -> Ran:
     """Run `python -m vetted_mw ...` in `folder` to its end."""
     done = subprocess.run(
-        [sys.executable, "-m", "vetted_mw", *map(str, arguments)],
+        [sys.executable, *python, *map(str, arguments)],
         cwd=folder,
         env=clean_environ() | dict(environ or {}),
         capture_output=True,

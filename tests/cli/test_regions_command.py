@@ -100,6 +100,10 @@ def test_intensities_come_with_source_and_age(folder: Path, capsys: pytest.Captu
     assert rows["atnorth-isl-1"][5:] == ["27.5", "our_meter (forecast)", "0 min"]
     assert rows["hetzner-fsn-1"][5:] == ["380", "annual 2024 (declared)", "-"]
     assert "It never decides." in ran.out
+    as_json = {row["code"]: row["signal"] for row in run(capsys, "regions", "--no-probe", "--json").json()}
+    assert as_json["scaleway-par-1"]["gco2_per_kwh"] == 21.9
+    assert as_json["atnorth-sto-1"]["temporal_match"] == "stale"
+    assert as_json["hetzner-fsn-1"] is None
 
 
 def test_every_shipped_region_is_shown_without_any_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +83,6 @@ async def test_a_stream_in_flight_is_finished_before_it_stops(tmp_path: Path) ->
                     if not lines:
                         serving.process.send_signal(signal.SIGTERM)
                     lines.append(line)
-            print("\n".join(serving.lines))
             assert "data: [DONE]" in lines
             code = await anyio.to_thread.run_sync(lambda: serving.process.wait(timeout=LIMIT_SECONDS))
     assert code == 0
@@ -98,6 +96,15 @@ def test_workers_find_the_file_that_was_named(tmp_path: Path) -> None:
         regions = await_answer(f"{url}/v1/regions").json()["data"]
         assert [row["code"] for row in regions if row["configured"]] == ["scaleway-par-1"]
         assert serving.stopped_by(signal.SIGTERM) == 0
+
+
+def test_settings_of_the_environment_alone_serve(tmp_path: Path) -> None:
+    """No file is needed where the environment names an upstream."""
+    environ = {"VETTED_REGIONS__SCALEWAY_PAR_1__BASE_URL": NOWHERE, "VETTED_SERVER__PORT": "0"}
+    with started(tmp_path, "serve", environ=environ) as serving:
+        regions = await_answer(f"{origin(serving)}/v1/regions").json()["data"]
+        assert serving.stopped_by(signal.SIGTERM) == 0
+    assert [row["code"] for row in regions if row["configured"]] == ["scaleway-par-1"]
 
 
 def test_the_command_line_wins_over_the_settings(tmp_path: Path) -> None:
@@ -156,15 +163,20 @@ def test_an_address_that_cannot_be_bound_is_told_before_anything_starts(host: st
     assert f"port {port} of {host} cannot be bound" in line
 
 
-def test_without_the_server_extra_it_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calm: None
-) -> None:
-    """uvicorn is an extra: everything else works without it, and `serve` names the extra."""
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_without_the_server_extra_it_says_what_to_install(command: str, tmp_path: Path) -> None:
+    """uvicorn is an extra: every other command works without it, and these two name the extra."""
     settings(tmp_path)
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    ran = run(capsys, "serve", "--config", tmp_path / "vetted.toml", "--port", 0)
-    assert ran.code == 2
+    # Found nowhere, as if it had never been installed.
+    hidden = (
+        "import importlib.util as u, sys; found = u.find_spec; "
+        "u.find_spec = lambda name, *rest: None if name == 'uvicorn' else found(name, *rest); "
+        "sys.modules['uvicorn'] = None; from vetted_mw.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    ran = finished(tmp_path, command, python=("-c", hidden))
+    assert (ran.code, ran.out) == (2, "")
     assert "pip install 'vetted-mw[server]'" in ran.err
+    assert finished(tmp_path, "check", python=("-c", hidden)).code == 0
 
 
 # ---- the same inside this process

@@ -116,6 +116,16 @@ async def test_a_file_sent_by_its_path_goes_out_after_its_start() -> None:
     assert [message["type"] for message in exchange.messages] == ["http.response.start", "http.response.pathsend"]
 
 
+async def test_trailers_after_a_whole_answer_pass() -> None:
+    """What an app sends after its edited body goes out after it."""
+    trailers = {"type": "http.response.trailers", "headers": []}
+    last = {"type": "http.response.body", "body": chat_completion()}
+    async with idle_gateway() as gateway:
+        exchange = await edited(gateway, sending(last, trailers, headers=[JSON]))
+    assert "receipt" in exchange.json()
+    assert exchange.messages[-1] == trailers
+
+
 async def test_messages_before_the_start_pass() -> None:
     """Early hints and the like are none of our business."""
     hint = {"type": "http.response.early_hint", "links": []}

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from openai import AsyncOpenAI
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from frameworks.hosts import PATH
 from frameworks.place import CODES, asked, asking, chunks_of, events, gateway_over, members_of, until
@@ -212,11 +216,11 @@ async def test_later_calls_stay_on_the_region_that_served_the_first() -> None:
     async with FakeUpstream() as paris, FakeUpstream() as gravelines, gateway_over(paris, gravelines) as gateway:
         paris.then(FakeAnswer.json({}, status=500))
         exchange = await asking(around(gateway, handle))
-    receipt, trace = members_of(exchange)
+    receipt, told = members_of(exchange)
     assert (len(paris.requests), len(gravelines.requests)) == (1, 2)
-    assert [attempt["region"] for attempt in trace["attempts"]] == ["scaleway-par-1", "ovh-gra-1", "ovh-gra-1"]
+    assert [attempt["region"] for attempt in told["attempts"]] == ["scaleway-par-1", "ovh-gra-1", "ovh-gra-1"]
     assert receipt is not None
-    assert (receipt["calls"], receipt["region"], trace["region"]) == (2, "ovh-gra-1", "ovh-gra-1")
+    assert (receipt["calls"], receipt["region"], told["region"]) == (2, "ovh-gra-1", "ovh-gra-1")
 
 
 async def test_a_later_call_does_not_fail_over_when_its_region_fails() -> None:
@@ -231,12 +235,12 @@ async def test_a_later_call_does_not_fail_over_when_its_region_fails() -> None:
     async with FakeUpstream() as paris, FakeUpstream() as gravelines, gateway_over(paris, gravelines) as gateway:
         paris.then(FakeAnswer.json(chat_completion()), FakeAnswer.json({}, status=500))
         exchange = await asking(around(gateway, handle))
-    receipt, trace = members_of(exchange)
+    receipt, told = members_of(exchange)
     assert statuses == [502]
     assert (len(paris.requests), len(gravelines.requests)) == (2, 0)
     assert receipt is not None
-    assert (receipt["calls"], trace["region"]) == (1, "scaleway-par-1")
-    assert [attempt["outcome"] for attempt in trace["attempts"]] == ["success", "upstream_error"]
+    assert (receipt["calls"], told["region"]) == (1, "scaleway-par-1")
+    assert [attempt["outcome"] for attempt in told["attempts"]] == ["success", "upstream_error"]
 
 
 async def test_a_pin_holds_for_every_call() -> None:
@@ -271,12 +275,12 @@ async def test_a_later_call_stays_although_signals_would_now_choose_another_regi
         upstreams = (paris, gravelines, stockholm)
         async with gateway_over(*upstreams, options=options, default_order=list(CODES[:2])) as gateway:
             exchange = await asking(around(gateway, handle), vetted={"routing": "carbon_aware"})
-    receipt, trace = members_of(exchange)
+    receipt, told = members_of(exchange)
     assert [len(upstream.requests) for upstream in upstreams] == [0, 0, 2]
-    assert (trace["decision_mode"], trace["region"]) == ("live", "atnorth-sto-1")
+    assert (told["decision_mode"], told["region"]) == ("live", "atnorth-sto-1")
     assert receipt is not None
     assert (receipt["calls"], receipt["grid_intensity_gco2_per_kwh"]) == (2, 20.0)
-    requested = {trace["operational_signal"]["requested_at"], receipt["grid_intensity_requested_at"]}
+    requested = {told["operational_signal"]["requested_at"], receipt["grid_intensity_requested_at"]}
     assert requested == {"2026-11-22T10:30:00Z"}
 
 
@@ -335,10 +339,10 @@ async def test_a_first_call_of_another_model_is_decided_for_that_model() -> None
         }
         async with Gateway(configured(regions)) as gateway:
             exchange = await asking(around(gateway, handle))
-    receipt, trace = members_of(exchange)
+    receipt, told = members_of(exchange)
     assert receipt is not None
-    assert (receipt["model"], receipt["region"], trace["region"]) == ("mapped", "ovh-gra-1", "ovh-gra-1")
-    assert trace["decision_reason"] == "preferred_model_unavailable"
+    assert (receipt["model"], receipt["region"], told["region"]) == ("mapped", "ovh-gra-1", "ovh-gra-1")
+    assert told["decision_reason"] == "preferred_model_unavailable"
 
 
 async def test_calls_made_at_once_wait_until_the_first_has_shown_which_region_serves() -> None:
@@ -367,8 +371,8 @@ async def test_a_call_repeated_after_every_region_failed_is_decided_anew() -> No
     async with FakeUpstream() as paris, gateway_over(paris) as gateway:
         paris.then(FakeAnswer.json({}, status=500))
         exchange = await asking(around(gateway, handle))
-    receipt, trace = members_of(exchange)
-    assert [attempt["outcome"] for attempt in trace["attempts"]] == ["upstream_error", "success"]
+    receipt, told = members_of(exchange)
+    assert [attempt["outcome"] for attempt in told["attempts"]] == ["upstream_error", "success"]
     assert receipt is not None
     assert (receipt["calls"], exchange.headers["x-vetted-attempts"]) == (1, "2")
 
@@ -424,6 +428,32 @@ async def test_the_outer_requests_trace_goes_on_to_the_upstream(inner: dict[str,
     async with FakeUpstream() as paris, gateway_over(paris) as gateway:
         await asking(around(gateway, handle), headers=outer)
     assert str(paris.requests[0].header("traceparent")).startswith(expected)
+
+
+async def test_each_call_is_one_span_of_its_own_ended_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two calls are two `chat` spans in the caller's trace, each ended with its own call, a stream's too."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    ended: list[int] = []
+
+    async def handle(_route: Route) -> None:
+        for stream in (False, True):
+            await called(gateway, stream=stream)
+            ended.append(sum(span.name.startswith("chat ") for span in exporter.get_finished_spans()))
+
+    async with FakeUpstream() as paris, gateway_over(paris) as gateway:
+        await asking(around(gateway, handle), headers={"traceparent": f"00-{'1' * 32}-{'4' * 16}-01"})
+    spans = [span for span in exporter.get_finished_spans() if span.name.startswith("chat ")]
+    provider.shutdown()
+    assert ended == [1, 2]
+    assert len(spans) == 2
+    contexts = [span.get_span_context() for span in spans]
+    assert {context.trace_id for context in contexts if context is not None} == {int("1" * 32, 16)}
+    assert not [record for record in caplog.records if "ended span" in record.message]
 
 
 async def test_the_handler_gets_the_upstreams_bare_answer() -> None:
@@ -503,10 +533,10 @@ async def test_a_stream_the_handler_left_open_is_closed_and_told_as_abandoned_by
         async with asyncio.timeout(20):
             await paris.requests[0].left.wait()
         assert gateway.fleet.in_flight == 0
-    receipt, trace = members_of(exchange)
+    receipt, told = members_of(exchange)
     assert receipt is not None
     assert receipt["completion_status"] == "client_abort"
-    assert [attempt["outcome"] for attempt in trace["attempts"]] == ["client_disconnect"]
+    assert [attempt["outcome"] for attempt in told["attempts"]] == ["client_disconnect"]
 
 
 async def test_a_call_cancelled_by_its_handler_is_closed_at_the_upstream() -> None:

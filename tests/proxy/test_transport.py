@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,9 +60,13 @@ async def _failed(transport: HttpxTransport) -> tuple[str, bool]:
 
 
 def _taken(transport: HttpxTransport) -> list[str]:
-    """The pool's slots that something holds, or that nothing holds and nothing frees."""
-    pool: Any = transport._pool._pool
-    return [repr(one) for one in pool.connections if not one.is_idle() and not one.is_closed()]
+    """Connections that are neither idle nor closed."""
+    return [repr(one) for one in transport._busy]
+
+
+async def _all_closed_but_idle(transport: HttpxTransport, upstream: FakeUpstream) -> None:
+    """Wait until the upstream sees no connection that is not an idle one of the pool."""
+    await until(lambda: upstream.open_connections <= len(transport._idle))
 
 
 # ---- what leaves
@@ -240,6 +245,36 @@ async def test_nothing_connects_before_the_first_request_and_idle_connections_cl
         await until(lambda: upstream.open_connections == 0)
 
 
+async def test_connections_idle_for_too_long_are_closed() -> None:
+    """What a burst has left open goes with the first request after its time, and the youngest serve until then."""
+    gate = asyncio.Event()
+    limits = Limits(idle_connection_seconds=0.2)
+    async with FakeUpstream() as upstream, _door(upstream.base_url, limits=limits) as door, asyncio.timeout(LIMIT):
+        upstream.then(*[FakeAnswer(body=[gate, b"{}"], chunked=True)] * 5)
+        burst = [asyncio.ensure_future(_whole(door, _completion())) for _ in range(5)]
+        await until(lambda: len(upstream.requests) == 5)
+        gate.set()
+        await asyncio.gather(*burst)
+        assert upstream.open_connections == 5
+        over = time.monotonic() + 0.3
+        await until(lambda: time.monotonic() > over)
+        await _whole(door, _completion())
+        await until(lambda: upstream.open_connections == 1)
+
+
+async def test_a_door_that_closes_closes_what_is_in_use() -> None:
+    """The gateway's end leaves no connection behind, and one given back later is not kept."""
+    async with FakeUpstream() as upstream, asyncio.timeout(LIMIT):
+        upstream.then(FakeAnswer.stream(chat_frames()[:2], ending="stall"))
+        async with _door(upstream.base_url) as door:
+            response = await door.send(_completion())
+            await door.aclose()
+            await upstream.requests[0].left.wait()
+            await response.aclose()
+            assert (_taken(door), list(door._idle)) == ([], [])
+        await until(lambda: upstream.open_connections == 0)
+
+
 async def test_an_idle_connection_that_the_upstream_closed_costs_no_attempt() -> None:
     """A server that restarted between two requests is simply connected to again."""
     async with FakeUpstream() as upstream, _door(upstream.base_url) as door:
@@ -325,6 +360,7 @@ async def test_a_cancel_at_any_moment_and_a_second_one_leak_no_slot(again: int |
             task = asyncio.ensure_future(_read_until_cancelled(door, reached))
             await _cancelled_after(task, steps, again)
             assert _taken(door) == []
+            await _all_closed_but_idle(door, upstream)
             upstream._script.clear()
     assert reached == {"head", "part"}
 

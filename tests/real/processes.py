@@ -40,6 +40,7 @@ class Process:
     """A server of ours on a loopback port, its output in a log file."""
 
     ready_path = "/health"
+    folder: Path | None = None
 
     def __init__(self, log: Path, port: int | None = None) -> None:
         self.log = log
@@ -59,7 +60,12 @@ class Process:
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment()
+                self.command(),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self.environment(),
+                cwd=self.folder,
             )
         try:
             eventually(f"{type(self).__name__} answers; its log: {self.log}", self._answers)
@@ -87,6 +93,10 @@ class Process:
     def command(self) -> list[str]:
         """The command line that starts it."""
         raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """Its environment: this one's, without the settings an operator of this machine may have."""
+        return {name: value for name, value in os.environ.items() if not name.startswith("VETTED_")}
 
     def text(self) -> str:
         """Its log so far."""
@@ -139,8 +149,3 @@ class GatewayProcess(Process):
         """Run the installed console script."""
         script = Path(sysconfig.get_path("scripts"), "vetted-mw")
         return [str(script), "serve", "--config", str(self._settings), "--port", str(self.port)]
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's environment without the settings an operator of this machine may have."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("VETTED_")}

@@ -221,10 +221,10 @@ def payload(*, stream: bool = False, **members: Any) -> dict[str, Any]:
 
 
 def busy_connections(gateway: Gateway) -> list[str]:
-    """Pooled connections that are neither idle nor closed, whatever holds them."""
+    """Connections that are neither idle nor closed, whatever holds them."""
     assert gateway._core is not None
-    pools = [transport._pool._pool for transport in gateway._core.transports.values()]  # type: ignore[attr-defined]
-    return [repr(one) for pool in pools for one in pool.connections if not one.is_idle() and not one.is_closed()]
+    transports: list[Any] = list(gateway._core.transports.values())
+    return [repr(one) for transport in transports for one in transport._busy]
 
 
 async def resting(gateway: Gateway) -> bool:

@@ -73,10 +73,8 @@ def _readable(model: str, told: dict[str, Any]) -> str:
     if signal is not None:
         age = f"{signal['age_minutes']:g} min old"
         lines.append(f"signal    {signal['gco2_per_kwh']:g} gCO2e/kWh, {signal['source']}, {age}")
-    rows = [_candidate(row, told["order"]) for row in trace.get("candidates", [])]
-    if rows:
-        lines += ["", table(_HEAD, rows, numbers=_NUMBERS)]
-    return "\n".join([*lines, "", _CAVEAT])
+    rows = [_candidate(row, told["order"]) for row in trace["candidates"]]
+    return "\n".join([*lines, "", table(_HEAD, rows, numbers=_NUMBERS), "", _CAVEAT])
 
 
 def _candidate(row: dict[str, Any], order: list[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -19,16 +20,17 @@ if TYPE_CHECKING:
 
     from vetted_mw.configuration import Configuration
 
-__all__ = ["create_app", "interrupt_on_sigterm", "run_server", "serve"]
+__all__ = ["create_app", "interrupt_on_sigterm", "require_server", "run_server", "serve"]
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Check the settings and run until told to stop.
 
     Raises:
-        ConfigurationError: the settings cannot be used, no region has an upstream, the door would stand open, or the
-            address cannot be bound.
+        ConfigurationError: the server is not installed, the settings cannot be used, no region has an upstream, the
+            door would stand open, or the address cannot be bound.
     """
+    require_server()
     configuration = load_configuration(arguments.config)
     require_upstream(configuration)
     host = arguments.host or configuration.server.host
@@ -56,17 +58,9 @@ def create_app() -> VettedProxy:
 
 
 def run_server(*, host: str, port: int, workers: int, drain_seconds: float) -> None:
-    """Run uvicorn on `create_app`.
+    """Run uvicorn on `create_app`."""
+    import uvicorn  # noqa: PLC0415 (an extra: everything but `serve` and `demo` works without it)
 
-    Raises:
-        ConfigurationError: the `server` extra is not installed.
-    """
-    try:
-        import uvicorn  # noqa: PLC0415 (an extra: everything but `serve` works without it)
-    except ImportError:
-        raise ConfigurationError(
-            "the server is not installed.", remedy="Install it: pip install 'vetted-mw[server]'."
-        ) from None
     _raise_descriptor_limit()
     uvicorn.run(
         "vetted_mw.cli.serve:create_app",
@@ -80,6 +74,16 @@ def run_server(*, host: str, port: int, workers: int, drain_seconds: float) -> N
         log_level="warning",
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
+
+
+def require_server() -> None:
+    """Refuse a command that needs a server where none is installed.
+
+    Raises:
+        ConfigurationError: the `server` extra is not installed.
+    """
+    if importlib.util.find_spec("uvicorn") is None:
+        raise ConfigurationError("the server is not installed.", remedy="Install it: pip install 'vetted-mw[server]'.")
 
 
 def interrupt_on_sigterm() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 import ssl
+import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
 import httpx
 
 from vetted_mw.errors import ConfigurationError
@@ -17,14 +17,14 @@ from vetted_mw.proxy.outcome import AttemptFailedError, Fault
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from vetted_mw.configuration import Upstream
     from vetted_mw.proxy.headers import Headers
 
 __all__ = ["HttpxTransport", "Response", "Transport", "UpstreamRequest", "closed_surely"]
 
-_MAX_IDLE_CONNECTIONS = 20  # httpx looks at all of them at every request, in quadratic time: 20 cost 0.4 ms, 100 cost 5
+_CLOSED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,34 +79,22 @@ class Transport(Protocol):
 
 
 class HttpxTransport:
-    """A `Transport` on httpx, one connection pool per upstream, as large as its in-flight cap and one more for probes.
+    """A `Transport` on httpx: one connection per request in flight, kept for the next one while it is idle.
+
+    The pool is our own, of httpx transports with one connection each. httpx's looks at every connection at every
+    request, in quadratic time, and a cancel at the wrong moment or a failed TLS handshake takes one of its slots for
+    ever. How many there are is bounded by who sends: the leases of the region, and a probe.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read.
     """
 
     def __init__(self, upstream: Upstream) -> None:
-        limits = upstream.limits
+        self._upstream = upstream
         self._base = httpx.URL(upstream.base_url)
-        self._connect_seconds = limits.pool_seconds + limits.connect_seconds
-        self._timeout = {
-            "connect": limits.connect_seconds,
-            "pool": limits.pool_seconds,
-            "read": None,  # the attempt keeps those deadlines: they span reads
-            "write": limits.first_byte_seconds,
-        }
-        self._pool = httpx.AsyncHTTPTransport(
-            verify=_tls(upstream),
-            trust_env=False,
-            http2=False,
-            retries=0,
-            proxy=upstream.proxy or None,
-            limits=httpx.Limits(
-                max_connections=limits.max_in_flight + 1,  # a probe must not wait where every lease is taken
-                max_keepalive_connections=min(limits.max_in_flight, _MAX_IDLE_CONNECTIONS),
-                keepalive_expiry=limits.idle_connection_seconds,
-            ),
-        )
+        self._tls = _tls(upstream)
+        self._idle: deque[_Connection] = deque()
+        self._busy: set[_Connection] = set()
 
     async def send(self, request: UpstreamRequest) -> Response:
         """Send and return once the head of the answer has arrived."""
@@ -116,114 +104,142 @@ class HttpxTransport:
             self._base.copy_with(raw_path=path if request.from_origin else self._base.raw_path.rstrip(b"/") + path),
             headers=request.headers,
             content=request.body if request.method == "POST" else None,
-            extensions={"timeout": self._timeout},
         )
-        response = _HttpxResponse(self._pool, outgoing, connect_seconds=self._connect_seconds)
+        await self._close_expired()
+        connection = self._idle.pop() if self._idle else _Connection(self._upstream, self._tls)
+        self._busy.add(connection)
         try:
-            await response.head()
+            answer = await connection.answer_to(outgoing)
         except BaseException:
-            await response.aclose()
-            await _close_orphans(self._pool)
+            self._busy.discard(connection)
             raise
-        return response
+        return _HttpxResponse(answer, connection, self._ended)
 
     async def aclose(self) -> None:
-        """Close the pool."""
-        await self._pool.aclose()
+        """Close every connection, those in use as well."""
+        connections = [*self._idle, *self._busy]
+        self._idle.clear()
+        self._busy.clear()
+        for connection in connections:
+            await connection.aclose()
+
+    def _ended(self, connection: _Connection) -> None:
+        """Keep a connection for the next request unless it, or the pool, was closed."""
+        if connection in self._busy and not connection.is_closed:
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+        self._busy.discard(connection)
+
+    async def _close_expired(self) -> None:
+        """Close those that have been idle for too long, the oldest first, and not so many that a request waits for it."""
+        oldest = time.monotonic() - self._upstream.limits.idle_connection_seconds
+        expired: list[_Connection] = []
+        while self._idle and self._idle[0].idle_since < oldest and len(expired) < _CLOSED_AT_ONCE:
+            expired.append(self._idle.popleft())
+        if expired:
+            await closed_surely(asyncio.gather(*(connection.aclose() for connection in expired)))
+
+
+class _Connection:
+    """An httpx transport that has one connection at most.
+
+    Attributes:
+        idle_since: when its last answer ended, by the monotonic clock.
+        is_closed: it serves no more.
+    """
+
+    def __init__(self, upstream: Upstream, tls: ssl.SSLContext) -> None:
+        limits = upstream.limits
+        self.idle_since = 0.0
+        self.is_closed = False
+        self._connect_seconds = limits.connect_seconds
+        self._timeout = {
+            "connect": None,  # one limit over TCP, a proxy's CONNECT and TLS is kept here: httpx has none for CONNECT
+            "pool": None,
+            "read": None,  # the attempt keeps those deadlines: they span reads
+            "write": limits.first_byte_seconds,
+        }
+        self._transport = httpx.AsyncHTTPTransport(
+            verify=tls,
+            trust_env=False,
+            http2=False,
+            retries=0,
+            proxy=upstream.proxy or None,
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=limits.idle_connection_seconds),
+        )
+        self._socket: Any = None
+
+    async def answer_to(self, request: httpx.Request) -> httpx.Response:
+        """Send and return the answer's head.
+
+        Raises:
+            AttemptFailedError: there is none; the connection is closed by then, as it is after a cancel.
+        """
+        request.extensions["timeout"] = self._timeout
+        try:
+            with _translated(sent=False):
+                return await self._sent(request)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _sent(self, request: httpx.Request) -> httpx.Response:
+        try:
+            async with asyncio.timeout(self._connect_seconds) as connecting:
+
+                async def note(event: str, info: dict[str, Any]) -> None:
+                    if event == "connection.connect_tcp.complete":
+                        self._socket = info["return_value"]
+                    elif event == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
+                        connecting.reschedule(None)
+
+                request.extensions["trace"] = note
+                return await self._transport.handle_async_request(request)
+        except TimeoutError:
+            raise httpx.ConnectTimeout("") from None
+
+    async def aclose(self) -> None:
+        """Close it, whatever state a failure or a cancel has left it in, and even when we are cancelled meanwhile."""
+        self.is_closed = True
+        await closed_surely(self._closed())
+
+    async def _closed(self) -> None:
+        await self._transport.aclose()
+        if self._socket is not None:
+            await self._socket.aclose()  # httpx forgets a socket whose TLS handshake was cancelled
 
 
 class _HttpxResponse:
-    """One exchange, in a task of its own that ends by its anyio scope only.
-
-    httpx keeps its pool whole under anyio's cancellation alone: a bare `Task.cancel` that arrives at one of its locks,
-    or a second one while it closes a connection, leaves that connection's slot taken for ever.
-    """
-
-    status = 0
-    headers: Headers
-
-    def __init__(self, pool: httpx.AsyncHTTPTransport, request: httpx.Request, *, connect_seconds: float) -> None:
-        self._scope = anyio.CancelScope()
-        # One limit over pool, TCP, a proxy's CONNECT and TLS: httpx has one for each, and none for CONNECT.
-        self._connecting = anyio.CancelScope(deadline=anyio.current_time() + connect_seconds)
-        self._socket: Any = None
-        request.extensions["trace"] = self._note
-        # At most one part waits here: a slow caller slows the upstream down, as it should.
-        self._parts: asyncio.Queue[httpx.Response | bytes | Exception | None] = asyncio.Queue(maxsize=1)
-        self._task = asyncio.ensure_future(self._run(pool, request))
-
-    async def head(self) -> None:
-        """Wait for status and headers."""
-        with _translated(sent=False):
-            answer = await self._next()
-        assert isinstance(answer, httpx.Response)  # noqa: S101 (narrowing: it is what _run puts first)
+    def __init__(self, answer: httpx.Response, connection: _Connection, on_end: Callable[[_Connection], None]) -> None:
         self.status = answer.status_code
         self.headers = [(name.lower(), value) for name, value in answer.headers.raw]
+        self._answer = answer
+        self._connection = connection
+        self._on_end = on_end
+        self._is_whole = False
+        self._is_closed = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
         with _translated(sent=True, status=self.status):
-            while isinstance(data := await self._next(), bytes):
+            # The raw bytes: what they decode to is limited by us, not by httpx.
+            async for data in self._answer.stream:  # type: ignore[union-attr]
                 yield data
+        self._is_whole = True
 
     async def aclose(self) -> None:
-        self._scope.cancel()
-        await closed_surely(self._task)
-
-    async def _next(self) -> httpx.Response | bytes | None:
-        part = await self._parts.get()
-        if isinstance(part, Exception):
-            raise part
-        return part
-
-    async def _run(self, pool: httpx.AsyncHTTPTransport, request: httpx.Request) -> None:
-        with self._scope:
-            try:
-                await self._read(await self._answer(pool, request))
-            except Exception as error:  # noqa: BLE001 (whoever waits for the next part gets it)
-                await self._parts.put(error)
-
-    async def _answer(self, pool: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        with self._connecting:
-            try:
-                return await pool.handle_async_request(request)
-            except BaseException:
-                if self._socket is not None:
-                    with anyio.CancelScope(shield=True):
-                        await self._socket.aclose()  # httpx forgets a socket whose TLS handshake was cancelled
-                raise
-        raise httpx.ConnectTimeout("")
-
-    async def _note(self, event: str, info: dict[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
-            self._socket = info["return_value"]
-        elif event == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
-            self._connecting.deadline = math.inf
-
-    async def _read(self, answer: httpx.Response) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         try:
-            await self._parts.put(answer)
-            # The raw bytes: what they decode to is limited by us, not by httpx.
-            async for data in answer.stream:  # type: ignore[union-attr]
-                await self._parts.put(data)
+            if self._is_whole:
+                await closed_surely(self._answer.stream.aclose())  # type: ignore[union-attr]
+            else:
+                await self._connection.aclose()
         finally:
-            with anyio.CancelScope(shield=True):
-                await answer.stream.aclose()  # type: ignore[union-attr]
-        await self._parts.put(None)
+            self._on_end(self._connection)
 
 
-async def _close_orphans(transport: httpx.AsyncHTTPTransport) -> None:
-    """Close connections that hold a slot for no request: httpx forgets one whose TLS behind a proxy failed."""
-    pool = getattr(transport, "_pool", None)  # nothing public tells; without it nothing worse than before happens
-    requests = getattr(pool, "_requests", None)
-    if pool is None or requests is None:
-        return
-    held = {request.connection for request in requests}
-    orphans = [one for one in pool.connections if one not in held and not one.is_idle() and not one.is_closed()]
-    for connection in orphans:
-        await closed_surely(connection.aclose())
-
-
-async def closed_surely(closing: Awaitable[None]) -> None:
+async def closed_surely(closing: Awaitable[object]) -> None:
     """Await `closing` to its end even when we are cancelled meanwhile, and be cancelled only then."""
     task = asyncio.ensure_future(closing)
     cancelled = False
