@@ -19,7 +19,8 @@ from vetted_mw.errors import (
 from vetted_mw.proxy.attempt import fetch_answer, open_stream
 from vetted_mw.proxy.headers import header_value
 from vetted_mw.proxy.outcome import Fault
-from vetted_mw.receipts.receipt import Observation, encode_receipt
+from vetted_mw.receipts.observation import Observation
+from vetted_mw.receipts.receipt import encode_receipt
 from vetted_mw.routing.decision import AttemptOutcome, settle
 from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.routing.trace import build_trace, encode_trace

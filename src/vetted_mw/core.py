@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vetted_mw.receipts.receipt import ReceiptWithheldError, receipt_reading
+from vetted_mw.receipts.grid import receipt_reading
+from vetted_mw.receipts.receipt import ReceiptWithheldError
 from vetted_mw.routing.decision import Candidate, decide
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from vetted_mw.grid.board import SignalBoard
     from vetted_mw.grid.signal import SignalReading
     from vetted_mw.proxy.transport import Transport
-    from vetted_mw.receipts.receipt import Observation, Receipt, ReceiptMaker
+    from vetted_mw.receipts.maker import ReceiptMaker
+    from vetted_mw.receipts.observation import Observation
+    from vetted_mw.receipts.receipt import Receipt
     from vetted_mw.routing.decision import Decision, Rules
     from vetted_mw.routing.options import Options
     from vetted_mw.routing.regions import Region

@@ -21,7 +21,7 @@ from vetted_mw.in_app import RouteTransport, http_client
 from vetted_mw.proxy.outcome import AttemptFailedError
 from vetted_mw.proxy.transport import HttpxTransport, Transport, UpstreamRequest
 from vetted_mw.receipts.figures import ParametricModel
-from vetted_mw.receipts.receipt import ReceiptMaker
+from vetted_mw.receipts.maker import ReceiptMaker
 from vetted_mw.settings import load_configuration
 from vetted_mw.telemetry.recorder import Recorder
 

@@ -15,7 +15,8 @@ from vetted_mw.chat.sse import Placement
 from vetted_mw.completion import Completion
 from vetted_mw.errors import AnswerError, ConflictingOptionsError, NoRegionAvailableError, RouteError
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
-from vetted_mw.receipts.receipt import CHARACTERS_PER_TOKEN, Observation, encode_receipt
+from vetted_mw.receipts.observation import CHARACTERS_PER_TOKEN, Observation
+from vetted_mw.receipts.receipt import encode_receipt
 from vetted_mw.routing.decision import DecisionReason, RoutePolicy, Settled, settle
 from vetted_mw.routing.options import Options, parse_options
 from vetted_mw.routing.refusal import refusal_for

@@ -8,12 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from vetted_mw.grid.signal import GridSignal, Method, SignalKind, SignalReading, read_at
-from vetted_mw.receipts.receipt import Observation, Receipt, ReceiptMaker
+from vetted_mw.receipts.maker import ReceiptMaker
+from vetted_mw.receipts.observation import Observation
 from vetted_mw.routing.options import Boundary, Tier
 from vetted_mw.routing.regions import Region, load_catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from vetted_mw.receipts.receipt import Receipt
 
 REQUESTED_AT = datetime(2026, 11, 22, 10, 31, 7, tzinfo=UTC)
 ISSUED_AT = REQUESTED_AT + timedelta(milliseconds=1250)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from receipts.making import LIVE_METHOD, REQUESTED_AT, made, reading, region
 from vetted_mw.grid.signal import DECLARED, GridSignal, Ineligible, Method, SignalKind, SignalReading, read_at
 from vetted_mw.receipts.coefficients import load_coefficients
-from vetted_mw.receipts.receipt import Receipt, receipt_reading
+from vetted_mw.receipts.grid import receipt_reading
 from vetted_mw.routing.regions import load_catalogue
 from vetted_mw.routing.trace import told_signal
+
+if TYPE_CHECKING:
+    from vetted_mw.receipts.receipt import Receipt
 
 INELIGIBLE = {
     Ineligible.NOT_MEASURED: reading(20.0, kind=SignalKind.FORECAST),

@@ -227,7 +227,7 @@ def _plain(value: object) -> str:
 def _visit_with_sdk(base_url: str) -> bool:
     print()
     try:
-        from openai import OpenAI  # noqa: PLC0415 (scripts/demo brings it; `vetted-mw demo` works without)
+        from openai import OpenAI, OpenAIError  # noqa: PLC0415 (scripts/demo brings it; the demo works without)
     except ImportError:
         print("   The openai package is not installed: left out.")
         return True
@@ -236,11 +236,15 @@ def _visit_with_sdk(base_url: str) -> bool:
         # openai names httpx2 in its types and takes httpx as well
         OpenAI(base_url=base_url, api_key="-", http_client=transport) as client,  # type: ignore[arg-type]
     ):
-        answer = client.chat.completions.create(
-            model=DEMO_MODEL,
-            messages=[{"role": "user", "content": _QUESTION}],
-            extra_body={"vetted": {"routing": "carbon_aware"}},
-        )
+        try:
+            answer = client.chat.completions.create(
+                model=DEMO_MODEL,
+                messages=[{"role": "user", "content": _QUESTION}],
+                extra_body={"vetted": {"routing": "carbon_aware"}},
+            )
+        except OpenAIError as error:
+            print(f"   {error}")
+            return False
     extra = answer.model_extra or {}
     print(f"   {answer.choices[0].message.content}")
     print(f"   {_plain(extra['receipt']['gco2e'])} g CO2e in {extra['routing_trace']['region']}")

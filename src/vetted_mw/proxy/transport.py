@@ -131,7 +131,7 @@ class HttpxTransport:
         self._busy.discard(connection)
 
     async def _close_expired(self) -> None:
-        """Close those that have been idle for too long, the oldest first, and not so many that a request waits for it."""
+        """Close those that have been idle for too long, the oldest first, not so many that a request waits for it."""
         oldest = time.monotonic() - self._upstream.limits.idle_connection_seconds
         expired: list[_Connection] = []
         while self._idle and self._idle[0].idle_since < oldest and len(expired) < _CLOSED_AT_ONCE:

@@ -1,0 +1,79 @@
+"""What was observed of one request: all that a receipt is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from vetted_mw.grid.signal import SignalReading
+    from vetted_mw.routing.options import Boundary, Tier
+    from vetted_mw.routing.regions import Region
+
+__all__ = ["CHARACTERS_PER_TOKEN", "Observation", "estimated_tokens"]
+
+CHARACTERS_PER_TOKEN = 4
+"""What an estimate takes a token for, where an upstream counted none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What was observed of one request, or of several calls of one model in one region.
+
+    Attributes:
+        query_id: the receipt's id, a uuid4.
+        region: where it ran.
+        model: as requested.
+        upstream_model: as the upstream names it.
+        upstream_response_id: the upstream's id of the answer.
+        prompt_tokens: as the upstream counted; None when it did not.
+        cached_tokens: those of them it had cached.
+        completion_tokens: as the upstream counted; None when it did not.
+        prompt_characters: for an estimate where tokens are missing.
+        completion_characters: the same.
+        reported: the counts are a handler's word, not an upstream's.
+        completion_status: how the answer ended.
+        tier: how the receipt was asked to be made.
+        boundary: what it was asked to include.
+        reading: the serving region's best signal at the decision.
+        requested_at: the instant of the decision.
+        issued_at: now.
+        calls: upstream calls summed.
+    """
+
+    query_id: str
+    region: Region
+    model: str
+    upstream_model: str | None
+    upstream_response_id: str | None
+    prompt_tokens: int | None
+    cached_tokens: int
+    completion_tokens: int | None
+    prompt_characters: int
+    completion_characters: int
+    reported: bool
+    completion_status: str
+    tier: Tier
+    boundary: Boundary
+    reading: SignalReading | None
+    requested_at: datetime
+    issued_at: datetime
+    calls: int = 1
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether both counts are there and can be right: no tokens for text that is there cannot be."""
+        return _can_be_right(self.prompt_tokens, self.prompt_characters) and _can_be_right(
+            self.completion_tokens, self.completion_characters
+        )
+
+
+def estimated_tokens(characters: int) -> int:
+    """Estimate tokens from characters, rounded up: text that is there never counts as none."""
+    return -(-characters // CHARACTERS_PER_TOKEN)
+
+
+def _can_be_right(tokens: int | None, characters: int) -> bool:
+    return tokens is not None and (tokens > 0 or characters == 0)
