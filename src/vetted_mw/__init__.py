@@ -11,7 +11,7 @@ from importlib.metadata import version
 from vetted_mw.callers import Caller
 from vetted_mw.errors import ConfigurationError, RouteError, VettedError
 from vetted_mw.gateway import Gateway
-from vetted_mw.in_app import Route, current_route
+from vetted_mw.in_app.route import Route, current_route
 from vetted_mw.middleware import VettedMiddleware, VettedProxy
 from vetted_mw.settings import load_configuration
 

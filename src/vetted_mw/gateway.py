@@ -17,7 +17,7 @@ from vetted_mw.fleet.fleet import Fleet
 from vetted_mw.fleet.probes import Probes
 from vetted_mw.grid.board import SignalBoard
 from vetted_mw.grid.sources.file import FileSignals
-from vetted_mw.in_app import RouteTransport, http_client
+from vetted_mw.in_app.client import RouteTransport, http_client
 from vetted_mw.proxy.outcome import AttemptFailedError
 from vetted_mw.proxy.transport import HttpxTransport, Transport, UpstreamRequest
 from vetted_mw.receipts.figures import ParametricModel

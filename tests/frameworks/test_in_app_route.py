@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import httpx
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from vetted_mw.in_app import Route
+    from vetted_mw.in_app.route import Route
 
 pytestmark = pytest.mark.anyio
 

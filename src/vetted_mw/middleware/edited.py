@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vetted_mw.chat.response import UpstreamMessage
     from vetted_mw.configuration import Configuration
     from vetted_mw.errors import AnswerError
-    from vetted_mw.in_app import Route
+    from vetted_mw.in_app.route import Route
     from vetted_mw.proxy.headers import Headers
 
 __all__ = ["EditedSend"]

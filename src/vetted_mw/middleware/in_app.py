@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vetted_mw.in_app import CURRENT, Route
+from vetted_mw.in_app.route import CURRENT, Route
 from vetted_mw.middleware.edited import EditedSend
 from vetted_mw.middleware.responder import Responder
 from vetted_mw.proxy.transport import closed_surely

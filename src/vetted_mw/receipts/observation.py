@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from vetted_mw.grid.signal import SignalReading
     from vetted_mw.routing.options import Boundary, Tier
     from vetted_mw.routing.regions import Region
 
-__all__ = ["CHARACTERS_PER_TOKEN", "Observation", "estimated_tokens"]
+__all__ = ["CHARACTERS_PER_TOKEN", "Observation", "estimated_tokens", "summed"]
 
 CHARACTERS_PER_TOKEN = 4
 """What an estimate takes a token for, where an upstream counted none."""
@@ -77,3 +78,30 @@ def estimated_tokens(characters: int) -> int:
 
 def _can_be_right(tokens: int | None, characters: int) -> bool:
     return tokens is not None and (tokens > 0 or characters == 0)
+
+
+def summed(observations: Sequence[Observation]) -> Observation:
+    """Add up calls of one model in one region; one that counted nothing leaves the sum to be estimated as a whole."""
+    first = observations[0]
+    if len(observations) == 1:
+        return first
+    counted = all(one.is_counted for one in observations)
+    worst = next((one.completion_status for one in observations if one.completion_status != "complete"), "complete")
+    return replace(
+        first,
+        calls=len(observations),
+        prompt_tokens=sum(one.prompt_tokens or 0 for one in observations) if counted else None,
+        cached_tokens=sum(one.cached_tokens for one in observations) if counted else 0,
+        completion_tokens=sum(one.completion_tokens or 0 for one in observations) if counted else None,
+        prompt_characters=sum(_characters(one.prompt_tokens, one.prompt_characters) for one in observations),
+        completion_characters=sum(
+            _characters(one.completion_tokens, one.completion_characters) for one in observations
+        ),
+        upstream_response_id=None,
+        completion_status=worst,
+    )
+
+
+def _characters(tokens: int | None, characters: int) -> int:
+    """Return what a call adds to an estimate: tokens it did count weigh what the estimate takes a token for."""
+    return tokens * CHARACTERS_PER_TOKEN if tokens else characters

@@ -15,7 +15,7 @@ from vetted_mw.chat.sse import Placement
 from vetted_mw.completion import Completion
 from vetted_mw.errors import AnswerError, ConflictingOptionsError, NoRegionAvailableError, RouteError
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
-from vetted_mw.receipts.observation import CHARACTERS_PER_TOKEN, Observation
+from vetted_mw.receipts.observation import Observation, summed
 from vetted_mw.receipts.receipt import encode_receipt
 from vetted_mw.routing.decision import DecisionReason, RoutePolicy, Settled, settle
 from vetted_mw.routing.options import Options, parse_options
@@ -30,10 +30,9 @@ if TYPE_CHECKING:
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.routing.decision import AttemptRecord, Decision, Rules
 
-__all__ = ["Report", "Route", "RouteTransport", "current_route", "http_client"]
+__all__ = ["CURRENT", "Report", "Route", "current_route"]
 
 CURRENT: ContextVar[Route | None] = ContextVar("vetted_mw_route", default=None)
-_URL = "http://vetted/v1/chat/completions"
 _TRACE_CONTEXT = (b"traceparent", b"tracestate")
 _MAX_COUNT = 2**53
 
@@ -279,7 +278,7 @@ class Route:
             return self._core.withheld("no_observed_call")
         if len({(one.region.code, one.model, one.reported) for one in observations}) > 1:
             return self._core.withheld("several_calls")
-        return self._core.receipted(_summed(observations))
+        return self._core.receipted(summed(observations))
 
     def headers_told(self) -> Headers:
         """The `x-vetted-*` headers as far as they are known now, when the handler starts its answer."""
@@ -341,33 +340,6 @@ def _count(usage: Mapping[str, int], name: str) -> int:
     return count
 
 
-def _summed(observations: list[Observation]) -> Observation:
-    """Add up calls of one model in one region; one that counted nothing leaves the sum to be estimated as a whole."""
-    first = observations[0]
-    if len(observations) == 1:
-        return first
-    counted = all(one.is_counted for one in observations)
-    worst = next((one.completion_status for one in observations if one.completion_status != "complete"), "complete")
-    return replace(
-        first,
-        calls=len(observations),
-        prompt_tokens=sum(one.prompt_tokens or 0 for one in observations) if counted else None,
-        cached_tokens=sum(one.cached_tokens for one in observations) if counted else 0,
-        completion_tokens=sum(one.completion_tokens or 0 for one in observations) if counted else None,
-        prompt_characters=sum(_characters(one.prompt_tokens, one.prompt_characters) for one in observations),
-        completion_characters=sum(
-            _characters(one.completion_tokens, one.completion_characters) for one in observations
-        ),
-        upstream_response_id=None,
-        completion_status=worst,
-    )
-
-
-def _characters(tokens: int | None, characters: int) -> int:
-    """Return what a call adds to an estimate: tokens it did count weigh what the estimate takes a token for."""
-    return tokens * CHARACTERS_PER_TOKEN if tokens else characters
-
-
 class _CallStream(httpx.AsyncByteStream):
     def __init__(self, completion: Completion) -> None:
         self._completion = completion
@@ -378,36 +350,3 @@ class _CallStream(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._completion.aclose()
-
-
-class RouteTransport(httpx.AsyncBaseTransport):
-    """Sends the current request's chat call to its route. Any other URL or method, or no route: nothing is sent."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send `request` to the current route.
-
-        Raises:
-            RouteError: there is none, or it is no chat completion. Nothing was sent.
-        """
-        if request.method != "POST" or str(request.url) != _URL:
-            raise RouteError(f"gateway.http_client sends POST {_URL} only: use base_url='http://vetted/v1'.")
-        route = current_route()
-        if route is None:
-            raise RouteError(
-                "No request is being answered here: call the model inside a handler behind "
-                "VettedMiddleware(mode='in_app'), before its answer has ended."
-            )
-        headers = [(name.lower(), value) for name, value in request.headers.raw]
-        return await route.send(await request.aread(), headers)
-
-
-class _SharedClient(httpx.AsyncClient):
-    """Every handler's client: one SDK client that is closed after its request must not close it for all others."""
-
-    async def aclose(self) -> None:
-        """Do nothing: it holds no connection of its own."""
-
-
-def http_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """Return a client on `transport` that ignores the environment; its limits are the route's."""
-    return _SharedClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None)
