@@ -71,7 +71,7 @@ class Limits:
         max_response_bytes: one upstream JSON answer.
         max_frame_bytes: one SSE frame.
         connect_seconds: TCP and TLS connect.
-        pool_seconds: wait for a pooled connection.
+        pool_seconds: wait for a pooled connection, for a transport that has a queue; the shipped one has none.
         idle_connection_seconds: life of an idle pooled connection.
         first_byte_seconds: until the first content-bearing event of a stream, dripping headers included.
         answer_seconds: a whole JSON answer.

@@ -19,6 +19,7 @@ from vetted_mw.grid.board import SignalBoard
 from vetted_mw.grid.sources.file import FileSignals
 from vetted_mw.in_app.client import RouteTransport, http_client
 from vetted_mw.proxy.outcome import AttemptFailedError
+from vetted_mw.proxy.patience import Patience
 from vetted_mw.proxy.transport import HttpxTransport, Transport, UpstreamRequest
 from vetted_mw.receipts.figures import ParametricModel
 from vetted_mw.receipts.maker import ReceiptMaker
@@ -234,7 +235,7 @@ class _Fetch:
             headers.append((b"authorization", b"Bearer " + upstream.api_key.reveal().encode("ascii")))
         request = UpstreamRequest(method="GET", path=path, headers=headers, from_origin=from_origin)
         try:
-            async with asyncio.timeout(_PROBE_SECONDS):
+            async with Patience(_PROBE_SECONDS):
                 return await self._get(upstream, request)
         except (TimeoutError, AttemptFailedError):
             return None

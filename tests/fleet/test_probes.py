@@ -213,7 +213,7 @@ async def test_a_full_region_is_not_taken_for_a_dead_one() -> None:
     """With every lease taken a probe still gets through: a region at its cap is saturated, not failing."""
     async with FakeUpstream() as upstream, asyncio.timeout(LIMIT):
         upstream.then(FakeAnswer.stream([role(), content()], ending="stall"))
-        async with _probing(upstream.base_url, limits={"max_in_flight": 1, "pool_seconds": 0.2}) as gateway:
+        async with _probing(upstream.base_url, limits={"max_in_flight": 1}) as gateway:
             caller = Caller(VettedProxy(gateway), payload(stream=True))
             answering = caller.start()
             await caller.content.wait()

@@ -173,7 +173,7 @@ async def test_a_proxy_that_refuses_is_a_connection_that_failed(status: int) -> 
 
 async def test_a_proxy_that_says_nothing_is_given_up_at_the_connect_limit() -> None:
     """The limit holds for the CONNECT as it does for TCP and TLS."""
-    limits = Limits(connect_seconds=0.2, pool_seconds=0.1)
+    limits = Limits(connect_seconds=0.2)
     async with (
         asyncio.timeout(LIMIT),
         ConnectProxy(None) as proxy,

@@ -14,6 +14,7 @@ import httpx
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault
+from vetted_mw.proxy.patience import Patience
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
@@ -185,13 +186,13 @@ class _Connection:
 
     async def _sent(self, request: httpx.Request) -> httpx.Response:
         try:
-            async with asyncio.timeout(self._connect_seconds) as connecting:
+            async with Patience(self._connect_seconds) as connecting:
 
                 async def note(event: str, info: dict[str, Any]) -> None:
                     if event == "connection.connect_tcp.complete":
                         self._socket = info["return_value"]
                     elif event == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
-                        connecting.reschedule(None)
+                        connecting.stop()
 
                 request.extensions["trace"] = note
                 return await self._transport.handle_async_request(request)
