@@ -72,7 +72,8 @@ def _served_by_a_process(ports: dict[str, int], folder: Path) -> Iterator[int]:
         "\n".join(f'[regions.{code}]\nbase_url = "http://127.0.0.1:{port}/v1"' for code, port in ports.items())
     )
     port = unused_port()
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("VETTED_")}
+    # Neither settings of the caller's nor a tracer: the process runs as an operator's would.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("VETTED_", "COVERAGE_"))}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(port)],
