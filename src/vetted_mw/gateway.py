@@ -63,6 +63,9 @@ class Gateway:
         monotonic: seconds that never go back.
         new_id: a fresh uuid4 as a string.
         jitter: a number in [0, 1).
+
+    Raises:
+        ConfigurationError: two signal sources share a name, or `signals.chains` names one that there is not.
     """
 
     def __init__(

@@ -149,6 +149,15 @@ def test_it_refuses_to_start_without_an_upstream(tmp_path: Path) -> None:
     assert "Traceback" not in ran.err
 
 
+def test_it_refuses_a_chain_that_names_no_source(tmp_path: Path) -> None:
+    """What only the gateway can find wrong is one line too, naming the key."""
+    settings(tmp_path, more='[signals.chains]\nFR = ["flie"]\n')
+    ran = finished(tmp_path, "serve", "--port", 0)
+    assert ran.code == 2
+    assert ran.err.startswith("vetted-mw: signals.chains.FR: ")
+    assert "Traceback" not in ran.err
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
 def test_an_address_that_cannot_be_bound_is_told_before_anything_starts(host: str, tmp_path: Path) -> None:
     """A taken port, an address of another machine: one line that names both, and no traceback."""

@@ -181,7 +181,7 @@ async def test_a_chain_gives_its_first_live_eligible_source(clock: ManualClock) 
     stale = ScriptedSource([signal(1.0, age=999)], name="stale")
     first = ScriptedSource([signal(30.0, age=60)], name="first")
     second = ScriptedSource([signal(20.0, age=1)], name="second")
-    board = board_of(clock, second, first, stale, chains={"FR": ("unknown", "stale", "first", "second")})
+    board = board_of(clock, second, first, stale, chains={"FR": ("stale", "first", "second")})
     for name in ("stale", "first", "second"):
         await board.refresh(name)
     assert value(board, "FR", clock) == 30.0
@@ -191,10 +191,19 @@ async def test_a_chain_gives_its_first_live_eligible_source(clock: ManualClock) 
 
 async def test_a_source_outside_a_zones_chain_is_not_asked_for_it(clock: ManualClock) -> None:
     """A chain is closed: others may know the zone, but they do not decide it."""
-    board = board_of(clock, ScriptedSource([signal(20.0), signal(12.0, zone="SE_3")]), chains={"FR": ("nobody",)})
+    known = ScriptedSource([signal(20.0), signal(12.0, zone="SE_3")])
+    board = board_of(clock, known, ScriptedSource([], name="silent"), chains={"FR": ("silent",)})
     await board.refresh("scripted")
     assert value(board, "FR", clock) is None
     assert value(board, "SE_3", clock) == 12.0
+
+
+def test_a_chain_that_names_no_source_is_refused_at_start(clock: ManualClock) -> None:
+    """A typo in a chain would leave its zone without a signal for ever, in silence."""
+    with pytest.raises(ConfigurationError) as refused:
+        board_of(clock, ScriptedSource([], name="file"), chains={"FR": ("flie",)})
+    assert refused.value.field == "signals.chains.FR"
+    assert "file" in refused.value.remedy
 
 
 async def test_a_zone_without_a_chain_takes_every_source_in_order(clock: ManualClock) -> None:

@@ -285,11 +285,22 @@ FAULTS = [
 ]
 
 
-CASES = [
-    pytest.param(fault, stream, id=f"{fault.name}-{'sse' if stream else 'json'}".replace(" ", "_"))
-    for fault in FAULTS
-    for stream in (False, True)
-    if fault.upstream(stream=stream) is not None
+HAPPENING = [
+    (fault, stream) for fault in FAULTS for stream in (False, True) if fault.upstream(stream=stream) is not None
+]
+
+
+def _named(fault: Fault, *values: Any, stream: bool) -> Any:
+    words = [fault.name, "sse" if stream else "json", *map(str, values)]
+    return pytest.param(fault, stream, *values, id="-".join(words).replace(" ", "_"))
+
+
+CASES = [_named(fault, stream=stream) for fault, stream in HAPPENING]
+ROUTED = [
+    _named(fault, routing, stream=stream)
+    for fault, stream in HAPPENING
+    for routing in ("default", "carbon_aware")
+    if routing == "default" or not fault.limits  # what waits for a limit waits once: the way is the same
 ]
 
 
@@ -307,16 +318,7 @@ async def _failing(fault: Fault, *, stream: bool) -> Any:
             yield app, gateway, first, second, outside
 
 
-@pytest.mark.parametrize(
-    ("fault", "stream", "routing"),
-    [
-        pytest.param(fault, stream, routing, id=f"{case.id}-{routing}")
-        for case in CASES
-        for fault, stream in [case.values]
-        for routing in ("default", "carbon_aware")
-        if routing == "default" or not fault.limits  # what waits for a limit waits once: the way is the same
-    ],
-)
+@pytest.mark.parametrize(("fault", "stream", "routing"), ROUTED)
 async def test_before_commit_the_next_region_of_the_policy_serves_and_the_trace_tells_what_the_logs_show(
     fault: Fault, stream: bool, routing: str
 ) -> None:

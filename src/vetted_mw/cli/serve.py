@@ -35,6 +35,7 @@ def serve(arguments: argparse.Namespace) -> int:
     require_upstream(configuration)
     host = arguments.host or configuration.server.host
     forbid_open_host(host, callers=bool(configuration.callers), is_open=arguments.open)
+    Gateway(configuration)  # what only it can find wrong is said here, in a line, and not by each worker
     if configuration.source:
         # Workers are processes of their own: they find the same file the same way the operator could have named it.
         os.environ["VETTED_CONFIG"] = configuration.source

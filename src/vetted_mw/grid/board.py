@@ -85,7 +85,7 @@ class SignalBoard:
         now: wall clock, aware UTC.
 
     Raises:
-        ConfigurationError: two sources have one name, so that one would hide the other.
+        ConfigurationError: two sources have one name, so that one would hide the other, or a chain names none of them.
     """
 
     def __init__(
@@ -96,11 +96,21 @@ class SignalBoard:
             raise ConfigurationError(
                 "two signal sources have the same name.", field="signals", remedy="Give each a name of its own."
             )
+        self._require_known(chains)
         self._chains = chains
         self._now = now
         self._signals: LRUCache[tuple[str, str, SignalKind], GridSignal] = LRUCache(maxsize=_MAX_SIGNALS)
         self._states = {name: SourceState() for name in self._sources}
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _require_known(self, chains: Mapping[str, tuple[str, ...]]) -> None:
+        for zone, names in chains.items():
+            if not set(names) <= self._sources.keys():
+                raise ConfigurationError(
+                    "names a source that there is not.",
+                    field=f"signals.chains.{zone}",
+                    remedy=f"Known sources: {', '.join(self._sources) or 'none; configure [signals.sources]'}.",
+                )
 
     async def open(self) -> None:
         """Start asking. Local sources are asked once before this returns; no source's failure is a reason to fail."""
