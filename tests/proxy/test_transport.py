@@ -394,12 +394,25 @@ async def test_a_cancel_during_the_tls_handshake_closes_the_socket(behind_proxy:
         settings: dict[str, Any] = {"proxy": proxy.url} if behind_proxy else {}
         async with _door(silent.base_url, **settings) as door, asyncio.timeout(LIMIT):
             task = asyncio.ensure_future(_whole(door, _completion()))
-            await silent.accepted.wait()
+            await silent.heard.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             await silent.left.wait()
             assert _taken(door) == []
+
+
+async def test_a_tls_handshake_that_is_given_up_closes_the_socket() -> None:
+    """So does the connect limit when it ends a handshake."""
+    limits = Limits(connect_seconds=0.3)
+    async with (
+        asyncio.timeout(LIMIT),
+        RawUpstream(ending="stall", reads=False, scheme="https") as silent,
+        _door(silent.base_url, limits=limits) as door,
+    ):
+        assert await _failed(door) == ("connect_timeout", False)
+        await silent.left.wait()
+        assert _taken(door) == []
 
 
 async def test_a_refused_connection_and_a_reset_one_are_told_apart() -> None:

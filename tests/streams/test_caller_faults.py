@@ -112,6 +112,15 @@ async def test_an_error_without_words_still_says_something(answer: FakeAnswer) -
     assert second.requests == []
 
 
+async def test_an_error_whose_words_do_not_come_is_told_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status says enough: a body that stalls is waited for a little, and costs no attempt elsewhere."""
+    monkeypatch.setattr("vetted_mw.proxy.attempt._ERROR_SECONDS", 0.1)
+    stalling = FakeAnswer(status=404, body=[b'{"error":'], chunked=True, ending="stall")
+    exchange, first, second = await _refused(stalling)
+    assert (exchange.status, len(first.requests), second.requests) == (404, 1, [])
+    assert exchange.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_with_the_callers_own_key_a_refused_key_is_the_callers_fault(status: int) -> None:
     """Under `passthrough` a 401 or 403 goes to the caller; with our key it is ours, and fails over."""

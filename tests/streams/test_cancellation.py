@@ -39,6 +39,7 @@ pytestmark = pytest.mark.anyio
 
 CAP = 2
 JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+REFUSAL_HEAD = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 100\r\n\r\n"
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -75,6 +76,7 @@ PHASES = [
     ),
     Phase(name="no head of a JSON answer", stream=False, upstream=_waiting()),
     Phase(name="half a JSON answer", stream=False, upstream=_waiting(JSON_HEAD, b'{"choi')),
+    Phase(name="half a refusal", stream=False, upstream=_waiting(REFUSAL_HEAD, b'{"err')),
     Phase(name="no head of a stream", stream=True, upstream=_waiting()),
     Phase(name="no content of a stream", stream=True, upstream=_waiting(SSE_HEAD, _chunk(role()))),
     Phase(
@@ -123,11 +125,14 @@ class _Socket:
             self._writer.transport.abort()
 
 
+async def _reached(upstream: RawUpstream) -> None:
+    """Wait until the request, or the TLS handshake where there will be none, is at the upstream."""
+    await until(lambda: upstream.requests or upstream.heard.is_set())
+
+
 async def _there(upstream: RawUpstream, phase: Phase, client: _Socket) -> None:
     """Wait until the request stands where the phase says."""
-    await upstream.accepted.wait()
-    if upstream.base_url.startswith("http://"):
-        await until(lambda: upstream.requests)
+    await _reached(upstream)
     if phase.committed:
         await client.reader.readuntil(b"Hel")
 
@@ -141,7 +146,7 @@ async def test_on_a_real_socket_a_caller_that_leaves_frees_the_upstream_and_its_
     async with asyncio.timeout(LIMIT * 2), FakeUpstream() as other:
         async with phase.upstream() as upstream, _serving(upstream, other) as (origin, gateway):
             for _ in range(CAP + 1):
-                upstream.accepted.clear()
+                upstream.heard.clear()
                 upstream.left.clear()
                 upstream.requests.clear()
                 client = await _Socket.asking(origin, payload(stream=phase.stream, vetted={"region": FIRST}))
@@ -185,9 +190,7 @@ async def test_by_messages_a_caller_that_leaves_is_answered_no_more(phase: Phase
         async with gateway_over({FIRST: table, SECOND: other}) as (app, gateway):
             caller = Caller(app, payload(stream=phase.stream))
             answering = caller.start()
-            await upstream.accepted.wait()
-            if upstream.base_url.startswith("http://"):
-                await until(lambda: upstream.requests)
+            await _reached(upstream)
             if phase.committed:
                 await caller.content.wait()
             before = list(caller.sent)
@@ -232,11 +235,11 @@ async def test_a_server_that_cancels_twice_gets_its_slots_back(phase: Phase) -> 
         table = {"base_url": upstream.base_url, "limits": {"connect_seconds": 600, "max_in_flight": CAP}}
         async with gateway_over({FIRST: table, SECOND: other}) as (app, gateway):
             for steps in range(12):
-                upstream.accepted.clear()
+                upstream.heard.clear()
                 upstream.requests.clear()
                 caller = Caller(app, payload(stream=phase.stream, vetted={"region": FIRST}))
                 answering = caller.start()
-                await upstream.accepted.wait()
+                await _reached(upstream)
                 if phase.committed:
                     await caller.content.wait()
                 answering.cancel()

@@ -80,6 +80,7 @@ class RawUpstream:
         requests: the requests it read, heads only.
         written: bytes that left its own buffer.
         accepted: set once a connection came.
+        heard: set once bytes came while it stalled, a TLS handshake's first ones say.
         left: set once a client closed while it stalled.
     """
 
@@ -93,6 +94,7 @@ class RawUpstream:
         self.requests: list[Any] = []
         self.written = 0
         self.accepted = asyncio.Event()
+        self.heard = asyncio.Event()
         self.left = asyncio.Event()
         self._parts = parts
         self._ending = ending
@@ -149,7 +151,7 @@ class RawUpstream:
             writer.transport.abort()
         elif self._ending == "stall":
             while await reader.read(65536):
-                continue
+                self.heard.set()
             self.left.set()
 
 

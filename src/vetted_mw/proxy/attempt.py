@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Answered", "Call", "StreamedAnswer", "fetch_answer", "open_stream"]
 
 _MAX_ERROR_BYTES = 65_536
+_ERROR_SECONDS = 5.0
 _USAGE_REFUSALS = frozenset({400, 422})
 
 
@@ -159,8 +160,9 @@ async def _fault_of(call: Call, response: Response) -> Fault | None:
 
 async def _error_body(response: Response) -> bytes:
     try:
-        return await _whole_body(response, max_bytes=_MAX_ERROR_BYTES)
-    except AttemptFailedError:
+        async with asyncio.timeout(_ERROR_SECONDS):
+            return await _whole_body(response, max_bytes=_MAX_ERROR_BYTES)
+    except (AttemptFailedError, TimeoutError):
         return b""  # its status says enough; the words of a broken error body are not worth an attempt
 
 

@@ -78,10 +78,17 @@ def retry_after_seconds(headers: Iterable[tuple[bytes, bytes]], *, now: datetime
         return None
     text = raw.decode("latin-1").strip()
     try:
-        seconds = float(text) if not text[-3:].isalpha() else _until(text, now)
+        seconds = _seconds(text, now)
     except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) else None
+
+
+def _seconds(text: str, now: datetime) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return _until(text, now)
 
 
 def _until(text: str, now: datetime) -> float:
