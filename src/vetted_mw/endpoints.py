@@ -221,6 +221,7 @@ def region_facts(core: Core, candidate: Candidate) -> dict[str, object]:
         "configured": candidate.configured,
         "annual": {
             "gco2_per_kwh": region.annual_gco2_per_kwh,
+            "declared": region.shipped,
             "year": region.annual_year,
             "source": region.annual_source,
             "basis": region.annual_basis,
@@ -233,6 +234,7 @@ def region_facts(core: Core, candidate: Candidate) -> dict[str, object]:
         if state is None
         else {
             "probe": state.health.value,
+            "probe_status": state.probe_status,
             "breaker": state.breaker.value,
             "degraded": state.degraded,
             "saturated": state.saturated,

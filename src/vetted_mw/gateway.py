@@ -96,6 +96,7 @@ class Gateway:
         self._warned = False
         self._lock = asyncio.Lock()
         self._core: Core | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._probes: Probes | None = None
         self._http_client = http_client(RouteTransport())
 
@@ -144,6 +145,7 @@ class Gateway:
 
     async def core(self) -> Core:
         """Return the open rooms, opening them first where no lifespan did."""
+        self._forget_closed_loop()
         if self._core is None:
             async with self._lock:
                 if self._core is None:
@@ -153,6 +155,7 @@ class Gateway:
         return self._opened()
 
     async def __aenter__(self) -> Self:
+        self._forget_closed_loop()
         async with self._lock:
             if self._core is None:
                 await self._open()
@@ -179,6 +182,15 @@ class Gateway:
         if self._probes is not None:
             await self._probes.probe(region)
 
+    def _forget_closed_loop(self) -> None:
+        """Start anew where the event loop we were opened in has been closed without us, as test clients do per request.
+
+        What lived in it died with it: its tasks and connections can be neither used nor closed.
+        """
+        if self._loop is not None and self._loop is not asyncio.get_running_loop() and self._loop.is_closed():
+            self._core, self._loop, self._entries, self._lock = None, None, 0, asyncio.Lock()
+            self._fleet = Fleet(self.configuration.upstreams, monotonic=self._monotonic, jitter=self._jitter)
+
     def _opened(self) -> Core:
         if self._core is None:
             message = "the gateway is closed"
@@ -187,6 +199,9 @@ class Gateway:
 
     async def _open(self) -> None:
         configuration = self.configuration
+        if not configuration.upstreams:
+            _LOG.warning("no region has an upstream, so every request will be refused: set regions.CODE.base_url")
+        self._loop = asyncio.get_running_loop()
         transports = {code: self._transport(upstream) for code, upstream in configuration.upstreams.items()}
         await self._board.open()
         self._probes = Probes(self._fleet, configuration.upstreams, fetch=_Fetch(transports), jitter=self._jitter)
@@ -221,8 +236,8 @@ class Gateway:
         if pays and not configuration.callers and not self._warned:
             self._warned = True
             _LOG.warning(
-                "upstream keys are configured and callers are not: put the middleware inside your authentication, "
-                "pass identify=, or configure [callers]"
+                "upstream keys are configured and callers are not: whoever reaches the gateway spends them. "
+                "Configure [callers], pass identify=, or put the middleware inside your own authentication"
             )
 
 

@@ -56,7 +56,7 @@ async def test_health_is_what_a_probe_of_our_own_found(folder: Path, capsys: pyt
     assert ran.code == 0
     assert {code: rows[code][3:5] for code in rows if "-" in code[1:]} == {
         "scaleway-par-1": ["yes", "healthy"],
-        "scaleway-par-2": ["yes", "failing"],
+        "scaleway-par-2": ["yes", "failing (HTTP 503)"],
         "ovh-gra-1": ["yes", "failing"],
         "atnorth-sto-1": ["yes", "drained"],
         "atnorth-isl-1": ["yes", "not probed"],
@@ -121,7 +121,7 @@ def test_what_is_not_known_of_a_region_is_a_dash(folder: Path, capsys: pytest.Ca
     (folder / "vetted.toml").write_text(f"[regions.bare-1]\n{own}[regions.year-1]\n{own}annual_gco2_per_kwh = 33.5\n")
     rows = run(capsys, "regions").rows()
     assert rows["bare-1"][1:] == ["s, FR", "-", "none", "-", "-", "-", "-"]
-    assert rows["year-1"][5:] == ["33.5", "annual (declared)", "-"]
+    assert rows["year-1"][5:] == ["33.5", "annual (configured)", "-"]
 
 
 def test_the_note_on_annual_averages_stands_only_where_one_is_shown(

@@ -112,7 +112,7 @@ def test_the_commands_of_the_tour_are_those_to_paste(base_url: str, capsys: pyte
 def test_the_tour_tells_which_stop_is_not_as_it_should_be(place: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     """Over a gateway without live signals, carbon-aware cannot be `live`: the tour names those stops and fails."""
     dark = load_configuration(
-        place.settings, environ={}, overrides={"signals": {"chains": {zone: ["none"] for zone in ("FR", "SE_3", "IS")}}}
+        place.settings, environ={}, overrides={"signals": {"sources": {"file": {"path": "there-is-none.toml"}}}}
     )
     with served(VettedProxy(Gateway(dark))) as origin:
         assert not run_tour(f"{origin}/v1")

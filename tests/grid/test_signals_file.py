@@ -290,7 +290,7 @@ def _lines(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any
     ]
 
 
-UNUSABLE = "the signals file cannot be used"
+UNUSABLE = "the signals file cannot be used; earlier readings stay and age"
 
 
 @pytest.mark.anyio

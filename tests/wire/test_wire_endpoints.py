@@ -101,7 +101,13 @@ async def test_regions_tell_facts_signal_health_and_load_of_the_whole_catalogue(
     assert one == listed["data"][0]
     assert (one["country"], one["zone"], one["provider"], one["site"]) == ("FR", "FR", "Scaleway", "fr-par-1")
     assert (one["configured"], one["inference"], one["in_flight"], one["models"]) == (True, True, 1, [MODEL])
-    assert one["health"] == {"probe": "unknown", "breaker": "closed", "degraded": False, "saturated": False}
+    assert one["health"] == {
+        "probe": "unknown",
+        "probe_status": None,
+        "breaker": "closed",
+        "degraded": False,
+        "saturated": False,
+    }
     assert one["signal"]["gco2_per_kwh"] == 21.5
     assert (one["signal"]["age_minutes"], one["signal"]["live_eligible"]) == (10.0, True)
     assert one["annual"]["gco2_per_kwh"] == 58

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 from vetted_mw.cli.check import check
 from vetted_mw.cli.demo import demo
 from vetted_mw.cli.explain import explain
+from vetted_mw.cli.logs import configure_logging
 from vetted_mw.cli.regions import regions
 from vetted_mw.cli.serve import serve
 from vetted_mw.errors import ConfigurationError
@@ -28,13 +31,21 @@ _MAX_PORT = 65_535
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 the command's own answer is no, 2 wrong usage or settings."""
     arguments = _parser().parse_args(argv)
+    if arguments.run is not serve:
+        # `serve` does so in each of its workers; the demo has a region that is down on purpose.
+        configure_logging(logging.ERROR if arguments.run is demo else logging.WARNING)
     try:
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
     except ConfigurationError as error:
         print(f"vetted-mw: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read our output, `head` say, has seen enough; nothing is left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 

@@ -79,7 +79,11 @@ def _health(facts: dict[str, Any]) -> str:
     health = facts["health"]
     if health is None:
         return "-"
-    return "not probed" if health["probe"] == Health.UNKNOWN else str(health["probe"])
+    if health["probe"] == Health.UNKNOWN:
+        return "not probed"
+    status = health["probe_status"]
+    is_plain = status is None or 200 <= status < 300  # noqa: PLR2004
+    return str(health["probe"]) if is_plain else f"{health['probe']} (HTTP {status})"
 
 
 def _intensity(facts: dict[str, Any]) -> tuple[str, str, str]:
@@ -91,4 +95,4 @@ def _intensity(facts: dict[str, Any]) -> tuple[str, str, str]:
     if annual["gco2_per_kwh"] is None:
         return "-", "-", "-"
     year = "" if annual["year"] is None else f" {annual['year']}"
-    return f"{annual['gco2_per_kwh']:g}", f"annual{year} (declared)", "-"
+    return f"{annual['gco2_per_kwh']:g}", f"annual{year} ({'declared' if annual['declared'] else 'configured'})", "-"

@@ -10,6 +10,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+from vetted_mw.cli.logs import configure_logging
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.gateway import Gateway
 from vetted_mw.middleware import VettedProxy
@@ -53,8 +54,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def create_app() -> VettedProxy:
     """Build the app of one worker."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # its INFO lines hold URLs
+    configure_logging(logging.INFO)
     return VettedProxy(Gateway.from_env())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fleet", "Health", "Lease", "RegionState"]
 
+_LOG = logging.getLogger("vetted_mw")
 _FAULTS = frozenset(
     {
         AttemptOutcome.UPSTREAM_ERROR,
@@ -54,6 +56,7 @@ class RegionState:
         health: what probes say.
         breaker: where the breaker stands.
         in_flight: leases held.
+        probe_status: HTTP status of the last probe; None when there was no answer, or no probe yet.
     """
 
     models: frozenset[str] | None
@@ -63,6 +66,7 @@ class RegionState:
     health: Health
     breaker: BreakerState
     in_flight: int
+    probe_status: int | None = None
 
 
 class Lease:
@@ -114,9 +118,9 @@ class Fleet:
         """Remember that `region` answered well only without the option."""
         self._members[region].takes_usage = False
 
-    def probed(self, region: str, *, alive: bool) -> None:
-        """Note what a health probe of `region` found."""
-        self._members[region].probed(alive=alive)
+    def probed(self, region: str, *, alive: bool, status: int | None = None) -> None:
+        """Note what a health probe of `region` found; `status` is what it answered, None when it did not."""
+        self._members[region].probed(alive=alive, status=status)
 
     def models_fetched(self, region: str, models: Iterable[str]) -> None:
         """Note the list `region` gave of itself, with the requested names of those it knows by names of its own.
@@ -145,6 +149,9 @@ class _Member:
         self._saturated_until = 0.0
         self._probe_failures = 0
         self._probed = False
+        self._probe_status: int | None = None
+        self._is_down = False
+        self._told: AttemptOutcome | None = None
 
     def state(self) -> RegionState:
         now = self._monotonic()
@@ -159,6 +166,7 @@ class _Member:
             health=health,
             breaker=breaker,
             in_flight=self.in_flight,
+            probe_status=self._probe_status,
         )
 
     def lease(self) -> Lease | None:
@@ -177,10 +185,29 @@ class _Member:
         self._breaker.ended(now, fault=_fault(outcome), probe=probe)
         if outcome is AttemptOutcome.SUCCESS:
             self._probe_failures = 0  # better evidence than a probe
+        self._tell(outcome)
 
-    def probed(self, *, alive: bool) -> None:
+    def probed(self, *, alive: bool, status: int | None) -> None:
         self._probed = True
+        self._probe_status = status
         self._probe_failures = 0 if alive else self._probe_failures + 1
+        self._tell(None)
+
+    def _tell(self, outcome: AttemptOutcome | None) -> None:
+        """Log a fault that is the first of its kind since the last success, and when the region goes or comes back."""
+        extra = {"region": self.upstream.region}
+        if outcome in _FAULTS and outcome is not self._told:
+            _LOG.warning("an attempt at a region failed", extra=extra | {"outcome": str(outcome)})
+        if outcome is AttemptOutcome.SUCCESS or outcome in _FAULTS:
+            self._told = None if outcome is AttemptOutcome.SUCCESS else outcome
+        state = self.state()
+        is_down = state.health is Health.FAILING or state.breaker is BreakerState.OPEN
+        if is_down != self._is_down:
+            self._is_down = is_down
+            level, message = (
+                (logging.WARNING, "a region is out of service") if is_down else (logging.INFO, "a region is back")
+            )
+            _LOG.log(level, message, extra=extra | {"probe": state.health.value, "breaker": state.breaker.value})
 
     def _health(self) -> Health:
         if self.upstream.drained:

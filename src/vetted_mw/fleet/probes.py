@@ -75,7 +75,8 @@ class Probes:
         upstream = self._upstreams[region]
         if upstream.health_path:
             found = await self._fetch(upstream, upstream.health_path, from_origin=True)
-            self._fleet.probed(region, alive=found is not None and found[0] not in _DEAD)
+            status = None if found is None else found[0]
+            self._fleet.probed(region, alive=status is not None and status not in _DEAD, status=status)
         if upstream.discover:
             found = await self._fetch(upstream, "/models", from_origin=False)
             names = model_names(found[1]) if found is not None and found[0] == 200 else None  # noqa: PLR2004

@@ -91,7 +91,7 @@ def check_policy(options: Options, rules: Rules, regions: Mapping[str, Region]) 
         raise RoutingNotAllowedError("Policy has carbon-aware routing turned off. Leave 'routing' out.")
     for name, code in (("region", options.region), ("secondary_region", options.secondary_region)):
         if code is not None and not is_allowed(regions[code], rules):
-            allowed = [region.code for region in regions.values() if is_allowed(region, rules)]
+            allowed = [one.code for one in regions.values() if one.inference and is_allowed(one, rules)]
             raise RegionNotAllowedError(
                 f"Policy does not allow this region. Allowed: {', '.join(allowed) or 'none'}.", param=f"vetted.{name}"
             )

@@ -14,7 +14,7 @@ from vetted_mw.errors import (
     UpstreamInvalidError,
     UpstreamTimeoutError,
 )
-from vetted_mw.routing.values import AttemptOutcome, AttemptRecord, Decision, DecisionReason, RoutePolicy
+from vetted_mw.routing.values import AttemptOutcome, AttemptRecord, Decision, DecisionReason, Rejection, RoutePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["refusal_for"]
 
+_NEVER_SERVES = frozenset({Rejection.NOT_CONFIGURED, Rejection.NOT_FOR_INFERENCE})
 _FULL = frozenset({AttemptOutcome.SATURATED, AttemptOutcome.NOT_ADMITTED})
 _UNTOLD_WAIT_SECONDS = 1.0  # a slot under the in-flight cap frees without notice
 _TIMEOUTS = frozenset(
@@ -50,7 +51,7 @@ def refusal_for(
     if decision.reason is DecisionReason.MODEL_NOT_AVAILABLE:
         return _model_not_available(decision)
     if decision.policy is RoutePolicy.PINNED:
-        return _pinned(options, wait)
+        return _pinned(decision, options, wait)
     if not decision.order:
         return _nothing_sent(decision, wait)
     if attempts and all(attempt.outcome in _FULL for attempt in attempts):
@@ -64,7 +65,12 @@ def _model_not_available(decision: Decision) -> AnswerError:
     return ModelNotAvailableError(f"No region this request may use serves the model. {where}")
 
 
-def _pinned(options: Options, wait: float | None) -> AnswerError:
+def _pinned(decision: Decision, options: Options, wait: float | None) -> AnswerError:
+    why = {one.candidate.region.code: one.rejected for one in decision.verdicts}
+    if options.secondary_region is None and why.get(options.region or "") in _NEVER_SERVES:
+        return PinnedUnavailableError(
+            "The pinned region has no server configured here, so it cannot serve. GET /v1/regions tells which have one."
+        )
     asked = "The pinned region" if options.secondary_region is None else "Neither the pinned region nor its secondary"
     verb = "cannot serve" if options.secondary_region is None else "can serve"
     return PinnedUnavailableError(

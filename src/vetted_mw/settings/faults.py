@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vetted_mw.configuration import Limits
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.settings.refusal import REFUSED, nearest
-from vetted_mw.settings.schema import KeyReference, RegionLimits, VettedSettings
+from vetted_mw.settings.schema import KeyReference, ModelSettings, RegionLimits, VettedSettings
 from vetted_mw.settings.shape import section_of, shape_at
 
 if TYPE_CHECKING:
@@ -91,7 +91,10 @@ def _unknown(detail: ErrorDetails, places: Places) -> ConfigurationError:
             field=field,
             remedy=f"Set it as limits.{name}.",
         )
-    return unknown_key(name, field=field, known=list(section.model_fields), place=places.of(field))
+    error = unknown_key(name, field=field, known=list(section.model_fields), place=places.of(field))
+    if section is ModelSettings:
+        error.remedy += ' A model name with a dot stands in quotes: [models."llama-3.1-8b"].'
+    return error
 
 
 def _told(detail: ErrorDetails, same: Sequence[ErrorDetails], annotation: Any) -> tuple[str, str]:

@@ -50,7 +50,7 @@ class FileSignals:
         self._source = source
         self._now = now
         self._seen: tuple[int, int, int] | None = None
-        self._refused: tuple[int, int, int] | None = None
+        self._refused: tuple[int, ...] | None = ()  # (): nothing refused; None: it could not be read
         self._readings: tuple[GridSignal, ...] = ()
 
     async def readings(self) -> Sequence[GridSignal]:
@@ -60,19 +60,29 @@ class FileSignals:
             OSError: the file is gone or cannot be read.
             ReadingsFileError: it cannot be used as it stands.
         """
-        stat = self._source.path.stat()
-        seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        if seen != self._seen:
-            data = self._source.path.read_bytes()
+        try:
+            stat = self._source.path.stat()
+            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            data = None if seen == self._seen else self._source.path.read_bytes()
+        except OSError as error:
+            self._refuse(None, f"it cannot be read ({type(error).__name__}).")
+            raise
+        if data is not None:
             try:
                 self._readings = parse_readings(data, self._now(), max_age_minutes=self._source.max_age_minutes)
             except ReadingsFileError as error:
-                if seen != self._refused:
-                    _LOG.warning("the signals file cannot be used", extra={"reason": str(error)})
-                self._refused = seen
+                self._refuse(seen, str(error))
                 raise
             self._seen = seen
+        self._refused = ()
         return self._readings
+
+    def _refuse(self, seen: tuple[int, int, int] | None, reason: str) -> None:
+        """Say once per state of the file why it is of no use."""
+        if seen != self._refused:
+            extra = {"path": str(self._source.path), "reason": reason}
+            _LOG.warning("the signals file cannot be used; earlier readings stay and age", extra=extra)
+        self._refused = seen
 
 
 def parse_readings(data: bytes, fetched_at: datetime, *, max_age_minutes: float) -> tuple[GridSignal, ...]:
