@@ -79,6 +79,7 @@ class Attempts:
         records: every attempt that has ended.
         serving: the region whose answer is being delivered, or was.
         waited: seconds spent in attempts that failed.
+        deadline: event-loop time at which the whole request must be over.
         last_sent: monotonic instant at which the latest request left; None before the first.
     """
 
@@ -101,7 +102,7 @@ class Attempts:
         self._inbound = inbound
         self._span = span
         self._placement = placement
-        self._deadline = deadline
+        self.deadline = deadline
         self._running: _Running | None = None
 
     @property
@@ -119,7 +120,7 @@ class Attempts:
         fault: Fault | None = None
         waits: list[float] = []
         for region in order:
-            if budget == 0 or asyncio.get_running_loop().time() >= self._deadline:
+            if budget == 0 or asyncio.get_running_loop().time() >= self.deadline:
                 break
             running = self._admitted(region)
             if running is None:
@@ -183,7 +184,7 @@ class Attempts:
                 forward=core.forward_headers,
                 trace=running.span.headers,
             ),
-            deadline=self._deadline,
+            deadline=self.deadline,
             ask_usage=core.fleet.takes_usage_option(region),
             placement=self._placement,
             on_sent=self._note_sent,

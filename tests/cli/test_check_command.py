@@ -23,6 +23,15 @@ key = { env = "TEAM_KEY" }
 """
 
 
+READING = """\
+[[reading]]
+zone = "{zone}"
+gco2_per_kwh = 21.9
+kind = "measured"
+observed_at = "{at}"
+"""
+
+
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -55,7 +64,41 @@ def test_good_settings_as_json(file: Path, capsys: pytest.CaptureFixture[str]) -
         "upstreams": ["scaleway-par-1", "ovh-gra-1"],
         "default_order": ["scaleway-par-1", "scaleway-par-2", "ovh-gra-1"],
         "callers": ["team-a"],
+        "warnings": [],
     }
+
+
+def test_a_region_of_the_operators_order_without_a_server_is_warned_of(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It starts, and the region would never serve: said, with exit code 0."""
+    file.write_text('default_order = ["ovh-gra-1", "atnorth-sto-1"]\n' + GOOD)
+    ran = run(capsys, "check", file)
+    assert ran.code == 0
+    assert "warning        atnorth-sto-1 is in default_order and has no base_url" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("readings", "told"),
+    [
+        (None, "cannot be read (FileNotFoundError)"),
+        ("[[reading]]\n", "reading 1 lacks zone"),
+        (READING.format(zone="DE", at="2026-11-25T04:50:00"), "observed_at with an offset"),
+        (READING.format(zone="DE", at="2026-11-25T04:50:00Z"), "no region is in zone DE"),
+        (READING.format(zone="FR", at="2026-11-25T04:50:00Z"), None),
+    ],
+)
+def test_the_signals_file_is_looked_at_too(
+    readings: str | None, told: str | None, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is missing, broken, or about a zone nobody is in is warned of: it would be silence in production."""
+    file.write_text(GOOD + '[signals.sources.file]\npath = "signals.toml"\n')
+    if readings is not None:
+        file.with_name("signals.toml").write_text(readings)
+    ran = run(capsys, "check", file, "--json")
+    assert ran.code == 0
+    warnings = ran.json()["warnings"]
+    assert warnings == [] if told is None else told in warnings[0]
 
 
 def test_the_file_is_found_as_every_command_finds_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import warnings
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from support import HELLO, configured, proxied
-from vetted_mw import Caller, Gateway, VettedProxy
+from vetted_mw import Caller, Gateway, VettedProxy, load_configuration
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange
 
 if TYPE_CHECKING:
-    from starlette.types import Scope
+    from starlette.types import Message, Scope
 
 pytestmark = pytest.mark.anyio
 
@@ -101,4 +105,80 @@ async def test_a_body_of_more_members_than_any_request_has_is_refused() -> None:
     async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}) as app:
         exchange = await asgi_exchange(app, json={"model": "m", "messages": HELLO} | wide)
     assert (exchange.status, exchange.json()["error"]["code"]) == (400, "invalid_json")
+    assert paris.requests == []
+
+
+async def test_a_caller_that_stops_reading_holds_nothing_beyond_the_whole_requests_limit() -> None:
+    """A send that never returns is ended at the limit; the lease and the upstream's connection are free again."""
+    stuck = asyncio.Event()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            stuck.set()
+            await asyncio.Event().wait()
+
+    body = msgspec.json.encode({"model": "m", "messages": HELLO, "stream": True})
+    parts = [{"type": "http.request", "body": body, "more_body": False}]
+    async with FakeUpstream() as paris:
+        settings = configured({"scaleway-par-1": paris.base_url}, limits={"total_seconds": 0.05})
+        async with Gateway(settings) as gateway, asyncio.timeout(60):
+            app = VettedProxy(gateway)
+
+            async def first_body_then_nothing() -> Message:
+                return parts.pop() if parts else await receive()
+
+            scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+            await app(scope, first_body_then_nothing, send)
+            assert stuck.is_set()
+            assert gateway.fleet.in_flight == 0
+
+
+def test_a_gateway_whose_event_loop_was_closed_starts_anew_in_the_next_one() -> None:
+    """Test clients that run each request in a loop of its own get an answer each time."""
+
+    async def ask(base_url: str) -> int:
+        return (await asgi_exchange(app, json={"model": "m", "messages": HELLO, "base": base_url})).status
+
+    async def asked_once() -> tuple[int, int]:
+        async with FakeUpstream() as paris:
+            object.__setattr__(upstream, "base_url", paris.base_url)
+            return await ask(paris.base_url), len(paris.requests)
+
+    configuration = configured({"scaleway-par-1": "http://127.0.0.1:9/v1"})
+    upstream = configuration.upstreams["scaleway-par-1"]
+    gateway = Gateway(configuration)
+    app = VettedProxy(gateway)
+
+    async def and_closed() -> tuple[int, int]:
+        answered = await asked_once()
+        await gateway.aclose()
+        return answered
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the first loop's connections die with it, unclosed
+        first = asyncio.run(asked_once())
+        second = asyncio.run(and_closed())
+        gc.collect()
+    assert (first, second) == ((200, 1), (200, 1))
+
+
+async def test_a_gateway_without_any_upstream_says_so_when_it_opens(caplog: pytest.LogCaptureFixture) -> None:
+    """An app that found no settings file starts, refuses every request, and its log says why."""
+    async with Gateway(load_configuration(environ={}, overrides={})) as gateway:
+        exchange = await asgi_exchange(VettedProxy(gateway), json={"model": "m", "messages": HELLO})
+    assert (exchange.status, exchange.json()["error"]["code"]) == (503, "no_region_available")
+    assert any("no region has an upstream" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_pin_to_a_region_without_a_server_is_told_as_lasting() -> None:
+    """A 503 that no waiting cures does not say `now`."""
+    async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}) as app:
+        asked = {"model": "m", "messages": HELLO, "vetted": {"region": "atnorth-sto-1"}}
+        exchange = await asgi_exchange(app, json=asked)
+    assert exchange.status == 503
+    assert "no server configured" in exchange.json()["error"]["message"]
     assert paris.requests == []

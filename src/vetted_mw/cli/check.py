@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.grid.sources.file import ReadingsFileError, parse_readings
+from vetted_mw.routing.regions import SHIPPED_DEFAULT_ORDER
 from vetted_mw.settings import forbid_open_host, load_configuration, require_upstream
 
 if TYPE_CHECKING:
     import argparse
 
-    from vetted_mw.configuration import Configuration
+    from vetted_mw.configuration import Configuration, FileSource
 
 __all__ = ["check"]
 
@@ -41,7 +44,32 @@ def _told(configuration: Configuration) -> dict[str, object]:
         "upstreams": list(configuration.upstreams),
         "default_order": list(configuration.rules.default_order),
         "callers": [caller.name for caller in configuration.callers],
+        "warnings": _warnings(configuration),
     }
+
+
+def _warnings(configuration: Configuration) -> list[str]:
+    """Say what starts and yet will hardly be what was meant."""
+    rules, upstreams = configuration.rules, configuration.upstreams
+    # In the shipped order regions without a server are as they come; in one of the operator's own they are a slip.
+    is_shipped = rules.default_order == SHIPPED_DEFAULT_ORDER
+    idle = [code for code in rules.default_order if code not in upstreams and not is_shipped]
+    found = [f"{code} is in default_order and has no base_url: it will never serve" for code in idle]
+    file = configuration.signals.file
+    return found if file is None else found + _readings_warnings(file, configuration)
+
+
+def _readings_warnings(file: FileSource, configuration: Configuration) -> list[str]:
+    try:
+        readings = parse_readings(file.path.read_bytes(), datetime.now(UTC), max_age_minutes=file.max_age_minutes)
+    except OSError as error:
+        return [f"the signals file {file.path} cannot be read ({type(error).__name__})"]
+    except ReadingsFileError as error:
+        return [f"the signals file {file.path} cannot be used: {error}"]
+    known = {region.zone for region in configuration.regions.values()}
+    stray = sorted({reading.zone for reading in readings} - known)
+    zones = ", ".join(sorted(known - {""}))
+    return [f"no region is in zone {zone}, which {file.path} has a reading for; zones: {zones}" for zone in stray]
 
 
 def _readable(configuration: Configuration) -> str:
@@ -52,5 +80,6 @@ def _readable(configuration: Configuration) -> str:
             f"upstreams      {', '.join(configuration.upstreams)}",
             f"default order  {', '.join(configuration.rules.default_order)}",
             f"callers        {callers or 'none: whoever reaches the gateway may use it'}",
+            *(f"warning        {warning}" for warning in _warnings(configuration)),
         ]
     )

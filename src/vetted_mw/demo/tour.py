@@ -115,7 +115,7 @@ def what_to_try(base_url: str) -> str:
         f"The gateway listens on {base_url}. Try, in another terminal:\n\n"
         f"{stops}\n\n"
         f"# What the gateway knows of every region\ncurl -s {base_url}/regions\n\n"
-        f"# OpenAI's SDK, in Python\n{_sdk_code(base_url)}\n"
+        f"# OpenAI's SDK, in Python (scripts/demo has it: .demo/bin/python)\n{_sdk_code(base_url)}\n"
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from vetted_mw.asgi.intake import UntilCallerLeaves
+from vetted_mw.asgi.intake import CallerLeftError, UntilCallerLeaves
 from vetted_mw.chat.response import add_members
 from vetted_mw.completion import Completion
 from vetted_mw.middleware.responder import Responder
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ForwardResponder"]
 
+_SEND_GRACE_SECONDS = 5.0
 _LOG = logging.getLogger("vetted_mw")
 _STREAM_HEADERS: Headers = [(b"cache-control", b"no-transform"), (b"x-accel-buffering", b"no")]
 
@@ -38,9 +40,15 @@ class ForwardResponder(Responder):
             placement=core.configuration.sse_placement,
         )
         self._begun = core, completion
+        # The attempts keep to the deadline themselves; the rest is for a caller that stops reading what we send.
+        whole = asyncio.timeout_at(completion.attempts.deadline + _SEND_GRACE_SECONDS)
         try:
-            async with UntilCallerLeaves(self.receive):
+            async with whole, UntilCallerLeaves(self.receive):
                 await (self._stream(core, completion) if request.stream else self._json(core, completion))
+        except TimeoutError:
+            if not whole.expired():
+                raise
+            raise CallerLeftError from None
         finally:
             await completion.aclose()
 
