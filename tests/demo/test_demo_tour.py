@@ -72,7 +72,7 @@ def test_the_sdk_code_to_paste_runs(
     """The Python at the end is pasted as it stands."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    code = what_to_try(base_url).partition("# OpenAI's SDK, in Python\n")[2]
+    code = what_to_try(base_url).partition("# OpenAI's SDK, in Python (scripts/demo has it: .demo/bin/python)\n")[2]
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102 (our own text)
     names["client"].close()
