@@ -94,6 +94,7 @@ class Gateway:
         )
         self._entries = 0
         self._warned = False
+        self._warned_of_no_upstream = False
         self._lock = asyncio.Lock()
         self._core: Core | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -199,8 +200,6 @@ class Gateway:
 
     async def _open(self) -> None:
         configuration = self.configuration
-        if not configuration.upstreams:
-            _LOG.warning("no region has an upstream, so every request will be refused: set regions.CODE.base_url")
         self._loop = asyncio.get_running_loop()
         transports = {code: self._transport(upstream) for code, upstream in configuration.upstreams.items()}
         await self._board.open()
@@ -228,6 +227,12 @@ class Gateway:
         await self._board.close()
         for transport in core.transports.values():
             await transport.aclose()
+
+    def warn_of_no_upstream(self) -> None:
+        """Say once in the log that nothing can be served: an app starts all the same, `serve` does not."""
+        if not self.configuration.upstreams and not self._warned_of_no_upstream:
+            self._warned_of_no_upstream = True
+            _LOG.warning("no region has an upstream, so every request will be refused: set regions.CODE.base_url")
 
     def warn_of_open_door(self) -> None:
         """Say once in the log that whoever reaches the middleware spends the upstreams' keys."""

@@ -166,7 +166,7 @@ def test_a_gateway_whose_event_loop_was_closed_starts_anew_in_the_next_one() -> 
     assert (first, second) == ((200, 1), (200, 1))
 
 
-async def test_a_gateway_without_any_upstream_says_so_when_it_opens(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_middleware_without_any_upstream_says_so(caplog: pytest.LogCaptureFixture) -> None:
     """An app that found no settings file starts, refuses every request, and its log says why."""
     async with Gateway(load_configuration(environ={}, overrides={})) as gateway:
         exchange = await asgi_exchange(VettedProxy(gateway), json={"model": "m", "messages": HELLO})

@@ -51,6 +51,7 @@ class VettedMiddleware:
         self._identify = identify
         self._paths = frozenset(path.removesuffix("/") for path in gateway.configuration.paths)
         self._endpoints = endpoints_app(gateway, identify=identify) if endpoints else None
+        gateway.warn_of_no_upstream()
         if identify is None and not self._in_app:
             gateway.warn_of_open_door()
 
