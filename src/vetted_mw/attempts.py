@@ -198,7 +198,9 @@ class Attempts:
     def _record(self, running: _Running, fault: Fault) -> None:
         running.lease.release(fault.outcome, retry_after=fault.retry_after)
         energy = None
-        if fault.sent and fault.outcome in _MAY_HAVE_COMPUTED:
+        # What the serving region used is the receipt's; a redirect has computed nothing.
+        is_abandoned = running.region != self.serving and not _is_redirect(fault.status)
+        if is_abandoned and fault.sent and fault.outcome in _MAY_HAVE_COMPUTED:
             energy = self._core.abandoned_energy_wh(self._request)
         record = AttemptRecord(
             region=running.region,
@@ -210,3 +212,7 @@ class Attempts:
         )
         self.records.append(record)
         running.span.end(record)
+
+
+def _is_redirect(status: int | None) -> bool:
+    return status is not None and 300 <= status < 400  # noqa: PLR2004

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatRequest", "outgoing_body", "parse_request"]
 
 _MAX_CHOICES = 128
+_ALIKE = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,10 @@ def parse_request(body: bytes) -> ChatRequest:
         members = parse_object(body)
     except MalformedJSONError:
         raise InvalidJSONError(
-            "The body must be one JSON object in UTF-8, with no member standing twice and no deep nesting."
+            "The body must be one JSON object in UTF-8, with no member standing twice, no deep nesting, and no "
+            "more than 1024 members."
         ) from None
+    _refuse_misspelt_options(members)
     vetted = _given(members.pop("vetted", None))
     _require_messages(members)
     return ChatRequest(
@@ -107,6 +111,24 @@ def outgoing_body(request: ChatRequest, *, upstream_model: str | None = None, in
         changed["stream_options"] = b'{"include_usage":true}' if options is None else _with_usage(options)
     members = [(name, changed.pop(name, b"") or bytes(value)) for name, value in request.members.items()]
     return joined([*members, *changed.items()])
+
+
+def _refuse_misspelt_options(members: Mapping[str, msgspec.Raw]) -> None:
+    """Refuse options under another name: passed on unread, a pin would become no pin.
+
+    Raises:
+        InvalidOptionError: a member is nearly `vetted`, or `extra_body`, an SDK's argument, holds it.
+    """
+    for name in members:
+        folded = name.strip().casefold()
+        if name != "vetted" and "vet" in folded and difflib.get_close_matches(folded, ("vetted",), cutoff=_ALIKE):
+            raise InvalidOptionError("Routing options are the member 'vetted', written exactly so.", param="vetted")
+    wrapped = _decoded(members.get("extra_body"))
+    if isinstance(wrapped, dict) and "vetted" in wrapped:
+        raise InvalidOptionError(
+            "extra_body is an argument of the OpenAI SDK: in the body itself, 'vetted' is a top-level member.",
+            param="vetted",
+        )
 
 
 def _model(members: Mapping[str, msgspec.Raw]) -> str:

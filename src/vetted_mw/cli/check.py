@@ -56,6 +56,12 @@ def _warnings(configuration: Configuration) -> list[str]:
     idle = [code for code in rules.default_order if code not in upstreams and not is_shipped]
     found = [f"{code} is in default_order and has no base_url: it will never serve" for code in idle]
     file = configuration.signals.file
+    known = set() if file is None else {"file"}
+    for zone, names in configuration.signals.chains.items():
+        strange = [name for name in names if name not in known]
+        if strange:
+            own = f"signals.chains.{zone} names {', '.join(strange)}, which these settings do not configure"
+            found.append(f"{own}: `serve` refuses it, and only an application with sources of its own can start")
     return found if file is None else found + _readings_warnings(file, configuration)
 
 

@@ -37,6 +37,13 @@ _HOP_BY_HOP = frozenset(
 _NOT_RETURNED = _HOP_BY_HOP | {
     b"content-length",  # the body grows
     b"content-encoding",  # it was decoded
+    b"digest",  # of a body that has our members now
+    b"content-digest",
+    b"repr-digest",
+    b"content-md5",
+    b"etag",
+    b"location",
+    b"x-should-retry",  # whether a retry helps is ours to say
     b"set-cookie",
     b"alt-svc",
     b"server",

@@ -199,6 +199,26 @@ class _Connection:
         except TimeoutError:
             raise httpx.ConnectTimeout("") from None
 
+    def is_clean(self) -> bool:
+        """Whether nothing beyond the last answer was read: the next request would take it for its own answer.
+
+        A server that sends more than its `content-length`, or two answers for one request, leaves such bytes behind.
+        httpx tells nobody, so its parser is looked at; where that cannot be reached the connection is not clean.
+        """
+        connections = self._transport._pool.connections  # noqa: SLF001 (no public way to see them)
+        if not connections:
+            return True  # httpx closed it
+        inner: Any = connections[0]
+        while (nested := getattr(inner, "_connection", None)) is not None:
+            inner = nested
+        parser = getattr(inner, "_h11_state", None)
+        if parser is None or parser.trailing_data[0]:
+            return False
+        stream = getattr(getattr(inner, "_network_stream", None), "_stream", None)
+        unread = getattr(getattr(stream, "_protocol", None), "read_queue", None)
+        decrypted = getattr(stream, "_ssl_object", None)
+        return not unread and (decrypted is None or decrypted.pending() == 0)
+
     async def aclose(self) -> None:
         """Close it, whatever state a failure or a cancel has left it in, and even when we are cancelled meanwhile."""
         self.is_closed = True
@@ -234,7 +254,7 @@ class _HttpxResponse:
         try:
             if self._is_whole:
                 await closed_surely(self._answer.stream.aclose())  # type: ignore[union-attr]
-            else:
+            if not self._is_whole or not self._connection.is_clean():
                 await self._connection.aclose()
         finally:
             self._on_end(self._connection)

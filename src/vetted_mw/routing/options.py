@@ -62,7 +62,7 @@ class Options:
 
 _E = TypeVar("_E", bound=StrEnum)
 
-_HEADER_PREFIX = b"x-vetted-"
+_OUR_HEADERS = (b"x-vetted", b"vetted-")
 _BY_HEADER = {
     b"x-vetted-region": "region",
     b"x-vetted-secondary-region": "secondary_region",
@@ -91,7 +91,7 @@ def parse_options(
         InvalidRegionError: a code that is not in the catalogue.
         ConflictingOptionsError: options, or body and header, that contradict each other.
     """
-    named = [(name, value) for name, value in headers if name.startswith(_HEADER_PREFIX)]
+    named = [(name, value) for name, value in headers if _is_ours(name)]
     if not members and not named:
         return Options()
     given = _from_members(members or {}, regions)
@@ -104,6 +104,11 @@ def parse_options(
     options = Options(**given)
     _require_agreement(options)
     return options
+
+
+def _is_ours(header: bytes) -> bool:
+    """Whether a header is one of ours or meant to be: with `_` for `-`, or without its end, a pin would be no pin."""
+    return header.replace(b"_", b"-").startswith(_OUR_HEADERS)
 
 
 def _from_members(members: Mapping[str, msgspec.Raw], regions: Collection[str]) -> dict[str, Any]:
