@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -36,7 +37,7 @@ def eventually(what: str, holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-class Process:
+class Process(ABC):
     """A server of ours on a loopback port, its output in a log file."""
 
     ready_path = "/health"
@@ -90,9 +91,9 @@ class Process:
             process.kill()
             process.wait()
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The command line that starts it."""
-        raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
         """Its environment: this one's, without the settings an operator of this machine may have."""

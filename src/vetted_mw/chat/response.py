@@ -62,6 +62,7 @@ class Answer:
         usage: its token counts; None when it has none that can be right.
         finish_reasons: one per choice that has one.
         completion_characters: characters of text, reasoning, refusals and tool arguments, for an estimate.
+        has_choices: whether it has a list of choices, as a chat completion must.
         is_error: whether it has an `error` member that is not null.
     """
 
@@ -70,7 +71,8 @@ class Answer:
     usage: Usage | None
     finish_reasons: tuple[str, ...]
     completion_characters: int
-    is_error: bool = False
+    has_choices: bool
+    is_error: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,7 @@ def read_answer(body: bytes) -> Answer:
         usage=read_usage(answer.get("usage")),
         finish_reasons=tuple(reason for choice in choices if (reason := _string(choice.get("finish_reason")))),
         completion_characters=sum(text_length(choice.get("message")) for choice in choices),
+        has_choices=isinstance(answer.get("choices"), list),
         is_error=answer.get("error") is not None,
     )
 

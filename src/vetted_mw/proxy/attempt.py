@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.request import ChatRequest, outgoing_body
-from vetted_mw.chat.response import MalformedAnswerError, has_choices, read_answer, upstream_message
+from vetted_mw.chat.response import MalformedAnswerError, read_answer, upstream_message
 from vetted_mw.chat.sse import AnswerStream, FrameTooLargeError, MalformedFrameError, Placement
 from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, TooLargeError, is_known_encoding
 from vetted_mw.proxy.headers import Headers, header_value
@@ -103,7 +103,7 @@ def _checked(body: bytes, status: int) -> Answer:
         answer = read_answer(body)
     except MalformedAnswerError:
         raise AttemptFailedError(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=status)) from None
-    if has_choices(body):
+    if answer.has_choices:
         return answer
     # A 200 that holds an error object and no choices is an error that forgot its status.
     outcome = AttemptOutcome.UPSTREAM_ERROR if answer.is_error else AttemptOutcome.INVALID_RESPONSE
