@@ -175,3 +175,11 @@ def test_the_promises_hold_for_an_ordinary_stream() -> None:
         (name, ["stop"], True, False),
         (name, [], False, True),
     ]
+
+
+def test_a_mark_at_the_streams_beginning_does_not_travel_with_a_frame_that_is_held() -> None:
+    """A usage chunk that came first leaves last; with the byte order mark before it no reader would see it."""
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}\n\n'
+    finish = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    out = played([b"\xef\xbb\xbf" + usage + finish], opened(include_usage=True))
+    assert any("usage" in event.json() for event in events(out)[:-1])

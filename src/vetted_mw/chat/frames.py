@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["FrameSplitter", "FrameTooLargeError", "event_and_data"]
+__all__ = ["BOM", "FrameSplitter", "FrameTooLargeError", "event_and_data"]
 
 # A lone CR ends a line only where no LF follows it, else one CRLF would read as a blank line.
 _LINE_END = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK_LINE = re.compile(_LINE_END + _LINE_END)
 _LINE = re.compile(_LINE_END)
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _LONGEST_END = 4
 
 
@@ -71,7 +71,7 @@ def event_and_data(frame: bytes) -> tuple[bytes, bytes | None]:
         return b"", frame[6:].strip()  # what nearly every frame looks like
     event = b""
     data: list[bytes] = []
-    for line in _LINE.split(frame.removeprefix(_BOM)):
+    for line in _LINE.split(frame.removeprefix(BOM)):
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":

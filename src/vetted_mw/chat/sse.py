@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vetted_mw.chat.frames import FrameSplitter, FrameTooLargeError, event_and_data
+from vetted_mw.chat.frames import BOM, FrameSplitter, FrameTooLargeError, event_and_data
 from vetted_mw.chat.members import joined
 from vetted_mw.chat.response import add_members, error_envelope, read_error, read_usage, text_length
 
@@ -215,10 +215,10 @@ class AnswerStream:
     def _placed(self, frame: bytes, chunk: _Chunk) -> bytes:
         bears_content = self._noted(chunk)
         if not chunk.choices and chunk.usage is not None:
-            self._usage_frame = frame
+            self._usage_frame = frame.removeprefix(BOM)  # it leaves later, and a mark inside a stream hides its frame
             return b""
         if self.finished and bears_content:
-            earlier, self._finish_frame = self._finish_frame, frame
+            earlier, self._finish_frame = self._finish_frame, frame.removeprefix(BOM)
             return self.flush_held() + (earlier or b"")
         if bears_content and not self.committed:
             return self.flush_held() + frame
