@@ -16,7 +16,8 @@ from vetted_mw.core import Core
 from vetted_mw.fleet.fleet import Fleet
 from vetted_mw.fleet.probes import Probes
 from vetted_mw.grid.board import SignalBoard
-from vetted_mw.grid.sources.file import FileSignals
+from vetted_mw.grid.sources.fetching import HttpGet
+from vetted_mw.grid.sources.shipped import sources_of
 from vetted_mw.in_app.client import RouteTransport, http_client
 from vetted_mw.proxy.outcome import AttemptFailedError
 from vetted_mw.proxy.patience import Patience
@@ -90,7 +91,10 @@ class Gateway:
         self._recorder = Recorder(version=_VERSION, propagate=configuration.propagate)
         self._fleet = Fleet(configuration.upstreams, monotonic=monotonic, jitter=jitter)
         self._board = SignalBoard(
-            [*_sources(configuration, now), *signals], chains=configuration.signals.chains, now=now
+            [*_sources(configuration, now), *signals],
+            chains=configuration.signals.chains,
+            now=now,
+            jitter=jitter,
         )
         self._entries = 0
         self._warned = False
@@ -277,8 +281,12 @@ class _Fetch:
 
 
 def _sources(configuration: Configuration, now: Callable[[], datetime]) -> list[SignalSource]:
-    file = configuration.signals.file
-    return [] if file is None else [FileSignals(file, now=now)]
+    signals = configuration.signals
+    session = HttpGet(
+        timeout_seconds=signals.timeout_seconds, proxy=signals.proxy, user_agent=f"vetted-mw/{_VERSION}", now=now
+    )
+    zones = [region.zone for region in configuration.regions.values()]
+    return sources_of(signals, zones, session=session, now=now)
 
 
 def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> ReceiptMaker:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from grid.samples import LIFECYCLE, NOW
 from vetted_mw.configuration import FileSource
 from vetted_mw.grid.board import SignalBoard
-from vetted_mw.grid.signal import DECLARED, Method, read_at
-from vetted_mw.grid.sources.file import FileSignals, ReadingsFileError, parse_method, parse_readings
+from vetted_mw.grid.signal import DECLARED, Method, parse_method, read_at
+from vetted_mw.grid.sources.file import FileSignals, ReadingsFileError, parse_readings
 from vetted_mw.testing import ManualClock
 
 if TYPE_CHECKING:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["DECLARED", "GridSignal", "Ineligible", "Method", "SignalKind", "SignalReading", "TemporalMatch", "read_at"]
+__all__ = [
+    "DECLARED",
+    "GridSignal",
+    "Ineligible",
+    "Method",
+    "SignalKind",
+    "SignalReading",
+    "TemporalMatch",
+    "parse_method",
+    "read_at",
+]
 
 LIVE_WINDOW_MINUTES = 15.0
 MAX_SKEW_MINUTES = 5.0
@@ -53,7 +63,7 @@ class Method:
         accounting: what is counted.
         basis: life-cycle or direct emissions.
         kind: average or marginal.
-        factor_set: id of the factors applied, None when the service applied its own.
+        factor_set: id of the factors applied: ours, or the service's own by the service's name; None when unknown.
     """
 
     accounting: Literal["production", "consumption", "unknown"] = "unknown"
@@ -69,6 +79,32 @@ class Method:
 
 DECLARED = Method()
 """Nothing is known of how the value was made; equals only itself."""
+
+_ACCOUNTING = ("production", "consumption", "unknown")
+_BASIS = ("lifecycle", "direct", "unknown")
+_AVERAGING = ("average", "marginal", "unknown")
+
+
+def parse_method(text: str) -> Method:
+    """Read `accounting/basis/kind/factor-set` (`-` for no factor set), or `declared`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text == "declared":
+        return DECLARED
+    parts = text.split("/")
+    if len(parts) != 4:  # noqa: PLR2004
+        raise ValueError("expected accounting/basis/kind/factor-set, or 'declared'")
+    accounting, basis, kind, factor_set = parts
+    if accounting not in _ACCOUNTING or basis not in _BASIS or kind not in _AVERAGING or not factor_set:
+        raise ValueError("a part of the method is unknown")
+    return Method(
+        accounting=accounting,  # type: ignore[arg-type]
+        basis=basis,  # type: ignore[arg-type]
+        kind=kind,  # type: ignore[arg-type]
+        factor_set=None if factor_set == "-" else factor_set,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +126,7 @@ class GridSignal:
         proxy_share: share (0..1) of the mix whose factor is a stand-in; None when no mix is known.
         max_proxy_share: the zone's limit for it.
         raw_ref: sha-256 of the body it was read from, for lineage.
+        mix: generation it was made of, PSR code and MW in pairs; empty where the service gives none.
 
     Raises:
         ValueError: `observed_at` names no offset.
@@ -109,6 +146,7 @@ class GridSignal:
     proxy_share: float | None = None
     max_proxy_share: float = 0.25
     raw_ref: str = ""
+    mix: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.observed_at.tzinfo is None:

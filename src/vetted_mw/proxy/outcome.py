@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from vetted_mw.configuration import Auth
 from vetted_mw.proxy.headers import header_value
+from vetted_mw.retry_after import parse_retry_after
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from vetted_mw.chat.response import UpstreamMessage
 
 __all__ = ["AttemptFailedError", "Fault", "fails_over", "outcome_of_status", "retry_after_seconds"]
 
 _NO_FAILOVER = frozenset({AttemptOutcome.SUCCESS, AttemptOutcome.CALLER_ERROR, AttemptOutcome.CLIENT_DISCONNECT})
-_MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,25 +72,4 @@ def outcome_of_status(status: int, *, auth: Auth, has_retry_after: bool) -> Atte
 def retry_after_seconds(headers: Iterable[tuple[bytes, bytes]], *, now: datetime) -> float | None:
     """Return `Retry-After` in seconds (0 to 3600), from seconds or an HTTP date; None when absent or unreadable."""
     raw = header_value(headers, b"retry-after")
-    if raw is None:
-        return None
-    text = raw.decode("latin-1").strip()
-    try:
-        seconds = _seconds(text, now)
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) else None
-
-
-def _seconds(text: str, now: datetime) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return _until(text, now)
-
-
-def _until(text: str, now: datetime) -> float:
-    moment = parsedate_to_datetime(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - now).total_seconds()
+    return None if raw is None else parse_retry_after(raw.decode("latin-1"), now=now)

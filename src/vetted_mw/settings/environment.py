@@ -16,7 +16,7 @@ from vetted_mw.settings.shape import is_table, member_of, section_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["CONFIG_VARIABLE", "Environment", "read_environment"]
+__all__ = ["CONFIG_VARIABLE", "ZONE_TABLES", "Environment", "read_environment"]
 
 CONFIG_VARIABLE = "VETTED_CONFIG"
 _PREFIX = "VETTED_"
@@ -24,7 +24,8 @@ _BETWEEN = "__"
 _FOLDED = re.compile(r"[-.]")
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
-_ZONE_TABLES = frozenset({"chains"})
+ZONE_TABLES = frozenset({"areas", "chains", "expected_types", "max_proxy_share", "min_total_mw", "zones"})
+"""Tables by zone: a zone is written as it is, `SE_3`."""
 
 _Path = tuple[str, ...]
 
@@ -92,7 +93,7 @@ def _resolved(variable: str, known: Callable[[_Path], list[str]]) -> tuple[_Path
                     known=names,
                     place=f"from the environment variable {variable}",
                 )
-            name = segment if path and path[-1] in _ZONE_TABLES else segment.lower()
+            name = segment if path and path[-1] in ZONE_TABLES else segment.lower()
         annotation = member_of(annotation, name)
         path = (*path, name)
     return path, annotation

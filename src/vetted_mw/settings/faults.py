@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from vetted_mw.configuration import Limits
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.settings.refusal import REFUSED, nearest
-from vetted_mw.settings.schema import KeyReference, ModelSettings, RegionLimits, VettedSettings
+from vetted_mw.settings.schema import ModelSettings, RegionLimits, VettedSettings
+from vetted_mw.settings.section import KeyReference
 from vetted_mw.settings.shape import section_of, shape_at
 
 if TYPE_CHECKING:

@@ -7,18 +7,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.sse import Placement
-from vetted_mw.configuration import (
-    Configuration,
-    FileSource,
-    Limits,
-    ReceiptConfiguration,
-    ServerConfiguration,
-    SignalConfiguration,
-)
+from vetted_mw.configuration import Configuration, Limits, ReceiptConfiguration, ServerConfiguration
 from vetted_mw.receipts.models import ModelSize, size_for, unknown_size
 from vetted_mw.settings.catalogue import catalogue_of
-from vetted_mw.settings.places import beside
 from vetted_mw.settings.policy import callers_of, order_of, require_serving_order, rules_of
+from vetted_mw.settings.sources import signals_of
 from vetted_mw.settings.upstreams import limits_with, upstreams_of
 
 if TYPE_CHECKING:
@@ -59,10 +52,7 @@ def frozen(written: Written, *, environ: Mapping[str, str]) -> Configuration:
         limits=limits_with(Limits(), settings.limits),
         callers=callers,
         known_models=frozenset(settings.models) | frozenset().union(*(u.models or () for u in upstreams.values())),
-        signals=SignalConfiguration(
-            chains=MappingProxyType({zone: tuple(names) for zone, names in settings.signals.chains.items()}),
-            file=_file_source(written),
-        ),
+        signals=signals_of(written, environ),
         receipts=ReceiptConfiguration(
             issuer=settings.receipts.issuer,
             unknown_model=settings.receipts.unknown_model,
@@ -99,10 +89,3 @@ def _size(name: str, model: ModelSettings) -> ModelSize | None:
         return None
     base = known or unknown_size()
     return replace(base, bytes_per_param=model.bytes_per_param or base.bytes_per_param, batch_size=model.batch_size)
-
-
-def _file_source(written: Written) -> FileSource | None:
-    file = written.settings.signals.sources.file
-    if file is None:
-        return None
-    return FileSource(path=beside(file.path, written.file), max_age_minutes=file.max_age_minutes)

@@ -14,10 +14,11 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.routing.regions import load_catalogue
-from vetted_mw.settings.environment import CONFIG_VARIABLE, read_environment
+from vetted_mw.settings.environment import CONFIG_VARIABLE, ZONE_TABLES, read_environment
 from vetted_mw.settings.faults import configuration_error
 from vetted_mw.settings.places import Places, keys_of
-from vetted_mw.settings.schema import KeyReference, VettedSettings
+from vetted_mw.settings.schema import VettedSettings
+from vetted_mw.settings.section import KeyReference
 from vetted_mw.settings.shape import member_of, section_of
 
 if TYPE_CHECKING:
@@ -167,8 +168,8 @@ def _names(path: tuple[str, ...], tables: Iterable[Mapping[str, Any]]) -> list[s
     """Return the names a table of the operator's own may have, for `read_environment`."""
     listed = list(tables)
     written = [name for table in listed for name in _table(table, path)]
-    if path[-1] == "chains":
-        return [*written, *_zones(listed)]
+    if path[-1] in ZONE_TABLES:
+        return [*written, *_zones(listed), *(["default"] if path[-1] == "max_proxy_share" else [])]
     if path == ("models",):
         return [*written, *_listed_models(listed)]
     if path in {("regions",), (*path[:-1], "upstream_names")}:

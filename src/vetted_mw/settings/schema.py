@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vetted_mw.routing.regions import EU_EEA_COUNTRIES
 from vetted_mw.settings import texts
 from vetted_mw.settings.refusal import refused
+from vetted_mw.settings.section import Grams, KeyReference, Name, Seconds, Section, unique
+from vetted_mw.settings.signal_schema import SignalSettings
 
 __all__ = [
     "CallerSettings",
-    "FileSourceSettings",
-    "KeyReference",
     "LimitSettings",
     "ModelSettings",
     "PolicySettings",
@@ -22,8 +22,6 @@ __all__ = [
     "RegionLimits",
     "RegionSettings",
     "ServerSettings",
-    "SignalSettings",
-    "SourceSettings",
     "TelemetrySettings",
     "VettedSettings",
 ]
@@ -38,22 +36,11 @@ def _country(value: str) -> str:
     return value
 
 
-def _unique(values: list[str]) -> list[str]:
-    if len(set(values)) != len(values):
-        raise refused("names one thing twice.", "Name each once.")
-    return values
-
-
 _Code = Annotated[str, AfterValidator(texts.code)]
-_Codes = Annotated[list[_Code], AfterValidator(_unique)]
+_Codes = Annotated[list[_Code], AfterValidator(unique)]
 _Country = Annotated[str, AfterValidator(_country)]
 _ModelName = Annotated[str, AfterValidator(texts.model_name)]
 _Text = Annotated[str, Field(max_length=200)]
-_Name = Annotated[str, Field(min_length=1, max_length=200)]
-_File = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(texts.file_path)]
-_Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-_Share = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
-_Grams = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
 _Milliseconds = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
 _Litres = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 _Params = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
@@ -61,37 +48,18 @@ _Bytes = Annotated[int, Field(ge=1024, le=2**40)]
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class KeyReference(_Section):
-    """Where a key is: never the key itself, so that the file can be shown, kept and reviewed."""
-
-    env: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    file: _File | None = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> KeyReference:
-        if (self.env is None) == (self.file is None):
-            raise refused(
-                "must name one place.", 'Write { env = "NAME_OF_A_VARIABLE" } or { file = "/run/secrets/key" }.'
-            )
-        return self
-
-
-class RegionLimits(_Section):
+class RegionLimits(Section):
     """Limits an upstream may have of its own."""
 
     max_response_bytes: _Bytes | None = None
     max_frame_bytes: _Bytes | None = None
-    connect_seconds: _Seconds | None = None
-    pool_seconds: _Seconds | None = None
-    idle_connection_seconds: _Seconds | None = None
-    first_byte_seconds: _Seconds | None = None
-    answer_seconds: _Seconds | None = None
-    idle_seconds: _Seconds | None = None
-    finish_hold_seconds: _Seconds | None = None
+    connect_seconds: Seconds | None = None
+    pool_seconds: Seconds | None = None
+    idle_connection_seconds: Seconds | None = None
+    first_byte_seconds: Seconds | None = None
+    answer_seconds: Seconds | None = None
+    idle_seconds: Seconds | None = None
+    finish_hold_seconds: Seconds | None = None
     max_in_flight: _Count | None = None
 
 
@@ -99,16 +67,16 @@ class LimitSettings(RegionLimits):
     """`[limits]`: those, and the limits of a whole request."""
 
     max_body_bytes: _Bytes | None = None
-    body_read_seconds: _Seconds | None = None
-    total_seconds: _Seconds | None = None
+    body_read_seconds: Seconds | None = None
+    total_seconds: Seconds | None = None
     attempts: Annotated[int, Field(ge=1, le=100)] | None = None
 
 
-class PolicySettings(_Section):
+class PolicySettings(Section):
     """`[policy]`: what the operator allows."""
 
     allowed_regions: _Codes = []
-    allowed_countries: Annotated[list[_Country], AfterValidator(_unique)] = []
+    allowed_countries: Annotated[list[_Country], AfterValidator(unique)] = []
     carbon_aware: bool = True
     require_region: bool = False
 
@@ -120,15 +88,15 @@ class CallerSettings(PolicySettings):
     admin: bool = False
 
 
-class RegionSettings(_Section):
+class RegionSettings(Section):
     """`[regions.CODE]`: what the operator says of a region; for a shipped one, only what differs."""
 
-    provider: _Name | None = None
-    site: _Name | None = None
-    location: _Name | None = None
+    provider: Name | None = None
+    site: Name | None = None
+    location: Name | None = None
     country: _Country | None = None
     zone: Annotated[str, AfterValidator(texts.zone)] | None = None
-    annual_gco2_per_kwh: _Grams | None = None
+    annual_gco2_per_kwh: Grams | None = None
     annual_year: Annotated[int, Field(ge=1990, le=2100)] | None = None
     annual_source: _Text | None = None
     annual_basis: Literal["lifecycle", "direct", "unknown"] | None = None
@@ -158,7 +126,7 @@ class RegionSettings(_Section):
         return self
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """`[models.NAME]`: how large a model is, for receipts, and what upstreams call it."""
 
     active_params_b: _Params | None = None
@@ -175,29 +143,7 @@ class ModelSettings(_Section):
         return self
 
 
-class FileSourceSettings(_Section):
-    """`[signals.sources.file]`: readings from a file that is watched."""
-
-    path: _File
-    max_age_minutes: Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)] = 180.0
-
-
-class SourceSettings(_Section):
-    """`[signals.sources]`: where grid signals come from."""
-
-    file: FileSourceSettings | None = None
-
-
-class SignalSettings(_Section):
-    """`[signals]`: how signals decide."""
-
-    tie_band_gco2_per_kwh: _Grams = 0.0
-    tie_band_ratio: _Share = 0.0
-    chains: dict[str, Annotated[list[str], Field(min_length=1), AfterValidator(_unique)]] = {}
-    sources: SourceSettings = SourceSettings()
-
-
-class ReceiptSettings(_Section):
+class ReceiptSettings(Section):
     """`[receipts]`: what receipts say and how they treat what is missing."""
 
     issuer: _Text = ""
@@ -206,7 +152,7 @@ class ReceiptSettings(_Section):
     missing_usage: Literal["estimate", "null"] = "estimate"
 
 
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """`[server]`: what `vetted-mw serve` binds."""
 
     host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
@@ -215,7 +161,7 @@ class ServerSettings(_Section):
     drain_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30.0
 
 
-class TelemetrySettings(_Section):
+class TelemetrySettings(Section):
     """`[telemetry]`: what upstreams learn of the trace."""
 
     propagate: Literal["traceparent", "off"] = "traceparent"

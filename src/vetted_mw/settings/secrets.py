@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from vetted_mw.settings.schema import KeyReference
+    from vetted_mw.settings.section import KeyReference
 
 __all__ = ["resolved"]
 

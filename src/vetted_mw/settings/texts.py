@@ -6,17 +6,26 @@ import re
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from vetted_mw.grid.signal import parse_method
 from vetted_mw.settings.refusal import refused
 
 __all__ = [
+    "KEY_PLACE",
+    "asked_url",
     "code",
     "file_path",
     "forwarded_header",
+    "fuel_type",
+    "key_header",
+    "member_path",
+    "method",
     "model_name",
+    "optional_member_path",
     "origin_path",
     "our_path",
     "proxy_url",
     "receipt_member",
+    "service_url",
     "upstream_url",
     "zone",
 ]
@@ -26,7 +35,12 @@ _ZONE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,30}[A-Za-z0-9])?")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+/?")
+_FUEL = re.compile(r"B\d\d")
+_MEMBER_PATH = re.compile(r"[^.\s][^.]*(?:\.[^.]+){0,15}")
 _PRINTABLE = re.compile(r"[!-~]+")
+
+KEY_PLACE = "{token}"
+"""Stands in the URL of a described service where its key belongs."""
 
 # Members of a chat-completion answer, of its chunks and of an error answer, and our own second one.
 _ANSWER_MEMBERS = frozenset(
@@ -104,6 +118,62 @@ def upstream_url(value: str) -> str:
     if path.endswith(("/chat/completions", "/completions", "/models")):
         raise refused("names an endpoint.", "End it at the API's root, as in https://api.example.eu/v1.")
     return value.rstrip("/")
+
+
+def service_url(value: str) -> str:
+    """Accept a grid service's base URL and take a trailing slash off it; empty is kept and means its own."""
+    if value:
+        _address(value, "base URL")
+    return value.rstrip("/")
+
+
+def asked_url(value: str) -> str:
+    """Accept the whole URL of one GET, its query with it; a key is no part of it but by reference."""
+    _address(value.replace(KEY_PLACE, "key").partition("?")[0], "address")
+    if not _PRINTABLE.fullmatch(value) or "#" in value:
+        raise refused("is no address.", "Write it without blanks and fragment, special characters %-encoded.")
+    return value
+
+
+def member_path(value: str) -> str:
+    """Accept the place of a value in a JSON answer, `data.0.intensity.actual`."""
+    if not _MEMBER_PATH.fullmatch(value) or not value.isprintable():
+        raise refused(
+            "is not the place of a value.",
+            "Write member names and list positions with dots between them, as in data.0.intensity.actual.",
+        )
+    return value
+
+
+def optional_member_path(value: str) -> str:
+    """Accept the same; empty is kept and means none."""
+    return member_path(value) if value else value
+
+
+def method(value: str) -> str:
+    """Accept how values are made, `production/lifecycle/average/own`, or `declared`."""
+    try:
+        parse_method(value)
+    except ValueError:
+        raise refused(
+            "is not a method.",
+            "Write accounting/basis/kind/factor-set, as in production/lifecycle/average/own, or declared.",
+        ) from None
+    return value
+
+
+def fuel_type(value: str) -> str:
+    """Accept a generation type as ENTSO-E codes it, `B14`."""
+    if not _FUEL.fullmatch(value):
+        raise refused("is not a generation type.", "Write ENTSO-E's code, as in B14 for nuclear.")
+    return value
+
+
+def key_header(value: str) -> str:
+    """Accept the header that carries a key; empty is kept and means none."""
+    if value and not _HEADER.fullmatch(value):
+        raise refused("is not the name of a header.", "Write one header name, as in x-api-key.")
+    return value.lower()
 
 
 def proxy_url(value: str) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vetted_mw.errors import VettedError
-from vetted_mw.grid.signal import DECLARED, GridSignal, Method, SignalKind
+from vetted_mw.grid.signal import GridSignal, SignalKind, parse_method
 from vetted_mw.instants import parse_rfc3339
 
 if TYPE_CHECKING:
@@ -18,16 +18,13 @@ if TYPE_CHECKING:
 
     from vetted_mw.configuration import FileSource
 
-__all__ = ["FileSignals", "ReadingsFileError", "parse_method", "parse_readings"]
+__all__ = ["FileSignals", "ReadingsFileError", "parse_readings"]
 
 _LOG = logging.getLogger("vetted_mw")
 _POLL_SECONDS = 1.0
 _REQUIRED = ("zone", "gco2_per_kwh", "kind", "observed_at")
 _OPTIONAL = ("source", "method")
 _KINDS = {"measured": SignalKind.MEASURED, "forecast": SignalKind.FORECAST}
-_ACCOUNTING = ("production", "consumption", "unknown")
-_BASIS = ("lifecycle", "direct", "unknown")
-_AVERAGING = ("average", "marginal", "unknown")
 
 
 class ReadingsFileError(VettedError):
@@ -103,28 +100,6 @@ def parse_readings(data: bytes, fetched_at: datetime, *, max_age_minutes: float)
     return tuple(
         _signal(_Row(number, row), fetched_at, max_age_minutes=max_age_minutes, digest=digest)
         for number, row in enumerate(rows, start=1)
-    )
-
-
-def parse_method(text: str) -> Method:
-    """Read `accounting/basis/kind/factor-set` (`-` for no factor set), or `declared`.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if text == "declared":
-        return DECLARED
-    parts = text.split("/")
-    if len(parts) != 4:  # noqa: PLR2004
-        raise ValueError("expected accounting/basis/kind/factor-set, or 'declared'")
-    accounting, basis, kind, factor_set = parts
-    if accounting not in _ACCOUNTING or basis not in _BASIS or kind not in _AVERAGING or not factor_set:
-        raise ValueError("a part of the method is unknown")
-    return Method(
-        accounting=accounting,  # type: ignore[arg-type]
-        basis=basis,  # type: ignore[arg-type]
-        kind=kind,  # type: ignore[arg-type]
-        factor_set=None if factor_set == "-" else factor_set,
     )
 
 

@@ -1,0 +1,133 @@
+"""The grid services we can ask: where they are, how fresh they are, how often they may be asked. Pure facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DEFAULT_CHAIN", "SERVICES", "Service"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One grid service.
+
+    Attributes:
+        name: its word in the settings, `entsoe`.
+        label: the source its signals name, `entsoe_derived_live`.
+        base_url: where it is.
+        max_age_minutes: freshness limit of its values, above resolution and publication lag together.
+        refresh_seconds: how often it is asked.
+        least_refresh_seconds: how often it may be asked at most at its own address.
+        spacing_seconds: pause between two requests of one refresh.
+        ban_seconds: how long it is left alone after a 429 that names no time.
+        needs_key: whether it answers only with a key.
+    """
+
+    name: str
+    label: str
+    base_url: str
+    max_age_minutes: float
+    refresh_seconds: float
+    least_refresh_seconds: float
+    spacing_seconds: float = 0.0
+    ban_seconds: float = 60.0
+    needs_key: bool = False
+
+
+_ALL = (
+    Service(
+        # 400 requests a minute per token, then 429 or an abort and about ten minutes of ban (support article
+        # 12783148966036). Hourly zones are 60 + ~100 minutes old just before their next publication.
+        name="entsoe",
+        label="entsoe_derived_live",
+        base_url="https://web-api.tp.entsoe.eu/api",
+        max_age_minutes=180.0,
+        refresh_seconds=600.0,
+        least_refresh_seconds=60.0,
+        spacing_seconds=0.2,
+        ban_seconds=600.0,
+        needs_key=True,
+    ),
+    Service(
+        # No limit is published; a value a minute, asked every five.
+        name="landsnet",
+        label="landsnet_live",
+        base_url="https://amper.landsnet.is",
+        max_age_minutes=30.0,
+        refresh_seconds=300.0,
+        least_refresh_seconds=300.0,
+        ban_seconds=600.0,
+    ),
+    Service(
+        # Anonymous calls have a daily quota, told in X-RateLimit headers. "Down to H-2" is its nominal depth.
+        name="odre",
+        label="rte_mix_derived_live",
+        base_url="https://odre.opendatasoft.com",
+        max_age_minutes=180.0,
+        refresh_seconds=900.0,
+        least_refresh_seconds=300.0,
+        ban_seconds=3600.0,
+    ),
+    Service(
+        name="statnett",
+        label="statnett_derived_live",
+        base_url="https://driftsdata.statnett.no",
+        max_age_minutes=15.0,
+        refresh_seconds=300.0,
+        least_refresh_seconds=60.0,
+        ban_seconds=600.0,
+    ),
+    Service(
+        # A request per country and quarter of an hour is plenty; keep 1.5 s between two.
+        name="energy_charts",
+        label="energy_charts_live",
+        base_url="https://api.energy-charts.info",
+        max_age_minutes=180.0,
+        refresh_seconds=900.0,
+        least_refresh_seconds=300.0,
+        spacing_seconds=1.5,
+        ban_seconds=900.0,
+    ),
+    Service(
+        # Ten requests a minute and 10 000 a day per key. Five missed updates make a value stale.
+        name="fingrid",
+        label="fingrid_live",
+        base_url="https://data.fingrid.fi",
+        max_age_minutes=20.0,
+        refresh_seconds=300.0,
+        least_refresh_seconds=60.0,
+        spacing_seconds=7.0,
+        needs_key=True,
+    ),
+    Service(
+        name="electricity_maps",
+        label="electricitymaps_live",
+        base_url="https://api.electricitymaps.com",
+        max_age_minutes=180.0,
+        refresh_seconds=900.0,
+        least_refresh_seconds=60.0,
+        spacing_seconds=0.2,
+        needs_key=True,
+    ),
+    Service(
+        # One request per dataset, minute and address since 2025-08-26.
+        name="energinet",
+        label="energinet_live",
+        base_url="https://api.energidataservice.dk",
+        max_age_minutes=30.0,
+        refresh_seconds=300.0,
+        least_refresh_seconds=120.0,
+        ban_seconds=120.0,
+    ),
+)
+
+SERVICES: Mapping[str, Service] = MappingProxyType({service.name: service for service in _ALL})
+"""Every service, in the order of a zone's default chain: mixes under our one factor set first, then the others."""
+
+DEFAULT_CHAIN = (*SERVICES, "http_json", "file")
+"""A zone whose chain is not set takes the configured sources in this order, sources of the application's own last."""

@@ -1,0 +1,162 @@
+"""GET one answer of a grid service over httpx: limits on time and size, no redirect, and nothing that shows a URL.
+
+The transport is used without httpx's client, because the client logs every URL, and keys stand in URLs; tracing
+instrumentation is told to look away for the same reason. The environment is never consulted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+import httpx
+from opentelemetry import context as otel_context
+
+from vetted_mw.grid.absence import NoSignalReason
+from vetted_mw.grid.sources.request import MAX_BODY_BYTES, Request
+from vetted_mw.retry_after import parse_retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+
+__all__ = ["Answer", "Failure", "Get", "HttpGet", "Session"]
+
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer.
+
+    Attributes:
+        status: HTTP status.
+        body: decoded, at most `MAX_BODY_BYTES`.
+        retry_after_seconds: its `Retry-After`.
+    """
+
+    status: int
+    body: bytes
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """There was no whole answer, and why."""
+
+    reason: NoSignalReason
+    status: int | None = None
+
+
+class Get(Protocol):
+    """Sends one GET. It never raises but when cancelled, follows no redirect, retries nothing."""
+
+    async def __call__(self, request: Request) -> Answer | Failure:
+        """Return the whole answer, or why there is none."""
+        ...
+
+
+class Session(Protocol):
+    """Opens what the GETs of one refresh share."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Get]:
+        """Return a context whose value sends GETs until it ends."""
+        ...
+
+
+class HttpGet:
+    """A `Session` on httpx: a connection of its own per refresh, which is minutes after the last one.
+
+    Args:
+        timeout_seconds: for one whole answer.
+        proxy: egress proxy; empty for none.
+        user_agent: how we introduce ourselves.
+        now: wall clock, for a `Retry-After` that names a date.
+    """
+
+    def __init__(self, *, timeout_seconds: float, proxy: str, user_agent: str, now: Callable[[], datetime]) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._proxy = proxy
+        self._user_agent = user_agent
+        self._now = now
+
+    @contextlib.asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Get]:
+        """Open a transport and close it after the refresh."""
+        tls = await asyncio.to_thread(_tls)  # reading the authorities takes a while
+        async with httpx.AsyncHTTPTransport(verify=tls, trust_env=False, proxy=self._proxy or None) as transport:
+
+            async def get(request: Request) -> Answer | Failure:
+                return await self._get(transport, request)
+
+            yield get
+
+    async def _get(self, transport: httpx.AsyncHTTPTransport, request: Request) -> Answer | Failure:
+        token = otel_context.attach(_untraced())
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._answer(transport, request)
+        except TimeoutError:
+            return Failure(reason=NoSignalReason.TIMEOUT)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ssl.SSLError):
+            return Failure(reason=NoSignalReason.UNREACHABLE)
+        finally:
+            otel_context.detach(token)
+
+    async def _answer(self, transport: httpx.AsyncHTTPTransport, request: Request) -> Answer | Failure:
+        headers = {"accept": request.accept, "accept-encoding": "identity", "user-agent": self._user_agent}
+        headers |= dict(request.headers)
+        response = await transport.handle_async_request(httpx.Request("GET", request.url, headers=headers))
+        try:
+            body = bytearray()
+            async for data in response.aiter_raw():
+                body += data
+                if len(body) > MAX_BODY_BYTES:
+                    return Failure(reason=NoSignalReason.TOO_LARGE, status=response.status_code)
+        finally:
+            await response.aclose()
+        whole = _decoded(bytes(body), response.headers.get("content-encoding", ""))
+        if isinstance(whole, NoSignalReason):
+            return Failure(reason=whole, status=response.status_code)
+        wait = response.headers.get("retry-after")
+        return Answer(
+            status=response.status_code,
+            body=whole,
+            retry_after_seconds=None if wait is None else parse_retry_after(wait, now=self._now()),
+        )
+
+
+def _decoded(body: bytes, encoding: str) -> bytes | NoSignalReason:
+    """Undo an encoding we did not ask for, without ever inflating beyond the limit."""
+    encoding = encoding.strip().lower()
+    if encoding in {"", "identity"}:
+        return body
+    if encoding not in {"gzip", "x-gzip", "deflate"}:
+        return NoSignalReason.NOT_UNDERSTOOD
+    inflating = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        whole = inflating.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error:
+        return NoSignalReason.NOT_UNDERSTOOD
+    if len(whole) > MAX_BODY_BYTES:
+        return NoSignalReason.TOO_LARGE
+    return whole if inflating.eof else NoSignalReason.NOT_UNDERSTOOD
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _untraced() -> otel_context.Context:
+    """Return a context in which instrumentation makes no span of what we send: its attributes would hold the URL."""
+    context = otel_context.get_current()
+    for key in (otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY, otel_context._SUPPRESS_INSTRUMENTATION_KEY):  # noqa: SLF001 (the keys that instrumentation looks at; the API has no public name for them)
+        context = otel_context.set_value(key, True, context)
+    return context

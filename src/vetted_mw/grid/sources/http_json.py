@@ -1,0 +1,84 @@
+"""Services we do not know, read by the operator's description of where value and time stand and how it was made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from vetted_mw.grid.absence import NoSignalReason
+from vetted_mw.grid.sources.numbers import finite
+from vetted_mw.grid.sources.request import Request
+from vetted_mw.grid.sources.unreadable import UnreadableError, instant, instant_of_seconds, looks_like_html
+from vetted_mw.grid.units import GRAMS_PER_KWH
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from vetted_mw.configuration import JsonReading
+    from vetted_mw.grid.absence import NoSignal
+    from vetted_mw.grid.signal import GridSignal
+    from vetted_mw.grid.sources.terms import Terms
+
+__all__ = ["LABEL", "at_path", "parse", "request"]
+
+LABEL = "http_json"
+_LEAST_MILLISECONDS = 100_000_000_000
+"""Seconds up to here reach the year 5138; milliseconds down to here are of 1973."""
+
+
+def request(reading: JsonReading) -> Request:
+    """Return the GET."""
+    headers = () if reading.key is None else ((reading.header, reading.key.reveal()),)
+    return Request(url=reading.url.reveal(), headers=headers)
+
+
+def parse(data: bytes, fetched_at: datetime, *, terms: Terms, reading: JsonReading) -> GridSignal | NoSignal:
+    """Return the value that stands at the described place, in gCO2e/kWh."""
+    try:
+        answer = _json(data)
+        observed_at = _time(at_path(answer, reading.observed_at))
+        value = finite(at_path(answer, reading.value))
+        estimated = bool(reading.estimated) and at_path(answer, reading.estimated) is not False
+    except UnreadableError as error:
+        return terms.no(error.reason)
+    return terms.signal(
+        None if value is None else value * GRAMS_PER_KWH[reading.unit],
+        data,
+        observed_at=observed_at,
+        fetched_at=fetched_at,
+        method=reading.method,
+        estimated=estimated,
+    )
+
+
+def at_path(answer: Any, path: str) -> Any:
+    """Follow `data.0.intensity.actual`; a number counts a list's items, from its end when negative.
+
+    Raises:
+        UnreadableError: there is nothing at that place.
+    """
+    found = answer
+    for name in path.split("."):
+        try:
+            found = found[int(name)] if isinstance(found, list) else found[name]
+        except (KeyError, IndexError, ValueError, TypeError):
+            raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None
+    return found
+
+
+def _json(data: bytes) -> Any:
+    if looks_like_html(data):
+        raise UnreadableError(NoSignalReason.HTML_PAGE)
+    try:
+        return msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
+    except (ValueError, RecursionError):
+        raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None
+
+
+def _time(value: Any) -> datetime:
+    if isinstance(value, str):
+        return instant(value)
+    if isinstance(value, (int, float)) and abs(value) >= _LEAST_MILLISECONDS:
+        return instant_of_seconds(value / 1000)
+    return instant_of_seconds(value)

@@ -1,0 +1,161 @@
+"""A grid service that is polled: its questions one after another, each answer a signal or the reason for none."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from vetted_mw.grid.absence import NoSignal, NoSignalReason
+from vetted_mw.grid.signal import GridSignal
+from vetted_mw.grid.sources.fetching import Answer, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
+
+    from vetted_mw.grid.schedule import Pace
+    from vetted_mw.grid.sources.fetching import Get, Session
+    from vetted_mw.grid.sources.request import Parsed, Question
+
+__all__ = ["PolledSource"]
+
+_OPENS_AFTER = 3
+_SAID_FOR_ALL = frozenset(
+    {NoSignalReason.UNAUTHORIZED, NoSignalReason.RATE_LIMITED, NoSignalReason.UNREACHABLE, NoSignalReason.TIMEOUT}
+)
+_ELSEWHERE = frozenset(
+    {NoSignalReason.UNREACHABLE, NoSignalReason.TIMEOUT, NoSignalReason.OUTAGE, NoSignalReason.HTML_PAGE}
+)
+
+
+class PolledSource:
+    """A `SignalSource` on one service.
+
+    A refusal that holds for every question (a key, a limit, no connection) ends the refresh: the other zones get the
+    same reason unasked. When three refreshes in a row brought no signal the breaker is open: from then on one question
+    is sent per refresh, and the others follow only if it is answered.
+
+    Args:
+        name: the service's word in the settings.
+        base_urls: the next one is tried when one is down, and stays until it is down.
+        questions: what is asked, in this order.
+        session: opens connections.
+        now: wall clock, aware UTC.
+        pace: how often it is asked.
+        sleep: waits between two questions.
+    """
+
+    is_complete = False
+    is_local = False
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_urls: tuple[str, ...],
+        questions: Sequence[Question],
+        session: Session,
+        now: Callable[[], datetime],
+        pace: Pace,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.name = name
+        self.refresh_seconds = pace.refresh_seconds
+        self._base_urls = base_urls
+        self._questions = tuple(questions)
+        self._session = session
+        self._now = now
+        self._pace = pace
+        self._sleep = sleep
+        self._base = 0
+        self._fruitless = 0
+
+    async def readings(self) -> Sequence[GridSignal | NoSignal]:
+        """Ask every question and return what came of each, zone by zone. It never raises."""
+        found: list[Parsed] = []
+        ended: Failure | None = None
+        wait: float | None = None
+        async with self._session() as get:
+            for number, question in enumerate(self._questions):
+                if ended is not None:
+                    found += _refused(question, ended, wait)
+                    continue
+                if number:
+                    await self._sleep(self._pace.spacing_seconds)
+                told, refusal, wait = await self._asked(question, get)
+                found += told
+                if refusal is not None and (refusal.reason in _SAID_FOR_ALL or self._is_open):
+                    ended = refusal
+        has_signal = any(isinstance(one, GridSignal) for one in found)
+        self._fruitless = 0 if has_signal else self._fruitless + 1
+        return found
+
+    @property
+    def _is_open(self) -> bool:
+        return self._fruitless >= _OPENS_AFTER
+
+    async def _asked(self, question: Question, get: Get) -> tuple[Sequence[Parsed], Failure | None, float | None]:
+        """Ask at the base URL that answered last, then at the others; return what was told, and why not."""
+        refusal, wait = Failure(reason=NoSignalReason.UNREACHABLE), None
+        for _ in self._base_urls:
+            answer = await get(question.request(self._base_urls[self._base], self._now()))
+            if isinstance(answer, Answer):
+                verdict = _refusal(answer, question)
+                if verdict is None:
+                    return await self._parsed(question, answer)
+                refusal, wait = verdict, self._wait(verdict, answer)
+            else:
+                refusal, wait = answer, None
+            if refusal.reason not in _ELSEWHERE:
+                break
+            self._base = (self._base + 1) % len(self._base_urls)
+        return _refused(question, refusal, wait), refusal, wait
+
+    async def _parsed(
+        self, question: Question, answer: Answer
+    ) -> tuple[Sequence[Parsed], Failure | None, float | None]:
+        # In a thread: a body of a few megabytes takes longer than requests should stand still for.
+        told = await asyncio.to_thread(question.parse, answer.body, self._now())
+        is_document = answer.status == 200  # noqa: PLR2004
+        if not is_document and any(isinstance(one, GridSignal) for one in told):
+            return (
+                _refused(question, Failure(reason=NoSignalReason.BAD_REQUEST, status=answer.status), None),
+                None,
+                None,
+            )
+        failed = next((one for one in told if isinstance(one, NoSignal) and one.reason.is_failure), None)
+        return told, None if failed is None else Failure(reason=failed.reason, status=answer.status), None
+
+    def _wait(self, refusal: Failure, answer: Answer) -> float | None:
+        if answer.retry_after_seconds is None and refusal.reason is NoSignalReason.RATE_LIMITED:
+            return self._pace.ban_seconds
+        return answer.retry_after_seconds
+
+
+def _refused(question: Question, refusal: Failure, wait: float | None) -> list[NoSignal]:
+    return [
+        NoSignal(
+            source=question.source,
+            zone=zone,
+            reason=refusal.reason,
+            status=refusal.status,
+            retry_after_seconds=wait,
+        )
+        for zone in question.zones
+    ]
+
+
+def _refusal(answer: Answer, question: Question) -> Failure | None:
+    """Say what a status means; None when its body is to be read."""
+    status = answer.status
+    if status == 200 or (status == 400 and question.reads_400):  # noqa: PLR2004
+        return None
+    if status == 204:  # noqa: PLR2004
+        return Failure(reason=NoSignalReason.NO_DATA, status=status)
+    if status in {401, 403, 407}:
+        return Failure(reason=NoSignalReason.UNAUTHORIZED, status=status)
+    if status == 429:  # noqa: PLR2004
+        return Failure(reason=NoSignalReason.RATE_LIMITED, status=status)
+    if status in {300, 301, 302, 303, 304, 307, 308, 404, 408, 410} or status >= 500:  # noqa: PLR2004
+        return Failure(reason=NoSignalReason.OUTAGE, status=status)
+    return Failure(reason=NoSignalReason.BAD_REQUEST, status=status)
