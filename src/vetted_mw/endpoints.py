@@ -16,6 +16,7 @@ from vetted_mw.asgi.sending import JSON, Sender, own_fault
 from vetted_mw.chat.request import parse_request
 from vetted_mw.chat.response import error_envelope
 from vetted_mw.errors import AnswerError, MethodNotAllowedError, NotFoundError
+from vetted_mw.grid.report import zone_facts
 from vetted_mw.routing.decision import Settled, check_policy, is_allowed
 from vetted_mw.routing.options import parse_options
 from vetted_mw.routing.refusal import refusal_for
@@ -230,6 +231,7 @@ def region_facts(core: Core, candidate: Candidate) -> dict[str, object]:
         "network_p95_ms": candidate.network_p95_ms,
         "note": region.note,
         "signal": None if reading is None else msgspec.to_builtins(told_signal(reading)),
+        "signals": zone_facts(core.board, region.zone, core.now()),
         "health": None
         if state is None
         else {

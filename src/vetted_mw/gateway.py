@@ -133,6 +133,10 @@ class Gateway:
         """
         return self._http_client
 
+    def now(self) -> datetime:
+        """Return the instant on the gateway's wall clock, UTC."""
+        return self._now()
+
     @property
     def board(self) -> SignalBoard:
         """The latest signal of each zone."""

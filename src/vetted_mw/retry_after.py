@@ -11,13 +11,13 @@ __all__ = ["parse_retry_after"]
 _MOST_SECONDS = 3600.0
 
 
-def parse_retry_after(text: str, *, now: datetime) -> float | None:
-    """Return `Retry-After` in seconds (0 to 3600), from seconds or an HTTP date; None when unreadable."""
+def parse_retry_after(text: str, *, now: datetime, most_seconds: float = _MOST_SECONDS) -> float | None:
+    """Return `Retry-After` in seconds (0 to `most_seconds`), from seconds or an HTTP date; None when unreadable."""
     try:
         seconds = _seconds(text.strip(), now)
     except (ValueError, OverflowError):
         return None
-    return min(max(seconds, 0.0), _MOST_SECONDS) if math.isfinite(seconds) else None
+    return min(max(seconds, 0.0), most_seconds) if math.isfinite(seconds) else None
 
 
 def _seconds(text: str, now: datetime) -> float:

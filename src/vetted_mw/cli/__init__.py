@@ -1,4 +1,4 @@
-"""The command line: `vetted-mw serve | demo | regions | explain | check`."""
+"""The command line: `vetted-mw serve | demo | regions | signals | explain | check`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from vetted_mw.cli.explain import explain
 from vetted_mw.cli.logs import configure_logging
 from vetted_mw.cli.regions import regions
 from vetted_mw.cli.serve import serve
+from vetted_mw.cli.signals import signals
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.grid.services import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_demo(commands)
     _add_regions(commands)
+    _add_signals(commands)
     _add_explain(commands)
     _add_check(commands)
     return parser
@@ -87,6 +90,18 @@ def _add_regions(commands: _Commands) -> None:
     command.add_argument("--no-probe", action="store_true", help="do not ask the upstreams whether they live")
     _add_json(command)
     command.set_defaults(run=regions)
+
+
+def _add_signals(commands: _Commands) -> None:
+    command = commands.add_parser("signals", help="ask every grid source now and show what it says of each zone")
+    _add_config(command)
+    command.add_argument("--zone", help="this grid zone alone, as in FR or SE_3")
+    command.add_argument("--watch", action="store_true", help="stay, and print whenever something changes")
+    command.add_argument("--from-file", type=Path, metavar="FILE", help="read a recorded answer instead of asking")
+    command.add_argument("--source", choices=list(SERVICES), help="with --from-file: whose answer it is")
+    command.add_argument("--at", metavar="INSTANT", help="with --from-file: the instant of reading (default: now)")
+    _add_json(command)
+    command.set_defaults(run=signals)
 
 
 def _add_explain(commands: _Commands) -> None:

@@ -54,6 +54,7 @@ async def _told(gateway: Gateway, arguments: argparse.Namespace) -> dict[str, An
     body = msgspec.json.encode({"model": arguments.model, "messages": [], "vetted": given})
     async with gateway:
         core = await gateway.core()
+        await gateway.board.refresh_all()
         chat = parse_request(body)
         options = parse_options(chat.vetted_members, (), regions=core.configuration.regions)
         return explained(core, chat, options, core.configuration.rules)

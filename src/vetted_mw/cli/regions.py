@@ -42,8 +42,7 @@ def regions(arguments: argparse.Namespace) -> int:
 async def _facts(gateway: Gateway, *, probe: bool) -> list[dict[str, Any]]:
     async with gateway:
         core = await gateway.core()
-        if probe:
-            await _probe(gateway)
+        await asyncio.gather(gateway.board.refresh_all(), *([_probe(gateway)] if probe else []))
         return [region_facts(core, candidate) for candidate in core.candidates(core.now())]
 
 

@@ -1,4 +1,4 @@
-"""The gateway's main job on embedded defaults: one loopback model server per inference region, and a moving grid."""
+"""The gateway's main job on embedded defaults: a loopback model server per inference region, a local grid service."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def run_demo(*, port: int, once: bool) -> int:
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         if once:
             return 0 if run_tour(base_url) else 1
-        print(what_to_try(base_url))
-        print(f"The gateway's settings: {place.settings}\nThe moving signals:     {place.signals}")
+        print(what_to_try(base_url, grid_origin=place.grid_origin))
+        print(f"The gateway's settings: {place.settings}")
         print("Stop with Ctrl-C.", flush=True)
         try:
             threading.Event().wait()

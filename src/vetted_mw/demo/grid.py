@@ -1,23 +1,24 @@
-"""Embedded grid signals that move with time, written to a file the gateway watches as it would watch yours."""
+"""The demo's grid: made-up generation mixes that move with time. Pure: the instant is always an argument."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vetted_mw.instants import rfc3339
+from vetted_mw.grid.factors import load_factors
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
+    from datetime import datetime
 
-__all__ = ["Wave", "readings_toml", "write_readings"]
+__all__ = ["WAVES", "Wave", "mix_at", "wave_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wave:
-    """A zone's made-up intensity: a sine in gCO2e/kWh.
+    """A zone's made-up intensity: a sine in gCO2e/kWh, and the plants that amount to it.
 
     Attributes:
         zone: grid zone.
@@ -25,6 +26,8 @@ class Wave:
         swing: its amplitude.
         period_seconds: one round.
         phase: start of the round, 0 to 1.
+        steady: PSR code -> MW that always run.
+        moving: PSR code of what runs as much as the intensity asks for.
     """
 
     zone: str
@@ -32,6 +35,8 @@ class Wave:
     swing: float
     period_seconds: float
     phase: float
+    steady: Mapping[str, float]
+    moving: str
 
     def at(self, now: datetime) -> float:
         """Return the intensity at `now`."""
@@ -41,25 +46,64 @@ class Wave:
 
 # Sweden and Iceland cross every few minutes, so that carbon-aware routing is seen to change its mind.
 WAVES = (
-    Wave(zone="FR", middle=48.0, swing=12.0, period_seconds=900, phase=0.0),
-    Wave(zone="SE_3", middle=27.0, swing=8.0, period_seconds=240, phase=0.25),
-    Wave(zone="IS", middle=28.0, swing=1.0, period_seconds=600, phase=0.5),
-    Wave(zone="DE_LU", middle=340.0, swing=90.0, period_seconds=900, phase=0.75),
-    Wave(zone="FI", middle=70.0, swing=20.0, period_seconds=600, phase=0.1),
+    Wave(
+        zone="FR",
+        middle=48.0,
+        swing=12.0,
+        period_seconds=900,
+        phase=0.0,
+        steady=MappingProxyType({"B11": 3000.0, "B12": 2000.0, "B14": 40000.0, "B19": 5000.0}),
+        moving="B04",
+    ),
+    Wave(
+        zone="SE_3",
+        middle=27.0,
+        swing=8.0,
+        period_seconds=240,
+        phase=0.25,
+        steady=MappingProxyType({"B12": 1500.0, "B14": 5500.0, "B19": 1500.0}),
+        moving="B20",
+    ),
+    Wave(
+        zone="IS",
+        middle=28.0,
+        swing=1.0,
+        period_seconds=600,
+        phase=0.5,
+        steady=MappingProxyType({"B12": 1600.0}),
+        moving="B09",
+    ),
+    Wave(
+        zone="DE_LU",
+        middle=340.0,
+        swing=90.0,
+        period_seconds=900,
+        phase=0.75,
+        steady=MappingProxyType({"B01": 4000.0, "B02": 3000.0, "B04": 5000.0, "B16": 8000.0, "B19": 15000.0}),
+        moving="B05",
+    ),
+    Wave(
+        zone="FI",
+        middle=70.0,
+        swing=20.0,
+        period_seconds=600,
+        phase=0.1,
+        steady=MappingProxyType({"B11": 1500.0, "B14": 4000.0, "B19": 1500.0}),
+        moving="B04",
+    ),
 )
 
 
-def readings_toml(now: datetime) -> str:
-    """Return `signals.toml` as of `now`."""
-    return "\n".join(
-        f'[[reading]]\nzone = "{wave.zone}"\ngco2_per_kwh = {wave.at(now)}\nkind = "measured"\n'
-        f'observed_at = "{rfc3339(now)}"\nsource = "demo_grid"\n'
-        for wave in WAVES
-    )
+def wave_of(zone: str) -> Wave | None:
+    """Return a zone's wave; None for a zone the demo has no plants in."""
+    return next((wave for wave in WAVES if wave.zone == zone), None)
 
 
-def write_readings(path: Path) -> None:
-    """Write the readings of this moment, whole or not at all."""
-    draft = path.with_suffix(".draft")
-    draft.write_text(readings_toml(datetime.now(UTC).replace(microsecond=0)), encoding="utf-8")
-    draft.replace(path)
+def mix_at(wave: Wave, now: datetime) -> dict[str, float]:
+    """Return what runs at `now`, PSR code -> MW: as much of the moving type as gives the wave's intensity."""
+    factors = load_factors()
+    total = sum(wave.steady.values())
+    steady = sum(made * factors.factor(code, wave.zone).gco2_per_kwh for code, made in wave.steady.items()) / total
+    wanted = wave.at(now)
+    moving = total * (wanted - steady) / (factors.factor(wave.moving, wave.zone).gco2_per_kwh - wanted)
+    return {**wave.steady, wave.moving: round(moving, 2)}

@@ -1,4 +1,4 @@
-"""The demo's stage: embedded model servers, moving grid signals, and the settings that put the gateway in front."""
+"""The demo's stage: embedded model servers, a local grid service, and the settings that put the gateway in front."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from vetted_mw.demo.grid import write_readings
+from vetted_mw.demo.grid_service import TOKEN, GridService
 from vetted_mw.demo.model_server import DEMO_MODEL, ModelServers
 from vetted_mw.routing.regions import load_catalogue
 
@@ -29,6 +29,7 @@ DOWN_REGION = "ovh-rbx-1"
 
 _START_SECONDS = 30.0
 _SIGNAL_SECONDS = 2.0
+_MAX_AGE_MINUTES = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +38,18 @@ class Stage:
 
     Attributes:
         settings: the settings file of the gateway.
-        signals: the file of moving readings.
+        grid: the local grid service, which can be broken.
+        grid_origin: where it listens.
     """
 
     settings: Path
-    signals: Path
+    grid: GridService
+    grid_origin: str
 
 
 @contextlib.contextmanager
 def stage() -> Iterator[Stage]:
-    """Start the embedded servers and signals; stop them at the end."""
+    """Start the embedded servers and the grid service; stop them at the end."""
     catalogue = load_catalogue()
     codes = [region.code for region in catalogue.values() if region.inference]
     with contextlib.ExitStack() as held, tempfile.TemporaryDirectory(prefix="vetted-demo-") as folder:
@@ -57,10 +60,14 @@ def stage() -> Iterator[Stage]:
         for bound in sockets.values():
             bound.listen(2048)
         servers = ModelServers({ports[code]: catalogue[code] for code in sockets})
-        place = Stage(settings=Path(folder, "vetted.toml"), signals=Path(folder, "signals.toml"))
-        write_readings(place.signals)
-        place.settings.write_text(_settings(ports, place.signals), encoding="utf-8")
-        with running(servers, list(sockets.values())), _moving(place.signals):
+        grid, grid_socket = GridService(), held.enter_context(_bound())
+        grid_socket.listen(128)
+        origin = f"http://127.0.0.1:{grid_socket.getsockname()[1]}"
+        place = Stage(settings=Path(folder, "vetted.toml"), grid=grid, grid_origin=origin)
+        token = Path(folder, "entsoe-token")
+        token.write_text(TOKEN, encoding="ascii")
+        place.settings.write_text(_settings(ports, grid.base_urls(origin), token), encoding="utf-8")
+        with running(servers, list(sockets.values())), running(grid, [grid_socket]):
             yield place
 
 
@@ -86,23 +93,6 @@ def running(app: ASGIApp, sockets: list[socket.socket], *, lifespan: str = "off"
         thread.join(timeout=_START_SECONDS)
 
 
-@contextlib.contextmanager
-def _moving(path: Path) -> Iterator[None]:
-    stop = threading.Event()
-
-    def write() -> None:
-        while not stop.wait(_SIGNAL_SECONDS):
-            write_readings(path)
-
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
     give_up = time.monotonic() + _START_SECONDS
     while not server.started:
@@ -117,13 +107,23 @@ def _bound() -> socket.socket:
     return bound
 
 
-def _settings(ports: dict[str, int], signals: Path) -> str:
+def _settings(ports: dict[str, int], grid: dict[str, str], token: Path) -> str:
     lines = [
-        "# The demo's settings: the shipped catalogue, every inference region on an embedded server.",
+        "# The demo's settings: the shipped catalogue, every inference region on an embedded server, and a local grid",
+        "# service in the place of the real ones. Real sources are asked every few minutes and live for hours.",
         "[receipts]",
         'issuer = "demo"',
-        "[signals.sources.file]",
-        f'path = "{signals.as_posix()}"',
+        "[signals]",
+        f"refresh_seconds = {_SIGNAL_SECONDS:g}",
+        "[signals.sources.entsoe]",
+        f'token = {{ file = "{token.as_posix()}" }}',
+        f'base_url = "{grid["entsoe"]}"',
+        f"max_age_minutes = {_MAX_AGE_MINUTES:g}",
+        "[signals.sources.landsnet]",
+        f'base_url = "{grid["landsnet"]}"',
+        f"max_age_minutes = {_MAX_AGE_MINUTES:g}",
+        "[signals.sources.energy_charts]",
+        f'base_url = "{grid["energy_charts"]}"',
         f'[models."{DEMO_MODEL}"]',
         "active_params_b = 8.03",
         "total_params_b = 8.03",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -34,6 +35,7 @@ _RECEIPT_SHOWN = (
     "completion_tokens",
     "usage_source",
 )
+_SIGNALS_SECONDS = 30.0
 _NOT_LOOKED_AT = ("outside_policy", "not_configured", "not_for_inference")
 
 
@@ -108,13 +110,16 @@ _STOPS = (
 )
 
 
-def what_to_try(base_url: str) -> str:
-    """Return what to paste, for a gateway at `base_url` (ending in `/v1`)."""
+def what_to_try(base_url: str, *, grid_origin: str) -> str:
+    """Return what to paste, for a gateway at `base_url` (ending in `/v1`) on the grid service at `grid_origin`."""
     stops = "\n\n".join(f"# {stop.title}. {stop.why}\n{stop.curl(base_url)}" for stop in _STOPS)
     return (
         f"The gateway listens on {base_url}. Try, in another terminal:\n\n"
         f"{stops}\n\n"
-        f"# What the gateway knows of every region\ncurl -s {base_url}/regions\n\n"
+        f"# What the gateway knows of every region, and what each grid source says\ncurl -s {base_url}/regions\n\n"
+        f"# Break the grid: signals age, and after three minutes carbon-aware says 'degraded'. 'none' mends it.\n"
+        f"curl -s -X POST {grid_origin}/faults/all/503\n"
+        f"curl -s -X POST {grid_origin}/faults/all/none\n\n"
         f"# OpenAI's SDK, in Python (scripts/demo has it: .demo/bin/python)\n{_sdk_code(base_url)}\n"
     )
 
@@ -135,9 +140,11 @@ def _sdk_code(base_url: str) -> str:
 
 def run_tour(base_url: str) -> bool:
     """Try every stop against `base_url`, print the answers; returns whether each one was what it should be."""
-    print("The gateway over embedded model servers and a moving grid. Nothing leaves this machine.")
+    print("The gateway over embedded model servers and a local grid service. Nothing leaves this machine.")
     failed: list[str] = []
     with httpx.Client(trust_env=False, timeout=30.0) as client:
+        if not _signals_came(client, base_url):
+            print("   The grid service has not answered yet: carbon-aware will say degraded.")
         for number, stop in enumerate(_STOPS, start=1):
             print(f"\n{number}. {stop.title}\n   {stop.why}\n")
             print(textwrap.indent(stop.curl(base_url), "   "))
@@ -151,6 +158,17 @@ def run_tour(base_url: str) -> bool:
     told = f"Not as it should be: {', '.join(failed)}." if failed else "All of it as it should be."
     print(f"\n{told} `vetted-mw demo` keeps the gateway running and prints these commands to paste.")
     return not failed
+
+
+def _signals_came(client: httpx.Client, base_url: str) -> bool:
+    """Wait for the first live signal of every region: the gateway serves before they come, and would say so."""
+    give_up = time.monotonic() + _SIGNALS_SECONDS
+    while time.monotonic() < give_up:
+        regions = client.get(f"{base_url}/regions").json()["data"]
+        if all((region["signal"] or {}).get("live_eligible") for region in regions):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _visit(client: httpx.Client, base_url: str, stop: _Stop) -> bool:

@@ -12,34 +12,26 @@ class NoSignalReason(StrEnum):
     """Why there is no signal, in one word."""
 
     NO_DATA = "no_data"
-    """The service has nothing for this zone and time. Not a failure."""
     UNREACHABLE = "unreachable"
-    """No connection, or it broke before the answer ended."""
     TIMEOUT = "timeout"
     OUTAGE = "outage"
-    """5xx, 404 or a redirect: the service is not there now."""
     HTML_PAGE = "html_page"
-    """A page for people, as maintenance is told, with whatever status."""
     UNAUTHORIZED = "unauthorized"
-    """The key is refused."""
     RATE_LIMITED = "rate_limited"
     BAD_REQUEST = "bad_request"
-    """The service does not accept what we ask; asking again soon is no use."""
     TOO_LARGE = "too_large"
     NOT_UNDERSTOOD = "not_understood"
-    """Not the document that was asked for, cut short, or not in the shape it is documented in."""
     FORBIDDEN_MARKUP = "forbidden_markup"
-    """XML with a document type or entities, which no such service sends."""
     WRONG_AREA = "wrong_area"
-    """The answer is about another place than was asked for."""
     INCOMPLETE = "incomplete"
-    """No interval for which every expected fuel has a value."""
     IMPLAUSIBLE = "implausible"
-    """The total is zero or below what the zone always makes: fuels have vanished from the data."""
     NO_OFFSET = "no_offset"
-    """Its time names no offset, so that its age is not known."""
     NOT_A_NUMBER = "not_a_number"
-    """Where the value should stand is none: null, a word, infinite or negative."""
+
+    @property
+    def sentence(self) -> str:
+        """Say it in a sentence."""
+        return _SENTENCES[self]
 
     @property
     def is_failure(self) -> bool:
@@ -52,6 +44,24 @@ class NoSignalReason(StrEnum):
         return self in _TRANSIENT
 
 
+_SENTENCES = {
+    NoSignalReason.NO_DATA: "The service has nothing for this zone and time.",
+    NoSignalReason.UNREACHABLE: "No connection, or it broke before the answer ended.",
+    NoSignalReason.TIMEOUT: "The answer did not end within signals.timeout_seconds.",
+    NoSignalReason.OUTAGE: "The service is not there now: a 5xx, 404 or redirect.",
+    NoSignalReason.HTML_PAGE: "A page for people came, as maintenance is told.",
+    NoSignalReason.UNAUTHORIZED: "The service refuses the key: check the source's token.",
+    NoSignalReason.RATE_LIMITED: "The service was asked too often, and is left alone for a while.",
+    NoSignalReason.BAD_REQUEST: "The service does not accept what was asked.",
+    NoSignalReason.TOO_LARGE: "The answer is larger than any real one.",
+    NoSignalReason.NOT_UNDERSTOOD: "The answer is not the document that was asked for, or is cut short.",
+    NoSignalReason.FORBIDDEN_MARKUP: "The XML declares a document type or entities, which no such service sends.",
+    NoSignalReason.WRONG_AREA: "The answer is about another place than was asked for.",
+    NoSignalReason.INCOMPLETE: "There is no interval in which every fuel that must be there has a value.",
+    NoSignalReason.IMPLAUSIBLE: "The total or the value is beyond what the zone can have: data has vanished.",
+    NoSignalReason.NO_OFFSET: "The value's time names no offset, so that its age is not known.",
+    NoSignalReason.NOT_A_NUMBER: "Where the value should stand is none.",
+}
 _TRANSIENT = frozenset(
     {
         NoSignalReason.UNREACHABLE,

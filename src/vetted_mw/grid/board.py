@@ -13,7 +13,7 @@ from cachetools import LRUCache
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.absence import NoSignal
-from vetted_mw.grid.schedule import next_pause
+from vetted_mw.grid.schedule import OPENS_AFTER, next_pause
 from vetted_mw.grid.signal import GridSignal, Ineligible, SignalKind, SignalReading, read_at
 
 if TYPE_CHECKING:
@@ -85,6 +85,11 @@ class SourceState:
     failures: int = 0
     is_transient: bool = True
     retry_after_seconds: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its breaker is open: it is only probed until it answers."""
+        return self.failures >= OPENS_AFTER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

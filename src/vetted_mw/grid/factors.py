@@ -15,7 +15,7 @@ from vetted_mw.grid.signal import Method
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Factor", "FactorSet", "Intensity", "intensity_of", "load_factors", "mix_method"]
+__all__ = ["Factor", "FactorSet", "Intensity", "factors_file", "intensity_of", "load_factors", "mix_method"]
 
 _FILE = "ar5_v1.toml"
 
@@ -92,10 +92,15 @@ class Intensity:
     total_mw: float
 
 
+def factors_file() -> bytes:
+    """Return the shipped factor set as it stands in its file."""
+    return files("vetted_mw.grid").joinpath(f"data/{_FILE}").read_bytes()
+
+
 @cache
 def load_factors() -> FactorSet:
     """Read the shipped factor set."""
-    data = files("vetted_mw.grid").joinpath(f"data/{_FILE}").read_bytes()
+    data = factors_file()
     table = tomllib.loads(data.decode())
     factors = {code: _factor(code, row) for code, row in table["factors"].items()}
     return FactorSet(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Pace", "next_pause"]
+__all__ = ["OPENS_AFTER", "Pace", "next_pause"]
+
+OPENS_AFTER = 3
+"""Refreshes in a row without any signal after which a source's breaker is open."""
 
 _FIRST_RETRY_SECONDS = 5.0
 _FIRST_RETRY_SHARE = 1 / 32

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["DEFAULT_CHAIN", "SERVICES", "Service"]
 
@@ -37,6 +38,14 @@ class Service:
     spacing_seconds: float = 0.0
     ban_seconds: float = 60.0
     needs_key: bool = False
+
+    def is_at(self, base_urls: Iterable[str]) -> bool:
+        """Whether one of the addresses is the service's own, however it is written: there its limits hold."""
+        return _host(self.base_url) in {_host(url) for url in base_urls}
+
+
+def _host(url: str) -> str:
+    return (urlsplit(url).hostname or "").rstrip(".")
 
 
 _ALL = (

@@ -11,6 +11,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from vetted_mw.grid.factors import factors_file
 from vetted_mw.rounding import significant
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Coefficients:
         pedigrees: five scores per part: `parametric`, `embodied`, `water`, `grid_live`, `grid_annual`.
         methodology_version: semver of the method.
         methodology_digest: sha-256 of `methodology.toml`.
-        digest: sha-256 over `coefficients.toml` and `models.toml`.
+        digest: sha-256 over `coefficients.toml`, `models.toml` and the grid's factor set.
     """
 
     parametric: Parametric
@@ -155,7 +156,7 @@ def load_coefficients() -> Coefficients:
         ),
         methodology_version=tomllib.loads(raw["methodology.toml"].decode())["version"],
         methodology_digest=_digest(raw["methodology.toml"]),
-        digest=_digest(raw["coefficients.toml"] + raw["models.toml"]),
+        digest=_digest(raw["coefficients.toml"] + raw["models.toml"] + factors_file()),
     )
 
 

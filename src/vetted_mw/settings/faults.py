@@ -13,6 +13,7 @@ from vetted_mw.settings.refusal import REFUSED, nearest
 from vetted_mw.settings.schema import ModelSettings, RegionLimits, VettedSettings
 from vetted_mw.settings.section import KeyReference
 from vetted_mw.settings.shape import section_of, shape_at
+from vetted_mw.settings.signal_schema import OdreSettings, ServiceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -45,10 +46,10 @@ _BOUNDS = {
     "less_than_equal": ("is too large.", "Write a number of at most {le:g}."),
     "string_too_long": ("is too long.", "Write at most {max_length} characters."),
 }
-_KEY_ITSELF = (
-    "must say where the key is, never be the key itself.",
-    'Write { env = "NAME_OF_A_VARIABLE" } or { file = "/run/secrets/key" }.',
-)
+_WHERE_THE_KEY_IS = '{ env = "NAME_OF_A_VARIABLE" } or { file = "/run/secrets/key" }.'
+_KEY_ITSELF = ("must say where the key is, never be the key itself.", f"Write {_WHERE_THE_KEY_IS}")
+_KEY_MISSING = ("is missing.", f"Set it: {_WHERE_THE_KEY_IS}")
+_SERVICE_TABLE = ("is not a table.", "Write its table, an empty one is enough to ask the service; in a variable, {}.")
 
 
 def configuration_error(error: ValidationError, *, places: Places) -> ConfigurationError:
@@ -99,11 +100,15 @@ def _unknown(detail: ErrorDetails, places: Places) -> ConfigurationError:
 
 
 def _told(detail: ErrorDetails, same: Sequence[ErrorDetails], annotation: Any) -> tuple[str, str]:
-    kind, context = detail["type"], detail.get("ctx", {})
+    kind, context, section = detail["type"], detail.get("ctx", {}), section_of(annotation)
     if kind == REFUSED:
         return str(context["message"]), str(context["remedy"])
-    if kind in {"model_type", "dict_type"} and section_of(annotation) is KeyReference:
+    if section is KeyReference and kind in {"model_type", "dict_type"}:
         return _KEY_ITSELF
+    if section is KeyReference and kind == "missing":
+        return _KEY_MISSING
+    if section in {ServiceSettings, OdreSettings} and kind == "model_type":
+        return _SERVICE_TABLE
     if kind == "literal_error":
         if len(same) > 1:
             return "is neither a known word nor a list.", f'Write {context["expected"]}, or a list, ["one", "two"].'

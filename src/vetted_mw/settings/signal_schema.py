@@ -25,6 +25,7 @@ __all__ = [
 
 _Minutes = Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)]
 _BaseUrl = Annotated[str, AfterValidator(texts.service_url)]
+_BackupUrl = Annotated[str, Field(min_length=1), AfterValidator(texts.service_url)]
 _Areas = dict[str, Name]
 _Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Megawatts = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
@@ -52,7 +53,7 @@ class EntsoeSettings(ServiceSettings):
     """`[signals.sources.entsoe]`."""
 
     token: KeyReference
-    backup_urls: Annotated[list[_BaseUrl], AfterValidator(unique)] = []
+    backup_urls: Annotated[list[_BackupUrl], AfterValidator(unique)] = []
 
 
 class OdreSettings(ServiceSettings):

@@ -16,7 +16,7 @@ from vetted_mw.settings.places import beside
 from vetted_mw.settings.secrets import resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from vetted_mw.settings.reading import Written
     from vetted_mw.settings.signal_schema import JsonReadingSettings, ServiceSettings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["signals_of"]
 
 _JSON_REFRESH_SECONDS = 900.0
+_DEFAULT = "default"
 
 
 def signals_of(written: Written, environ: Mapping[str, str]) -> SignalConfiguration:
@@ -34,8 +35,9 @@ def signals_of(written: Written, environ: Mapping[str, str]) -> SignalConfigurat
             allows, or a zone is none.
     """
     signals = written.settings.signals
-    for name in ("chains", "max_proxy_share", "min_total_mw", "expected_types"):
+    for name in ("chains", "min_total_mw", "expected_types"):
         _require_zones(getattr(signals, name), field=f"signals.{name}")
+    _require_zones(set(signals.max_proxy_share) - {_DEFAULT}, field="signals.max_proxy_share")
     services = {name: source for name in SERVICES if (source := getattr(signals.sources, name)) is not None}
     return SignalConfiguration(
         chains=MappingProxyType({zone: tuple(names) for zone, names in signals.chains.items()}),
@@ -63,8 +65,8 @@ def _service(name: str, settings: ServiceSettings, written: Written, environ: Ma
     token = getattr(settings, "token", None)
     _require_zones(settings.areas, field=f"{field}.areas")
     if token is not None:
-        for url in base_urls:
-            _require_tls(url, field=f"{field}.base_url")
+        for number, url in enumerate(base_urls):
+            _require_tls(url, written, field=f"{field}.{'backup_urls' if number else 'base_url'}")
     return ServiceSource(
         name=name,
         base_urls=base_urls,
@@ -80,7 +82,7 @@ def _refresh_seconds(
     name: str, settings: ServiceSettings, base_urls: tuple[str, ...], everywhere: float | None
 ) -> float:
     service = SERVICES[name]
-    least = service.least_refresh_seconds if service.base_url in base_urls else 0.0
+    least = service.least_refresh_seconds if service.is_at(base_urls) else 0.0
     if settings.refresh_seconds is None:
         return service.refresh_seconds if everywhere is None else max(everywhere, least)
     if settings.refresh_seconds < least:
@@ -109,7 +111,7 @@ def _reading(zone: str, settings: JsonReadingSettings, written: Written, environ
     key = None
     url = settings.url
     if settings.token is not None:
-        _require_tls(url, field=f"{field}.url")
+        _require_tls(url, written, field=f"{field}.url")
         key = resolved(settings.token, field=f"{field}.token", file=written.file, environ=environ)
         url = url.replace(texts.KEY_PLACE, quote(key.reveal(), safe=""))
     return JsonReading(
@@ -127,11 +129,19 @@ def _reading(zone: str, settings: JsonReadingSettings, written: Written, environ
     )
 
 
-def _require_tls(url: str, *, field: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+def _require_tls(url: str, written: Written, *, field: str) -> None:
+    parts, proxy = urlsplit(url), written.settings.signals.proxy
+    if parts.scheme == "https":
+        return
+    if not _is_loopback(parts.hostname or ""):
         raise ConfigurationError(
             "would send the key in the clear.", field=field, remedy="Write an https address; http only on loopback."
+        )
+    if proxy and not _is_loopback(urlsplit(proxy).hostname or ""):
+        raise ConfigurationError(
+            "would send the key in the clear: signals.proxy is not on this machine.",
+            field=field,
+            remedy="Write an https address, or take signals.proxy out.",
         )
 
 
@@ -142,11 +152,17 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _require_zones(table: Mapping[str, object], *, field: str) -> None:
-    for name in table:
+def _require_zones(names: Iterable[str], *, field: str) -> None:
+    for name in names:
         try:
             texts.zone(name)
         except ValueError:
             raise ConfigurationError(
                 "holds a name that is not a grid zone.", field=field, remedy="Write zones as FR, SE_3 or DE_LU."
             ) from None
+        if name.lower() == _DEFAULT:
+            raise ConfigurationError(
+                "holds a default, which is no grid zone.",
+                field=field,
+                remedy="Write zones as FR, SE_3 or DE_LU; only max_proxy_share takes a default, in lower case.",
+            )

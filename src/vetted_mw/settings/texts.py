@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from vetted_mw.grid.factors import load_factors
 from vetted_mw.grid.signal import parse_method
 from vetted_mw.settings.refusal import refused
 
@@ -35,7 +36,6 @@ _ZONE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,30}[A-Za-z0-9])?")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+/?")
-_FUEL = re.compile(r"B\d\d")
 _MEMBER_PATH = re.compile(r"[^.\s][^.]*(?:\.[^.]+){0,15}")
 _PRINTABLE = re.compile(r"[!-~]+")
 
@@ -132,6 +132,10 @@ def asked_url(value: str) -> str:
     _address(value.replace(KEY_PLACE, "key").partition("?")[0], "address")
     if not _PRINTABLE.fullmatch(value) or "#" in value:
         raise refused("is no address.", "Write it without blanks and fragment, special characters %-encoded.")
+    if KEY_PLACE in urlsplit(value).netloc:  # a host's name travels in the clear
+        raise refused("has the key's place in the host's name.", f"Write {KEY_PLACE} in the path or the query.")
+    if not {"{", "}"}.isdisjoint(value.replace(KEY_PLACE, "")):
+        raise refused("holds a brace.", f"Write {KEY_PLACE} where the key belongs, and any other brace as %7B or %7D.")
     return value
 
 
@@ -164,8 +168,12 @@ def method(value: str) -> str:
 
 def fuel_type(value: str) -> str:
     """Accept a generation type as ENTSO-E codes it, `B14`."""
-    if not _FUEL.fullmatch(value):
-        raise refused("is not a generation type.", "Write ENTSO-E's code, as in B14 for nuclear.")
+    factors = load_factors()
+    if value not in factors.factors or not factors.counts(value):
+        raise refused(
+            "is not a generation type that is counted.",
+            "Write ENTSO-E's code, as in B14 for nuclear; storage (B10, B25) is never part of a sum.",
+        )
     return value
 
 
@@ -197,7 +205,7 @@ def _address(value: str, what: str) -> SplitResult:
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise refused(f"is no {what}.", remedy)
     if "@" in parts.netloc:
-        raise refused("holds credentials.", "Take them out; a key belongs in api_key, by reference.")
+        raise refused("holds credentials.", "Take them out; a key is given by reference, as api_key or token.")
     if "?" in value or "#" in value:
         raise refused("holds a query or fragment.", "End it at the path.")
     return parts

@@ -53,15 +53,14 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms, figure: str) -> Gr
         return terms.no(error.reason)
     except OverflowError:
         return terms.no(NoSignalReason.NOT_UNDERSTOOD)
-    method = _METHODS.get(answer.get("emissionFactorType", figure))
-    if method is None or method is not _METHODS[figure]:
+    if answer.get("emissionFactorType", figure) != figure:
         return terms.no(NoSignalReason.NOT_UNDERSTOOD)
     return terms.signal(
         finite(answer.get("carbonIntensity")),
         data,
         observed_at=end,
         fetched_at=fetched_at,
-        method=method,
+        method=_METHODS[figure],
         resolution_minutes=60,
         estimated=answer.get("isEstimated") is not False,
     )

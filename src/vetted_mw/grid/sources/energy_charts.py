@@ -47,6 +47,8 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | No
         end = instant_of_seconds(start) + _STEP
     except UnreadableError as error:
         return terms.no(error.reason)
+    except OverflowError:
+        return terms.no(NoSignalReason.NOT_UNDERSTOOD)
     return terms.signal(
         finite(value), data, observed_at=end, fetched_at=fetched_at, method=METHOD, resolution_minutes=15
     )

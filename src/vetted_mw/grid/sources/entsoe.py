@@ -6,6 +6,7 @@ Production-based: imports and exports are not in it. The key stands in the URL, 
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
 from datetime import timedelta
@@ -32,7 +33,8 @@ __all__ = ["parse", "request"]
 _HOURS = 6
 _QUARTER = timedelta(minutes=15)
 _NO_DATA = "no matching data"
-_NO_ARCHIVE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
+_INFLATED_PIECEMEAL = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # zipfile inflates the others at one go
+_NO_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError, OverflowError)
 
 
 def request(base_url: str, terms: Terms, now: datetime, *, token: str) -> Request:
@@ -80,15 +82,18 @@ def _interval(data: bytes, terms: Terms) -> Interval:
 
 
 def _is_no_data(answer: Acknowledgement) -> bool:
-    return answer.code == "999" and _NO_DATA in answer.text.lower()
+    # All of them: of several reasons the one that says there is no data must not hide another.
+    return all(code == "999" and _NO_DATA in text.lower() for code, text in answer.reasons)
 
 
 def _unzipped(data: bytes) -> bytes:
     """Return the one file of an archive, never inflating more than we read of a plain answer."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            (name,) = archive.namelist()
-            with archive.open(name) as member:
+            (entry,) = archive.infolist()
+            if entry.compress_type not in _INFLATED_PIECEMEAL:
+                raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
+            with archive.open(entry) as member:
                 plain = member.read(MAX_BODY_BYTES + 1)
     except _NO_ARCHIVE:
         raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None

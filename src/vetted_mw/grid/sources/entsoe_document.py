@@ -20,6 +20,8 @@ __all__ = ["Acknowledgement", "GenerationDocument", "read_document"]
 
 _RESOLUTION = re.compile(r"P(?:T(?P<minutes>\d{1,4})M|T(?P<hours>\d{1,2})H|(?P<days>\d)D)")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d)?Z")
+_CODE = re.compile(r"[A-Z]\d\d", re.ASCII)
+_ENCODINGS = frozenset({"utf-8", "utf-16", "iso-8859-1", "us-ascii"})
 _MAX_DEPTH = 32
 _MAX_STEPS = 200_000
 _MAX_TEXT = 4096
@@ -31,12 +33,11 @@ class Acknowledgement:
     """An answer that says why there is no document.
 
     Attributes:
-        code: the reason's code, `999` for most of them.
-        text: the reason in words, to be matched and never shown: it repeats the query.
+        reasons: each with its code, `999` for most of them, and in words, to be matched and never shown: they repeat
+            the query.
     """
 
-    code: str
-    text: str
+    reasons: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class GenerationDocument:
     Attributes:
         document_type: `A75` for generation by type.
         process_type: `A16` for realised.
-        domains: EICs of the areas whose generation it tells.
+        domains: EICs of the areas whose generation it tells; empty text for a series that names no area.
         series: generation by type, points expanded; consumption is left out.
     """
 
@@ -60,10 +61,12 @@ def read_document(data: bytes) -> GenerationDocument | Acknowledgement:
     """Read one answer.
 
     Raises:
-        UnreadableError: it has a document type or entities, is cut short, or is another kind of document.
+        UnreadableError: it has a document type or entities, is cut short, expands to too much, or holds a series that
+            cannot be told from another (no unit we know, no generation type).
     """
     reader = _Reader()
     parser = expat.ParserCreate()
+    parser.XmlDeclHandler = _declared
     parser.StartDoctypeDeclHandler = _forbid
     parser.EntityDeclHandler = _forbid
     parser.StartElementHandler = reader.start
@@ -75,6 +78,12 @@ def read_document(data: bytes) -> GenerationDocument | Acknowledgement:
     except (expat.ExpatError, ValueError, LookupError):
         raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None
     return reader.document()
+
+
+def _declared(_version: str, encoding: str | None, _standalone: int) -> None:
+    """Let no service choose a codec of Python's: expat knows what XML is written in by itself."""
+    if encoding is not None and encoding.lower() not in _ENCODINGS:
+        raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
 
 
 def _forbid(*_declaration: object) -> None:
@@ -129,8 +138,9 @@ class _Reader:
 
     def text(self, text: str) -> None:
         self._length += len(text)
-        if self._length <= _MAX_TEXT:
-            self._text.append(text)
+        if self._length > _MAX_TEXT:
+            raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
+        self._text.append(text)
 
     def end(self, _name: str) -> None:
         path, text = self._path[1:], "".join(self._text).strip()
@@ -169,11 +179,10 @@ class _Reader:
 
     def document(self) -> GenerationDocument | Acknowledgement:
         if self._reasons:
-            # Of several reasons the one that says there is no data must not hide another.
-            codes = {reason.get("code", "") for reason in self._reasons}
-            texts = " ".join(reason.get("text", "") for reason in self._reasons)
-            return Acknowledgement(code=codes.pop() if len(codes) == 1 else "", text=texts)
-        generation = [one for one in self._series if one.domain and not one.is_consumption]
+            return Acknowledgement(
+                reasons=tuple((reason.get("code", ""), reason.get("text", "")) for reason in self._reasons)
+            )
+        generation = [one for one in self._series if not one.is_consumption]
         budget = _Budget()
         return GenerationDocument(
             document_type=self._heads.get("type", ""),
@@ -200,7 +209,7 @@ def _expanded(series: _TimeSeries, budget: _Budget) -> list[Series]:
 
     A Period that cannot be read leaves the type without values there, so that no interval of it is complete.
     """
-    if series.unit != "MAW" or not series.code:
+    if series.unit != "MAW" or not _CODE.fullmatch(series.code):
         raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
     return [_period(series, period, budget) for period in series.periods] or [_nothing(series.code)]
 

@@ -1,14 +1,16 @@
 """GET one answer of a grid service over httpx: limits on time and size, no redirect, and nothing that shows a URL.
 
 The transport is used without httpx's client, because the client logs every URL, and keys stand in URLs; tracing
-instrumentation is told to look away for the same reason. The environment is never consulted.
+instrumentation and httpcore's debugging lines are told to look away for the same reason. The environment is never
+consulted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
+import contextvars
+import logging
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +24,7 @@ from vetted_mw.grid.sources.request import MAX_BODY_BYTES, Request
 from vetted_mw.retry_after import parse_retry_after
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Failure", "Get", "HttpGet", "Session"]
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+_READ = frozenset({200, 400})
+_MOST_WAIT_SECONDS = 86_400.0
+_HTTPCORE = ("httpcore.connection", "httpcore.http11", "httpcore.proxy")
+_ASKING = contextvars.ContextVar("vetted_mw_grid_asking", default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +44,8 @@ class Answer:
 
     Attributes:
         status: HTTP status.
-        body: decoded, at most `MAX_BODY_BYTES`.
-        retry_after_seconds: its `Retry-After`.
+        body: decoded, at most `MAX_BODY_BYTES`; empty for a status that tells all, whose body is left unread.
+        retry_after_seconds: its `Retry-After`, a day at most.
     """
 
     status: int
@@ -89,6 +96,8 @@ class HttpGet:
     @contextlib.asynccontextmanager
     async def __call__(self) -> AsyncIterator[Get]:
         """Open a transport and close it after the refresh."""
+        for name in _HTTPCORE:
+            logging.getLogger(name).addFilter(_not_ours)
         tls = await asyncio.to_thread(_tls)  # reading the authorities takes a while
         async with httpx.AsyncHTTPTransport(verify=tls, trust_env=False, proxy=self._proxy or None) as transport:
 
@@ -98,15 +107,16 @@ class HttpGet:
             yield get
 
     async def _get(self, transport: httpx.AsyncHTTPTransport, request: Request) -> Answer | Failure:
-        token = otel_context.attach(_untraced())
+        token, asking = otel_context.attach(_untraced()), _ASKING.set(True)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._answer(transport, request)
         except TimeoutError:
             return Failure(reason=NoSignalReason.TIMEOUT)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ssl.SSLError):
+        except Exception:  # noqa: BLE001 (beside httpx's own errors those of the libraries under it, with a host or URL in their text)
             return Failure(reason=NoSignalReason.UNREACHABLE)
         finally:
+            _ASKING.reset(asking)
             otel_context.detach(token)
 
     async def _answer(self, transport: httpx.AsyncHTTPTransport, request: Request) -> Answer | Failure:
@@ -114,22 +124,25 @@ class HttpGet:
         headers |= dict(request.headers)
         response = await transport.handle_async_request(httpx.Request("GET", request.url, headers=headers))
         try:
-            body = bytearray()
-            async for data in response.aiter_raw():
-                body += data
-                if len(body) > MAX_BODY_BYTES:
-                    return Failure(reason=NoSignalReason.TOO_LARGE, status=response.status_code)
+            body = await _body(response) if response.status_code in _READ else b""
         finally:
             await response.aclose()
-        whole = _decoded(bytes(body), response.headers.get("content-encoding", ""))
-        if isinstance(whole, NoSignalReason):
-            return Failure(reason=whole, status=response.status_code)
-        wait = response.headers.get("retry-after")
-        return Answer(
-            status=response.status_code,
-            body=whole,
-            retry_after_seconds=None if wait is None else parse_retry_after(wait, now=self._now()),
-        )
+        if isinstance(body, NoSignalReason):
+            return Failure(reason=body, status=response.status_code)
+        return Answer(status=response.status_code, body=body, retry_after_seconds=self._wait(response))
+
+    def _wait(self, response: httpx.Response) -> float | None:
+        text = response.headers.get("retry-after")
+        return None if text is None else parse_retry_after(text, now=self._now(), most_seconds=_MOST_WAIT_SECONDS)
+
+
+async def _body(response: httpx.Response) -> bytes | NoSignalReason:
+    body = bytearray()
+    async for data in response.aiter_raw():
+        body += data
+        if len(body) > MAX_BODY_BYTES:
+            return NoSignalReason.TOO_LARGE
+    return _decoded(bytes(body), response.headers.get("content-encoding", ""))
 
 
 def _decoded(body: bytes, encoding: str) -> bytes | NoSignalReason:
@@ -160,3 +173,8 @@ def _untraced() -> otel_context.Context:
     for key in (otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY, otel_context._SUPPRESS_INSTRUMENTATION_KEY):  # noqa: SLF001 (the keys that instrumentation looks at; the API has no public name for them)
         context = otel_context.set_value(key, True, context)
     return context
+
+
+def _not_ours(_record: logging.LogRecord) -> bool:
+    """Keep httpcore's lines about our requests out of every log: it shows headers, and a redirect's repeats the URL."""
+    return not _ASKING.get()

@@ -9,7 +9,13 @@ import msgspec
 from vetted_mw.grid.absence import NoSignalReason
 from vetted_mw.grid.sources.numbers import finite
 from vetted_mw.grid.sources.request import Request
-from vetted_mw.grid.sources.unreadable import UnreadableError, instant, instant_of_seconds, looks_like_html
+from vetted_mw.grid.sources.unreadable import (
+    UnreadableError,
+    instant,
+    instant_of_milliseconds,
+    instant_of_seconds,
+    looks_like_html,
+)
 from vetted_mw.grid.units import GRAMS_PER_KWH
 
 if TYPE_CHECKING:
@@ -80,5 +86,5 @@ def _time(value: Any) -> datetime:
     if isinstance(value, str):
         return instant(value)
     if isinstance(value, (int, float)) and abs(value) >= _LEAST_MILLISECONDS:
-        return instant_of_seconds(value / 1000)
+        return instant_of_milliseconds(value)
     return instant_of_seconds(value)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
+from vetted_mw.grid.schedule import OPENS_AFTER
 from vetted_mw.grid.signal import GridSignal
 from vetted_mw.grid.sources.fetching import Answer, Failure
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PolledSource"]
 
-_OPENS_AFTER = 3
 _SAID_FOR_ALL = frozenset(
     {NoSignalReason.UNAUTHORIZED, NoSignalReason.RATE_LIMITED, NoSignalReason.UNREACHABLE, NoSignalReason.TIMEOUT}
 )
@@ -28,12 +29,21 @@ _ELSEWHERE = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What came of one question: signals and reasons, the first failure among them, how long to leave it alone."""
+
+    parsed: Sequence[Parsed] = ()
+    failure: Failure | None = None
+    wait: float | None = None
+
+
 class PolledSource:
     """A `SignalSource` on one service.
 
     A refusal that holds for every question (a key, a limit, no connection) ends the refresh: the other zones get the
-    same reason unasked. When three refreshes in a row brought no signal the breaker is open: from then on one question
-    is sent per refresh, and the others follow only if it is answered.
+    same reason unasked, and the next refresh begins with them. When three refreshes in a row failed the breaker is open:
+    from then on one question is sent per refresh, and the others follow only if the service answers it.
 
     Args:
         name: the service's word in the settings.
@@ -68,63 +78,73 @@ class PolledSource:
         self._pace = pace
         self._sleep = sleep
         self._base = 0
+        self._first = 0
         self._fruitless = 0
 
     async def readings(self) -> Sequence[GridSignal | NoSignal]:
         """Ask every question and return what came of each, zone by zone. It never raises."""
         found: list[Parsed] = []
-        ended: Failure | None = None
-        wait: float | None = None
+        ended: _Told | None = None
         async with self._session() as get:
-            for number, question in enumerate(self._questions):
-                if ended is not None:
-                    found += _refused(question, ended, wait)
+            for number, question in enumerate(self._in_turn()):
+                if ended is not None and ended.failure is not None:
+                    found += _refused(question, ended.failure, ended.wait)
                     continue
                 if number:
                     await self._sleep(self._pace.spacing_seconds)
-                told, refusal, wait = await self._asked(question, get)
-                found += told
-                if refusal is not None and (refusal.reason in _SAID_FOR_ALL or self._is_open):
-                    ended = refusal
+                told = await self._asked(question, get)
+                found += told.parsed
+                if self._is_said_for_all(told):
+                    ended = told
+                    self._first = (self._questions.index(question) + 1) % len(self._questions)
         has_signal = any(isinstance(one, GridSignal) for one in found)
-        self._fruitless = 0 if has_signal else self._fruitless + 1
+        has_failure = any(isinstance(one, NoSignal) and one.reason.is_failure for one in found)
+        self._fruitless = self._fruitless + 1 if has_failure and not has_signal else 0
         return found
 
-    @property
-    def _is_open(self) -> bool:
-        return self._fruitless >= _OPENS_AFTER
+    def _in_turn(self) -> Sequence[Question]:
+        """Return the questions, first the one after that which ended a refresh: one bad zone must not starve others."""
+        return self._questions[self._first :] + self._questions[: self._first]
 
-    async def _asked(self, question: Question, get: Get) -> tuple[Sequence[Parsed], Failure | None, float | None]:
-        """Ask at the base URL that answered last, then at the others; return what was told, and why not."""
-        refusal, wait = Failure(reason=NoSignalReason.UNREACHABLE), None
+    def _is_said_for_all(self, told: _Told) -> bool:
+        if told.failure is None:
+            return False
+        return told.failure.reason in _SAID_FOR_ALL or (
+            self._fruitless >= OPENS_AFTER and told.failure.reason.is_transient
+        )
+
+    async def _asked(self, question: Question, get: Get) -> _Told:
+        """Ask at the base URL that answered last, then at the others."""
+        told = _Told(failure=Failure(reason=NoSignalReason.UNREACHABLE))
         for _ in self._base_urls:
             answer = await get(question.request(self._base_urls[self._base], self._now()))
-            if isinstance(answer, Answer):
-                verdict = _refusal(answer, question)
-                if verdict is None:
-                    return await self._parsed(question, answer)
-                refusal, wait = verdict, self._wait(verdict, answer)
-            else:
-                refusal, wait = answer, None
-            if refusal.reason not in _ELSEWHERE:
+            told = await self._told(question, answer)
+            if told.failure is None or told.failure.reason not in _ELSEWHERE:
                 break
             self._base = (self._base + 1) % len(self._base_urls)
-        return _refused(question, refusal, wait), refusal, wait
+        return told
 
-    async def _parsed(
-        self, question: Question, answer: Answer
-    ) -> tuple[Sequence[Parsed], Failure | None, float | None]:
-        # In a thread: a body of a few megabytes takes longer than requests should stand still for.
-        told = await asyncio.to_thread(question.parse, answer.body, self._now())
+    async def _told(self, question: Question, answer: Answer | Failure) -> _Told:
+        if isinstance(answer, Failure):
+            return _Told(parsed=_refused(question, answer, None), failure=answer)
+        refusal = _refusal(answer, question)
+        if refusal is not None:
+            wait = self._wait(refusal, answer)
+            return _Told(parsed=_refused(question, refusal, wait), failure=refusal, wait=wait)
+        try:
+            # In a thread: a body of a few megabytes takes longer than requests should stand still for.
+            parsed = await asyncio.to_thread(question.parse, answer.body, self._now())
+        except Exception:  # noqa: BLE001 (a fault of one parser costs its own zones; its text could repeat the answer)
+            failure = Failure(reason=NoSignalReason.NOT_UNDERSTOOD, status=answer.status)
+            return _Told(parsed=_refused(question, failure, None), failure=failure)
         is_document = answer.status == 200  # noqa: PLR2004
-        if not is_document and any(isinstance(one, GridSignal) for one in told):
-            return (
-                _refused(question, Failure(reason=NoSignalReason.BAD_REQUEST, status=answer.status), None),
-                None,
-                None,
-            )
-        failed = next((one for one in told if isinstance(one, NoSignal) and one.reason.is_failure), None)
-        return told, None if failed is None else Failure(reason=failed.reason, status=answer.status), None
+        if not is_document and any(isinstance(one, GridSignal) for one in parsed):
+            failure = Failure(reason=NoSignalReason.BAD_REQUEST, status=answer.status)
+            return _Told(parsed=_refused(question, failure, None), failure=failure)
+        failed = next((one for one in parsed if isinstance(one, NoSignal) and one.reason.is_failure), None)
+        return _Told(
+            parsed=parsed, failure=None if failed is None else Failure(reason=failed.reason, status=answer.status)
+        )
 
     def _wait(self, refusal: Failure, answer: Answer) -> float | None:
         if answer.retry_after_seconds is None and refusal.reason is NoSignalReason.RATE_LIMITED:

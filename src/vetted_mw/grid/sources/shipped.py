@@ -136,7 +136,7 @@ def _polled(
         now=now,
         pace=Pace(
             refresh_seconds=source.refresh_seconds,
-            spacing_seconds=service.spacing_seconds if service.base_url in source.base_urls else 0.0,
+            spacing_seconds=service.spacing_seconds if service.is_at(source.base_urls) else 0.0,
             ban_seconds=service.ban_seconds,
         ),
     )

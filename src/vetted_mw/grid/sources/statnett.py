@@ -5,15 +5,16 @@ Coarse: thermal plants and what is not specified are lumps, so the share of stan
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vetted_mw.grid.absence import NoSignalReason
 from vetted_mw.grid.sources.numbers import grouped
 from vetted_mw.grid.sources.request import Request
-from vetted_mw.grid.sources.unreadable import UnreadableError, instant_of_seconds, json_object, rows
+from vetted_mw.grid.sources.unreadable import UnreadableError, instant_of_milliseconds, json_object, rows
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from vetted_mw.grid.absence import NoSignal
     from vetted_mw.grid.signal import GridSignal
     from vetted_mw.grid.sources.terms import Terms
@@ -29,8 +30,8 @@ _TYPES = {
     "NotSpecifiedData": "B20",
 }
 
-_LEAST_SHARE = 0.8
-"""The parts must make up this share of the stated production: where they do not, fuels have vanished."""
+_LEAST_SHARE, _MOST_SHARE = 0.8, 1.25
+"""The parts must make up about the stated production: less, and fuels have vanished; more, and a number is misread."""
 
 
 def request(base_url: str) -> Request:
@@ -42,14 +43,17 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | No
     """Return the intensity of one country's generation, `-` standing for none."""
     try:
         answer = json_object(data)
-        observed_at = _measured_at(answer)
+        observed_at = instant_of_milliseconds(answer.get("MeasuredAt"))
         column = _column(rows(answer, "Headers"), terms.name)
         mix = _mix(answer, column)
         production = _cell(rows(answer, "ProductionData"), column)
     except UnreadableError as error:
         return terms.no(error.reason)
-    if not set(terms.expected_types) <= mix.keys() or sum(mix.values()) < _LEAST_SHARE * (production or 0.0):
+    made, stated = sum(mix.values()), production or 0.0
+    if not set(terms.expected_types) <= mix.keys() or made < _LEAST_SHARE * stated:
         return terms.no(NoSignalReason.INCOMPLETE)
+    if made > _MOST_SHARE * stated:
+        return terms.no(NoSignalReason.IMPLAUSIBLE)
     return terms.signal_of_mix(mix, data, observed_at=observed_at, fetched_at=fetched_at, resolution_minutes=None)
 
 
@@ -60,13 +64,6 @@ def _mix(answer: dict[str, Any], column: int) -> dict[str, float]:
         if megawatts is not None:
             mix[code] = mix.get(code, 0.0) + megawatts
     return mix
-
-
-def _measured_at(answer: dict[str, Any]) -> datetime:
-    milliseconds = answer.get("MeasuredAt")
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int):
-        raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
-    return instant_of_seconds(milliseconds / 1000).astimezone(UTC)
 
 
 def _column(headers: list[Any], country: str) -> int:

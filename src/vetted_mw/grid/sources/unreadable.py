@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,9 +12,18 @@ from vetted_mw.grid.absence import NoSignalReason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["UnreadableError", "instant", "instant_of_seconds", "json_object", "looks_like_html", "rows"]
+__all__ = [
+    "UnreadableError",
+    "instant",
+    "instant_of_milliseconds",
+    "instant_of_seconds",
+    "json_object",
+    "looks_like_html",
+    "rows",
+]
 
 _HTML = (b"<!doctype html", b"<html")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class UnreadableError(Exception):
@@ -86,9 +95,22 @@ def instant_of_seconds(seconds: object) -> datetime:
     Raises:
         UnreadableError: they are none.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+    return _since_epoch(seconds, timedelta(seconds=1))
+
+
+def instant_of_milliseconds(milliseconds: object) -> datetime:
+    """Read unix milliseconds.
+
+    Raises:
+        UnreadableError: they are none.
+    """
+    return _since_epoch(milliseconds, timedelta(milliseconds=1))
+
+
+def _since_epoch(count: object, unit: timedelta) -> datetime:
+    if isinstance(count, bool) or not isinstance(count, (int, float)):
         raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
     try:
-        return datetime.fromtimestamp(seconds, tz=UTC)
-    except (ValueError, OverflowError, OSError):
+        return _EPOCH + count * unit
+    except (ValueError, OverflowError):
         raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None
