@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from support import configured, served
+from support import configured, served, unused_port
 from vetted_mw import Gateway, VettedProxy, load_configuration
 from vetted_mw.demo import DOWN_REGION, run_demo
 from vetted_mw.demo.stage import Stage, running, stage
-from vetted_mw.demo.tour import run_tour, what_to_try
+from vetted_mw.demo.tour import await_signals, run_tour, what_to_try
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,8 @@ def place() -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def base_url(place: Stage) -> Iterator[str]:
     with served(VettedProxy(Gateway(load_configuration(place.settings, environ={})))) as origin:
+        with httpx.Client(trust_env=False, timeout=LIMIT_SECONDS) as client:
+            assert await_signals(client, f"{origin}/v1")
         yield f"{origin}/v1"
 
 
@@ -48,14 +50,15 @@ def sent(command: list[str]) -> httpx.Response:
     body = command[command.index("-d") + 1] if "-d" in command else None
     with httpx.Client(trust_env=False, timeout=LIMIT_SECONDS) as client:
         if body is None:
-            return client.get(url)
+            return client.post(url) if "POST" in command else client.get(url)
         assert command[command.index("-H") + 1] == "content-type: application/json"
         return client.post(url, content=body, headers={"content-type": "application/json"})
 
 
-def test_every_command_to_paste_does_what_is_said_above_it(base_url: str) -> None:
-    """A default, a pin, a pin to a region that is down, carbon-aware, a stream, the regions: each as its heading says."""
-    default, pin, down, carbon_aware, stream, regions = (sent(command) for command in commands(what_to_try(base_url)))
+def test_every_command_to_paste_does_what_is_said_above_it(base_url: str, place: Stage) -> None:
+    """A default, a pin, a pin to a region that is down, carbon-aware, a stream, the regions, breaking the grid."""
+    pasted = commands(what_to_try(base_url, grid_origin=place.grid_origin))
+    default, pin, down, carbon_aware, stream, regions, broken, mended = (sent(command) for command in pasted)
     assert default.json()["routing_trace"]["decision_mode"] == "preferred"
     assert pin.json()["routing_trace"]["region"] == "atnorth-isl-1"
     assert (down.status_code, down.json()["error"]["code"]) == (503, "service_unavailable")
@@ -63,16 +66,21 @@ def test_every_command_to_paste_does_what_is_said_above_it(base_url: str) -> Non
     assert stream.text.endswith("data: [DONE]\n\n")
     assert '"receipt"' in stream.text
     assert len(regions.json()["data"]) == 8
+    assert {region["signal"]["live_eligible"] for region in regions.json()["data"]} == {True}
+    assert set(broken.json()["faults"].values()) == {"503"}
+    assert set(mended.json()["faults"].values()) == {"none"}
     assert {answer.json()["receipt"]["issuer"] for answer in (default, pin, carbon_aware)} == {"demo"}
 
 
 def test_the_sdk_code_to_paste_runs(
-    base_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    base_url: str, place: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Python at the end is pasted as it stands."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    code = what_to_try(base_url).partition("# OpenAI's SDK, in Python (scripts/demo has it: .demo/bin/python)\n")[2]
+    code = what_to_try(base_url, grid_origin=place.grid_origin).partition(
+        "# OpenAI's SDK, in Python (scripts/demo has it: .demo/bin/python)\n"
+    )[2]
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102 (our own text)
     names["client"].close()
@@ -101,28 +109,37 @@ def test_the_tour_shows_every_stop_and_finds_all_as_it_should_be(
     assert "All of it as it should be." in out
 
 
-def test_the_commands_of_the_tour_are_those_to_paste(base_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_of_the_tour_are_those_to_paste(
+    base_url: str, place: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What the tour shows itself doing is what the demo offers."""
     run_tour(base_url)
     shown = commands(capsys.readouterr().out)
-    assert shown == commands(what_to_try(base_url))[: len(shown)]
+    assert shown == commands(what_to_try(base_url, grid_origin=place.grid_origin))[: len(shown)]
     assert len(shown) == 5
 
 
-def test_the_tour_tells_which_stop_is_not_as_it_should_be(place: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tour_tells_which_stop_is_not_as_it_should_be(
+    place: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Over a gateway without live signals, carbon-aware cannot be `live`: the tour names those stops and fails."""
-    dark = load_configuration(
-        place.settings, environ={}, overrides={"signals": {"sources": {"file": {"path": "there-is-none.toml"}}}}
-    )
+    nobody = f"http://127.0.0.1:{unused_port()}"
+    sources = {"entsoe": {"base_url": nobody}, "landsnet": {"base_url": nobody}}
+    dark = load_configuration(place.settings, environ={}, overrides={"signals": {"sources": sources}})
+    monkeypatch.setattr("vetted_mw.demo.tour._SIGNALS_SECONDS", 0.5)
     with served(VettedProxy(Gateway(dark))) as origin:
         assert not run_tour(f"{origin}/v1")
     out = capsys.readouterr().out
     assert "Not as it should be: Carbon-aware, Streaming." in out
     assert "no signal" in out
+    assert "has not answered yet" in out
 
 
-def test_the_tour_survives_a_gateway_that_refuses_everything(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tour_survives_a_gateway_that_refuses_everything(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Answers without receipt and trace, streams that are no streams: told as such, without a traceback."""
+    monkeypatch.setattr("vetted_mw.demo.tour._SIGNALS_SECONDS", 0.5)
     refusing = configured({"scaleway-par-1": {"base_url": "http://127.0.0.1:9/v1", "models": ["other"]}})
     with served(VettedProxy(Gateway(refusing))) as origin:
         assert not run_tour(f"{origin}/v1")
@@ -152,14 +169,16 @@ def test_the_region_that_is_down_refuses_connections_and_keeps_its_port(place: S
 
 
 def test_a_stage_leaves_nothing_behind() -> None:
-    """Folder, servers and the thread that moves the grid are gone when it ends."""
+    """Folder, servers and the grid service are gone when it ends."""
     with stage() as made:
         upstreams = load_configuration(made.settings, environ={}).upstreams
-        assert made.signals.exists()
+        assert httpx.get(f"{made.grid_origin}/faults", trust_env=False).status_code == 200
     assert not made.settings.parent.exists()
     for upstream in upstreams.values():
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{upstream.base_url}/models", trust_env=False)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{made.grid_origin}/faults", trust_env=False)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # uvicorn leaves by SystemExit

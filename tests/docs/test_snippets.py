@@ -24,6 +24,7 @@ from asgi_lifespan import LifespanManager
 
 from support import served, unused_port
 from vetted_mw import Gateway, VettedProxy, load_configuration
+from vetted_mw.demo.grid_service import TOKEN
 from vetted_mw.demo.model_server import DEMO_MODEL
 from vetted_mw.demo.stage import Stage, stage
 from vetted_mw.grid.sources.file import parse_readings
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-KEYS = {"SCALEWAY_API_KEY": "not-a-real-key"}
+KEYS = {"SCALEWAY_API_KEY": "not-a-real-key", "ENTSOE_TOKEN": TOKEN, "GRID_KEY": "not-a-real-key"}
 DEMO_URL = "http://127.0.0.1:8080"
 
 
@@ -87,12 +88,18 @@ def gateway_url(place: Stage) -> Iterator[str]:
 
 @pytest.fixture
 def readme_folder(tmp_path: Path) -> Path:
-    """Return a folder with the README's own settings and readings, dated now."""
+    """Return a folder with the README's own settings."""
     (tmp_path / "vetted.toml").write_text(_first("toml", "our-site-1"), encoding="utf-8")
-    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    readings = re.sub(r'observed_at = "[^"]*"', f'observed_at = "{now}"', _first("toml", "[[reading]]"))
-    (tmp_path / "signals.toml").write_text(readings, encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture
+def readme_environ(place: Stage) -> dict[str, str]:
+    """Return an environment with the README's keys, in which its grid services are the demo's: nothing leaves here."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("VETTED_")}
+    services = place.grid.base_urls(place.grid_origin)
+    prefix = "VETTED_SIGNALS__SOURCES__"
+    return environ | KEYS | {f"{prefix}{name.upper()}__BASE_URL": services[name] for name in ("entsoe", "landsnet")}
 
 
 def test_every_block_is_of_a_kind_that_some_test_here_runs() -> None:
@@ -107,7 +114,8 @@ def test_a_settings_block_is_a_configuration_the_gateway_takes(snippet: Snippet,
     file = tmp_path / "vetted.toml"
     file.write_text(snippet.text, encoding="utf-8")
     configuration = load_configuration(file, environ=KEYS)
-    assert configuration.upstreams
+    has_sources = configuration.signals.services or configuration.signals.http_json
+    assert configuration.upstreams or has_sources or configuration.signals.chains
 
 
 @pytest.mark.parametrize("snippet", _of("toml", holds="[[reading]]"), ids=str)
@@ -174,7 +182,15 @@ def _split(text: str) -> list[str]:
 
 def test_every_command_of_every_shell_block_is_run_below() -> None:
     """A command that no test here runs would be a promise nobody keeps."""
-    run = ("curl ", "vetted-mw check", "vetted-mw regions", "vetted-mw explain", "vetted-mw serve", "scripts/")
+    run = (
+        "curl ",
+        "vetted-mw check",
+        "vetted-mw regions",
+        "vetted-mw signals",
+        "vetted-mw explain",
+        "vetted-mw serve",
+        "scripts/",
+    )
     assert [command for one in _of("sh") for command in _split(one.text) if not command.startswith(run)] == []
 
 
@@ -192,30 +208,30 @@ def test_a_curl_command_gets_an_answer_with_both_members(snippet: Snippet, comma
 
 @pytest.mark.parametrize(
     ("snippet", "command"),
-    [pair for kind in ("check", "regions", "explain") for pair in _commands(f"vetted-mw {kind}")],
+    [pair for kind in ("check", "regions", "signals", "explain") for pair in _commands(f"vetted-mw {kind}")],
     ids=str,
 )
-def test_a_command_line_works_on_the_readmes_own_settings(snippet: Snippet, command: str, readme_folder: Path) -> None:
-    """Each command succeeds in a folder that holds the README's two files."""
+def test_a_command_line_works_on_the_readmes_own_settings(
+    snippet: Snippet, command: str, readme_folder: Path, readme_environ: dict[str, str]
+) -> None:
+    """Each command succeeds in a folder that holds the README's settings."""
     arguments = [sys.executable, "-m", "vetted_mw", *shlex.split(command)[1:]]
     if "regions" in command:
         arguments.append("--no-probe")  # the README's upstreams are not on this machine
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("VETTED_")} | KEYS
     done = subprocess.run(
-        arguments, cwd=readme_folder, env=environ, capture_output=True, text=True, timeout=60, check=False
+        arguments, cwd=readme_folder, env=readme_environ, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, (snippet, done.stderr)
-    assert "our-site-1" in done.stdout
+    assert ("entsoe_derived_live" if "signals" in command else "our-site-1") in done.stdout
 
 
 @pytest.mark.parametrize(("snippet", "command"), _commands("vetted-mw serve"), ids=str)
 def test_the_serve_command_starts_on_the_readmes_own_settings(
-    snippet: Snippet, command: str, readme_folder: Path
+    snippet: Snippet, command: str, readme_folder: Path, readme_environ: dict[str, str]
 ) -> None:
     """`serve` says where each region's requests go, and stops when told to."""
     arguments = [sys.executable, "-m", "vetted_mw", *shlex.split(command)[1:], "--port", str(unused_port())]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("VETTED_")} | KEYS
-    server = subprocess.Popen(arguments, cwd=readme_folder, env=environ, stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(arguments, cwd=readme_folder, env=readme_environ, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
     told = ""
     try:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FRANCE = "10YFR-RTE------C"
+SWEDEN_3 = "10Y1001A1001A46L"
 GENERATION = "urn:iec62325.351:tc57wg16:451-6:generationloaddocument:3:0"
 ACKNOWLEDGEMENT = "urn:iec62325.351:tc57wg16:451-1:acknowledgementdocument:7:0"
 FETCHED_AT = datetime(2025, 10, 24, 13, 21, 7, tzinfo=UTC)
@@ -21,46 +22,148 @@ FETCHED_AT = datetime(2025, 10, 24, 13, 21, 7, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class Period:
-    """One Period, its points as they are written: position and quantity in words."""
+    """One Period as it is written; a point is its position and its quantity."""
 
     start: str
     end: str
-    resolution: str
-    points: tuple[tuple[str, str], ...]
+    resolution: str = "PT60M"
+    points: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeSeries:
+    """One TimeSeries as it is written; `domain_element` says whether it is generation (in) or consumption (out)."""
+
+    code: str
+    periods: tuple[Period, ...]
+    curve: str = "A01"
+    domain: str = FRANCE
+    domain_element: str = "inBiddingZone_Domain.mRID"
+    unit: str = "MAW"
 
 
 def terms(zone: str = "FR", name: str = FRANCE, **members: Any) -> Terms:
-    """Return the terms a document is read on."""
-    return Terms(
-        source="entsoe_derived_live", zone=zone, area=zone, name=name, **({"max_age_minutes": 180.0} | members)
+    """Return the terms a document is read on; nothing is expected of it unless the test says so."""
+    given: dict[str, Any] = {"source": "entsoe_derived_live", "zone": zone, "area": zone, "name": name}
+    return Terms(**(given | {"max_age_minutes": 180.0} | members))
+
+
+def written(instant: datetime) -> str:
+    """Write an instant as ENTSO-E does."""
+    return f"{instant:%Y-%m-%dT%H:%MZ}"
+
+
+def period(start: str, values: Sequence[float | None], *, minutes: int = 60, end: str = "") -> Period:
+    """Return a Period with one value per step; the point of a step that is None is left out."""
+    last = datetime.fromisoformat(start) + timedelta(minutes=minutes * len(values))
+    return Period(
+        start=start,
+        end=end or written(last),
+        resolution=f"PT{minutes}M",
+        points=tuple((str(position), str(value)) for position, value in enumerate(values, 1) if value is not None),
     )
 
 
-def period(
-    start: str,
-    megawatts: Sequence[float | str | None] | Mapping[int, float],
-    *,
-    minutes: int = 60,
-    end: str | None = None,
-    resolution: str | None = None,
-) -> Period:
-    """Return a Period from `start` (`2025-10-24T11:00Z`).
-
-    Args:
-        start: as it is written.
-        megawatts: one value per step, None for a point that is left out; or position (from 1) -> value.
-        minutes: length of a step.
-        end: where it is not the end of the last step.
-        resolution: where it is written otherwise than `PT60M`.
-    """
-    points = megawatts if not isinstance(megawatts, list) else dict(enumerate(megawatts, 1))
-    assert not isinstance(points, list)
-    if end is None:
-        last = datetime.fromisoformat(start) + timedelta(minutes=minutes * len(points))  # type: ignore[arg-type]
-        end = f"{last:%Y-%m-%dT%H:%MZ}"
+def blocks(start: str, end: str, points: Mapping[int, float], *, minutes: int = 60) -> Period:
+    """Return a Period of blocks (curve A03): position -> value, up to `end`."""
     return Period(
         start=start,
         end=end,
-        resolution=f"PT{minutes}M" if resolution is None else resolution,
-        points=tuple((str(position), str(value)) for position, value in points.items() if value is not None),  # type: ignore[union-attr]
+        resolution=f"PT{minutes}M",
+        points=tuple((str(position), str(value)) for position, value in points.items()),
     )
+
+
+def generation(code: str, *periods: Period, **members: Any) -> TimeSeries:
+    """Return generation of one type."""
+    return TimeSeries(code=code, periods=periods, **members)
+
+
+def hourly(code: str, start: str, *values: float | None, **members: Any) -> TimeSeries:
+    """Return generation of one type, hour by hour."""
+    return generation(code, period(start, values), **members)
+
+
+def quarterly(code: str, start: str, *values: float | None, **members: Any) -> TimeSeries:
+    """Return generation of one type, quarter of an hour by quarter of an hour."""
+    return generation(code, period(start, values, minutes=15), **members)
+
+
+def consumption(code: str, start: str, *values: float | None, **members: Any) -> TimeSeries:
+    """Return what plants of a type draw, hour by hour."""
+    return hourly(code, start, *values, domain_element="outBiddingZone_Domain.mRID", **members)
+
+
+def document(
+    *series: TimeSeries,
+    document_type: str = "A75",
+    process_type: str = "A16",
+    namespace: str = GENERATION,
+    prefix: str = "",
+    head: str = "",
+) -> bytes:
+    """Return a document.
+
+    Args:
+        series: its TimeSeries.
+        document_type: A75 is generation by type.
+        process_type: A16 is realised.
+        namespace: of every element; empty for none.
+        prefix: bound to the namespace, instead of the default.
+        head: stands between the declaration and the root.
+    """
+    content = _element("type", document_type) + _element("process.processType", process_type)
+    content += _element("createdDateTime", "2025-10-24T12:57:19Z") + "".join(map(_time_series, series))
+    return _rooted("GL_MarketDocument", content, namespace, prefix=prefix, head=head).encode()
+
+
+def acknowledgement(*reasons: tuple[str, str], namespace: str = ACKNOWLEDGEMENT) -> bytes:
+    """Return an acknowledgement: what there is instead of a document, a reason being a code and a text."""
+    told = (_element("Reason", _element("code", code) + _element("text", text)) for code, text in reasons)
+    content = _element("createdDateTime", "2025-10-24T12:57:19Z") + "".join(told)
+    return _rooted("Acknowledgement_MarketDocument", content, namespace).encode()
+
+
+def zipped(*files: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Return an archive of `files`."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        for number, data in enumerate(files):
+            opened.writestr(zipfile.ZipInfo(f"{number}.xml"), data, compress_type=method)
+    return archive.getvalue()
+
+
+def _element(name: str, content: str) -> str:
+    return f"<{name}>{content}</{name}>"
+
+
+def _rooted(name: str, content: str, namespace: str, *, prefix: str = "", head: str = "") -> str:
+    if prefix:
+        content = content.replace("</", "\0").replace("<", f"<{prefix}:").replace("\0", f"</{prefix}:")
+        bound, name = f' xmlns:{prefix}="{namespace}"', f"{prefix}:{name}"
+    else:
+        bound = f' xmlns="{namespace}"' if namespace else ""
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}<{name}{bound}>{content}</{name}>'
+
+
+def _time_series(series: TimeSeries) -> str:
+    domain = f'<{series.domain_element} codingScheme="A01">{series.domain}</{series.domain_element}>'
+    return _element(
+        "TimeSeries",
+        _element("mRID", "1")
+        + _element("businessType", "A01")
+        + (domain if series.domain_element else "")
+        + _element("quantity_Measure_Unit.name", series.unit)
+        + _element("curveType", series.curve)
+        + _element("MktPSRType", _element("psrType", series.code))
+        + "".join(map(_period, series.periods)),
+    )
+
+
+def _period(one: Period) -> str:
+    points = (
+        _element("Point", _element("position", position) + _element("quantity", quantity))
+        for position, quantity in one.points
+    )
+    interval = _element("timeInterval", _element("start", one.start) + _element("end", one.end))
+    return _element("Period", interval + _element("resolution", one.resolution) + "".join(points))

@@ -172,7 +172,6 @@ NOT_YET: list[tuple[dict[str, Any], str]] = [
     ({"receipts": {"measured_energy": {"header": "x"}}}, "receipts.measured_energy"),
     ({"signing": {"alg": "Ed25519"}}, "signing"),
     ({"ledger": {"path": "receipts.sqlite3"}}, "ledger"),
-    ({"signals": {"sources": {"entsoe": {"token": {"env": "X"}}}}}, "signals.sources.entsoe"),
     ({"telemetry": {"metrics": "vetted"}}, "telemetry.metrics"),
     ({"transport": "own"}, "transport"),
     ({"receipts": {"engine": "ecologits"}}, "receipts.engine"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from settings.whole import (
     FIRST,
     KEYS,
+    OVERRULED,
     SECOND,
     SINGLE,
     Key,
@@ -70,7 +71,7 @@ def test_the_environment_wins_over_the_file_and_the_overrides_over_both(key: Key
     wanted = loaded(folder, with_value(FIRST, key, second))
     assert loaded(folder, FIRST, environ={variable(key): variable_text(second)}) == wanted
     assert loaded(folder, FIRST, environ={variable(key): variable_text(first)}, **only(key, second)) == wanted
-    assert (wanted == loaded(folder, FIRST)) == (key in SINGLE)
+    assert (wanted == loaded(folder, FIRST)) == (key in SINGLE | OVERRULED)
 
 
 @pytest.mark.parametrize("table", [FIRST, SECOND], ids=["first", "second"])

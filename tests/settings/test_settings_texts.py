@@ -162,7 +162,7 @@ def test_any_other_name_is_fine_for_the_receipt(name: str) -> None:
     assert load_configuration(environ={}, overrides={"receipt_key": name}).receipt_key == name
 
 
-CHECKS = [getattr(texts, name) for name in texts.__all__]
+CHECKS = [check for name in texts.__all__ if callable(check := getattr(texts, name))]
 
 
 @settings(max_examples=200, deadline=None)

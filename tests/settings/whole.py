@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vetted_mw import load_configuration
+from vetted_mw.grid.services import SERVICES
 from vetted_mw.settings.schema import VettedSettings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Key = tuple[str, ...]
 
-KEYS = {"PARIS_KEY": "paris-key", "NANTES_KEY": "nantes-key", "TEAM_KEY": "team-key"}
+KEYS = {"PARIS_KEY": "paris-key", "NANTES_KEY": "nantes-key", "TEAM_KEY": "team-key", "GRID_KEY": "grid-key"}
 """The environment that the files' key references point to."""
 
 FIRST: dict[str, Any] = {
@@ -116,10 +117,90 @@ FIRST: dict[str, Any] = {
         }
     },
     "signals": {
+        "refresh_seconds": 600,
+        "timeout_seconds": 20,
+        "proxy": "http://proxy.example:3128",
         "tie_band_gco2_per_kwh": 5,
         "tie_band_ratio": 0.1,
         "chains": {"FR": ["file", "static"]},
-        "sources": {"file": {"path": "signals.toml", "max_age_minutes": 90.5}},
+        "max_proxy_share": {"FR": 0.3, "default": 0.4},
+        "min_total_mw": {"FR": 15000},
+        "expected_types": {"FR": ["B14", "B19"]},
+        "sources": {
+            "entsoe": {
+                "base_url": "https://entsoe.example",
+                "max_age_minutes": 40,
+                "refresh_seconds": 10,
+                "areas": {"FR": "F0a"},
+                "token": {"env": "GRID_KEY"},
+                "backup_urls": ["https://spare.example"],
+            },
+            "landsnet": {
+                "base_url": "https://landsnet.example",
+                "max_age_minutes": 41,
+                "refresh_seconds": 11,
+                "areas": {"FR": "F1a"},
+            },
+            "odre": {
+                "base_url": "https://odre.example",
+                "max_age_minutes": 42,
+                "refresh_seconds": 12,
+                "areas": {"FR": "F2a"},
+                "figure": "taux_co2",
+            },
+            "statnett": {
+                "base_url": "https://statnett.example",
+                "max_age_minutes": 43,
+                "refresh_seconds": 13,
+                "areas": {"FR": "F3a"},
+            },
+            "energy_charts": {
+                "base_url": "https://energy-charts.example",
+                "max_age_minutes": 44,
+                "refresh_seconds": 14,
+                "areas": {"FR": "F4a"},
+            },
+            "fingrid": {
+                "base_url": "https://fingrid.example",
+                "max_age_minutes": 45,
+                "refresh_seconds": 15,
+                "areas": {"FR": "F5a"},
+                "token": {"env": "GRID_KEY"},
+                "figure": "consumption",
+            },
+            "electricity_maps": {
+                "base_url": "https://electricity-maps.example",
+                "max_age_minutes": 46,
+                "refresh_seconds": 16,
+                "areas": {"FR": "F6a"},
+                "token": {"env": "GRID_KEY"},
+                "figure": "lifecycle",
+            },
+            "energinet": {
+                "base_url": "https://energinet.example",
+                "max_age_minutes": 47,
+                "refresh_seconds": 17,
+                "areas": {"FR": "F7a"},
+            },
+            "http_json": {
+                "refresh_seconds": 70,
+                "zones": {
+                    "FR": {
+                        "url": "https://own.example/intensity?zone=fr",
+                        "value": "data.0.intensity.actual",
+                        "observed_at": "data.0.to",
+                        "estimated": "data.0.estimated",
+                        "unit": "kg_per_mwh",
+                        "method": "production/lifecycle/average/own",
+                        "area": "France",
+                        "max_age_minutes": 45,
+                        "header": "x-api-key",
+                        "token": {"env": "GRID_KEY"},
+                    }
+                },
+            },
+            "file": {"path": "signals.toml", "max_age_minutes": 90.5},
+        },
     },
     "receipts": {"issuer": "First GmbH", "engine": "parametric", "unknown_model": "null", "missing_usage": "null"},
     "telemetry": {"propagate": "off"},
@@ -219,10 +300,90 @@ SECOND: dict[str, Any] = {
         }
     },
     "signals": {
+        "refresh_seconds": 601.5,
+        "timeout_seconds": 20.5,
+        "proxy": "http://other.example:3128",
         "tie_band_gco2_per_kwh": 6.5,
         "tie_band_ratio": 0.2,
         "chains": {"FR": ["static"]},
-        "sources": {"file": {"path": "others.toml", "max_age_minutes": 60}},
+        "max_proxy_share": {"FR": 0.35, "default": 0.45},
+        "min_total_mw": {"FR": 15000.5},
+        "expected_types": {"FR": ["B14"]},
+        "sources": {
+            "entsoe": {
+                "base_url": "https://entsoe-too.example",
+                "max_age_minutes": 40.5,
+                "refresh_seconds": 10.5,
+                "areas": {"FR": "F0b"},
+                "token": {"file": "grid.key"},
+                "backup_urls": ["https://spare.example", "https://another.example"],
+            },
+            "landsnet": {
+                "base_url": "https://landsnet-too.example",
+                "max_age_minutes": 41.5,
+                "refresh_seconds": 11.5,
+                "areas": {"FR": "F1b"},
+            },
+            "odre": {
+                "base_url": "https://odre-too.example",
+                "max_age_minutes": 42.5,
+                "refresh_seconds": 12.5,
+                "areas": {"FR": "F2b"},
+                "figure": "mix",
+            },
+            "statnett": {
+                "base_url": "https://statnett-too.example",
+                "max_age_minutes": 43.5,
+                "refresh_seconds": 13.5,
+                "areas": {"FR": "F3b"},
+            },
+            "energy_charts": {
+                "base_url": "https://energy-charts-too.example",
+                "max_age_minutes": 44.5,
+                "refresh_seconds": 14.5,
+                "areas": {"FR": "F4b"},
+            },
+            "fingrid": {
+                "base_url": "https://fingrid-too.example",
+                "max_age_minutes": 45.5,
+                "refresh_seconds": 15.5,
+                "areas": {"FR": "F5b"},
+                "token": {"file": "grid.key"},
+                "figure": "production",
+            },
+            "electricity_maps": {
+                "base_url": "https://electricity-maps-too.example",
+                "max_age_minutes": 46.5,
+                "refresh_seconds": 16.5,
+                "areas": {"FR": "F6b"},
+                "token": {"file": "grid.key"},
+                "figure": "direct",
+            },
+            "energinet": {
+                "base_url": "https://energinet-too.example",
+                "max_age_minutes": 47.5,
+                "refresh_seconds": 17.5,
+                "areas": {"FR": "F7b"},
+            },
+            "http_json": {
+                "refresh_seconds": 71.5,
+                "zones": {
+                    "FR": {
+                        "url": "https://own.example/intensity?zone=france",
+                        "value": "data.-1.value",
+                        "observed_at": "data.-1.at",
+                        "estimated": "data.-1.guessed",
+                        "unit": "lb_per_mwh",
+                        "method": "consumption/direct/marginal/-",
+                        "area": "FR_NORTH",
+                        "max_age_minutes": 45.5,
+                        "header": "x-other-key",
+                        "token": {"file": "grid.key"},
+                    }
+                },
+            },
+            "file": {"path": "others.toml", "max_age_minutes": 60},
+        },
     },
     "receipts": {
         "issuer": "Second GmbH",
@@ -236,8 +397,22 @@ SECOND: dict[str, Any] = {
 # One value each, so they cannot change anything: they are in the schema so that a file may say what it relies on.
 SINGLE = {("transport",), ("receipts", "engine")}
 
-_REFERENCES = ("api_key", "key")
-_TABLES = {("regions",), ("callers",), ("models",), ("models", "*", "upstream_names"), ("signals", "chains")}
+# What services take that say nothing of their own; here each says its own.
+OVERRULED = {("signals", "refresh_seconds")}
+
+_REFERENCES = ("api_key", "key", "token")
+_TABLES = {
+    ("regions",),
+    ("callers",),
+    ("models",),
+    ("models", "*", "upstream_names"),
+    ("signals", "chains"),
+    ("signals", "max_proxy_share"),
+    ("signals", "min_total_mw"),
+    ("signals", "expected_types"),
+    ("signals", "sources", "http_json", "zones"),
+    *(("signals", "sources", name, "areas") for name in SERVICES),
+}
 
 _CERTIFICATE = """\
 -----BEGIN CERTIFICATE-----
@@ -259,6 +434,7 @@ def furnish(folder: Path) -> None:
         (folder / name).write_text(_CERTIFICATE)
     (folder / "team.key").write_text("team-key-of-a-file\n")
     (folder / "site.key").write_text("site-key-of-a-file\n")
+    (folder / "grid.key").write_text("grid-key-of-a-file\n")
 
 
 def loaded(

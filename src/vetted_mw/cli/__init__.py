@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 the command's own answer is no, 2 wrong usage or settings."""
     arguments = _parser().parse_args(argv)
     if arguments.run is not serve:
-        # `serve` does so in each of its workers; the demo has a region that is down on purpose.
-        configure_logging(logging.ERROR if arguments.run is demo else logging.WARNING)
+        # `serve` does so in each of its workers; the demo has a region that is down on purpose, and `signals` tells of
+        # each source itself.
+        configure_logging(logging.ERROR if arguments.run in {demo, signals} else logging.WARNING)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()

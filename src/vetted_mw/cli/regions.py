@@ -89,7 +89,7 @@ def _intensity(facts: dict[str, Any]) -> tuple[str, str, str]:
     signal = facts["signal"]
     if signal is not None:
         mark = "" if signal["live_eligible"] else f" ({signal['temporal_match']})"
-        return f"{signal['gco2_per_kwh']:g}", signal["source"] + mark, f"{signal['age_minutes']:.0f} min"
+        return f"{signal['gco2_per_kwh']:.4g}", signal["source"] + mark, f"{signal['age_minutes']:.0f} min"
     annual = facts["annual"]
     if annual["gco2_per_kwh"] is None:
         return "-", "-", "-"

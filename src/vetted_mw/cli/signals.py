@@ -125,14 +125,16 @@ def _show(facts: dict[str, Any], *, as_json: bool, is_line: bool = False) -> Non
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     if "gco2_per_kwh" not in row:
         return (row["zone"], row["source"], *("-",) * (len(_HEAD) - 3), f"no: {_why_nothing(row['no_signal'])}")
-    verdict = "yes" if row["live_eligible"] else f"no: {row['ineligible_reason']}"
+    verdict = f"no: {row['ineligible_reason']}"
+    if row["live_eligible"]:
+        verdict = "yes" if row["decides"] else "yes, as backup"
     if row["no_signal"] is not None:
         verdict += f"; nothing new: {_why_nothing(row['no_signal'])}"
     return (
         row["zone"],
         row["source"],
         row["area"],
-        f"{row['gco2_per_kwh']:g}",
+        f"{row['gco2_per_kwh']:.4g}",
         _short(row["observed_at"]),
         f"{row['age_minutes']:g} min",
         row["method"],

@@ -122,8 +122,6 @@ def _settings(ports: dict[str, int], grid: dict[str, str], token: Path) -> str:
         "[signals.sources.landsnet]",
         f'base_url = "{grid["landsnet"]}"',
         f"max_age_minutes = {_MAX_AGE_MINUTES:g}",
-        "[signals.sources.energy_charts]",
-        f'base_url = "{grid["energy_charts"]}"',
         f'[models."{DEMO_MODEL}"]',
         "active_params_b = 8.03",
         "total_params_b = 8.03",

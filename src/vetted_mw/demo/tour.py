@@ -15,7 +15,7 @@ import msgspec
 from vetted_mw.demo.model_server import DEMO_MODEL
 from vetted_mw.demo.stage import DOWN_REGION
 
-__all__ = ["run_tour", "what_to_try"]
+__all__ = ["await_signals", "run_tour", "what_to_try"]
 
 _QUESTION = "Where does this run?"
 _RECEIPT_SHOWN = (
@@ -143,7 +143,7 @@ def run_tour(base_url: str) -> bool:
     print("The gateway over embedded model servers and a local grid service. Nothing leaves this machine.")
     failed: list[str] = []
     with httpx.Client(trust_env=False, timeout=30.0) as client:
-        if not _signals_came(client, base_url):
+        if not await_signals(client, base_url):
             print("   The grid service has not answered yet: carbon-aware will say degraded.")
         for number, stop in enumerate(_STOPS, start=1):
             print(f"\n{number}. {stop.title}\n   {stop.why}\n")
@@ -160,8 +160,8 @@ def run_tour(base_url: str) -> bool:
     return not failed
 
 
-def _signals_came(client: httpx.Client, base_url: str) -> bool:
-    """Wait for the first live signal of every region: the gateway serves before they come, and would say so."""
+def await_signals(client: httpx.Client, base_url: str) -> bool:
+    """Wait for a live signal of every region, and say whether it came: the gateway serves before that, and says so."""
     give_up = time.monotonic() + _SIGNALS_SECONDS
     while time.monotonic() < give_up:
         regions = client.get(f"{base_url}/regions").json()["data"]

@@ -199,7 +199,7 @@ class SignalBoard:
 
     def absences_for(self, zone: str) -> tuple[Absence, ...]:
         """Return why the sources of the zone's chain have nothing new, of those that have not."""
-        names = self._chain(zone)
+        names = self.chain(zone)
         found = [one for one in self._absences.values() if one.told.zone == zone and one.source in names]
         return tuple(sorted(found, key=lambda one: names.index(one.source)))
 
@@ -215,11 +215,12 @@ class SignalBoard:
         """Return how each source has fared."""
         return MappingProxyType(dict(self._states))
 
-    def _chain(self, zone: str) -> tuple[str, ...]:
+    def chain(self, zone: str) -> tuple[str, ...]:
+        """Return the names of the sources a zone takes its signal from, the first that may decide first."""
         return self._chains.get(zone, tuple(self._sources))
 
     def _chained(self, zone: str) -> tuple[GridSignal, ...]:
-        keys = ((name, zone, kind) for name in self._chain(zone) for kind in SignalKind)
+        keys = ((name, zone, kind) for name in self.chain(zone) for kind in SignalKind)
         return tuple(signal for key in keys if (signal := self._signals.get(key)) is not None)
 
     def _put(self, source: SignalSource, signals: Sequence[GridSignal]) -> None:
@@ -246,7 +247,9 @@ class SignalBoard:
             key = (source.name, absence.zone, absence.source)
             known = self._absences.get(key)
             is_new = known is None or known.told.reason is not absence.reason
-            if is_new and signals and absence.reason.is_failure:  # a source that fails as a whole is told as one
+            # A source that fails as a whole is told as one; what then still fails alone has not been told.
+            is_news = is_new or self._states[source.name].failures > 0
+            if is_news and signals and absence.reason.is_failure:
                 extra = {"source": source.name, "zone": absence.zone, "error": absence.reason.value}
                 _LOG.warning("a signal source has nothing for a zone", extra=extra)
             since = self._now() if known is None or is_new else known.since
@@ -259,7 +262,11 @@ class SignalBoard:
             absences = [one for one in answers if isinstance(one, NoSignal)]
             self._put(source, signals)
             self._note(source, absences, signals)
-        except Exception as error:  # noqa: BLE001 (a source may raise or return anything; it costs a refresh, never a request)
+        except (Exception, asyncio.CancelledError) as error:
+            # A source may raise or return anything; it costs a refresh, never a request. A cancel is ours when closing.
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             self._failed(source.name, type(error).__name__, is_transient=True, wait=None)
             return
         wait = max((one.retry_after_seconds for one in absences if one.retry_after_seconds is not None), default=None)

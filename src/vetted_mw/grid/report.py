@@ -21,22 +21,27 @@ __all__ = ["reading_facts", "signal_facts", "source_facts", "zone_facts"]
 def zone_facts(board: SignalBoard, zone: str, now: datetime) -> list[dict[str, Any]]:
     """Return what each source of the zone's chain last gave, in its order, and why it has nothing new.
 
-    A source that has never given anything for the zone stands there with its reason alone; one that was never asked for
-    it, or has not answered yet, does not: `source_facts` tells how it fares.
+    `decides` is true for the first that is live-eligible. A source that has never given anything for the zone stands
+    there with its reason alone; one that was never asked for it, or has not answered yet, does not: `source_facts`
+    tells how it fares.
     """
+    chain = board.chain(zone)
+    rows: list[tuple[int, dict[str, Any]]] = []
     absences = {(one.source, one.told.source): one for one in board.absences_for(zone)}
-    rows = []
+    has_decided = False
     for reading in board.readings_for(zone, now):
-        absence = absences.pop((board.name_of(reading.signal), reading.signal.source), None)
-        row = {"zone": zone, **reading_facts(reading), "no_signal": None}
-        if absence is not None:
-            row["no_signal"] = _no_signal(absence.told, absence.since)
-        rows.append(row)
-    rows += [
-        {"zone": zone, "source": one.told.source, "no_signal": _no_signal(one.told, one.since)}
-        for one in absences.values()
-    ]
-    return rows
+        name = board.name_of(reading.signal)
+        absence = absences.pop((name, reading.signal.source), None)
+        decides = reading.live_eligible and not has_decided
+        has_decided = has_decided or decides
+        told = None if absence is None else _no_signal(absence.told, absence.since)
+        rows.append(
+            (chain.index(name), {"zone": zone, **reading_facts(reading), "decides": decides, "no_signal": told})
+        )
+    for (name, label), absence in absences.items():
+        told = _no_signal(absence.told, absence.since)
+        rows.append((chain.index(name), {"zone": zone, "source": label, "decides": False, "no_signal": told}))
+    return [row for _place, row in sorted(rows, key=lambda one: one[0])]
 
 
 def reading_facts(reading: SignalReading) -> dict[str, Any]:

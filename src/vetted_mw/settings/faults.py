@@ -16,7 +16,7 @@ from vetted_mw.settings.shape import section_of, shape_at
 from vetted_mw.settings.signal_schema import OdreSettings, ServiceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
@@ -48,8 +48,14 @@ _BOUNDS = {
 }
 _WHERE_THE_KEY_IS = '{ env = "NAME_OF_A_VARIABLE" } or { file = "/run/secrets/key" }.'
 _KEY_ITSELF = ("must say where the key is, never be the key itself.", f"Write {_WHERE_THE_KEY_IS}")
-_KEY_MISSING = ("is missing.", f"Set it: {_WHERE_THE_KEY_IS}")
-_SERVICE_TABLE = ("is not a table.", "Write its table, an empty one is enough to ask the service; in a variable, {}.")
+_KEYLESS_SERVICE = ("is not a table.", "Write its table: an empty one is enough to ask the service; in a variable, {}.")
+_OF_SECTION: Mapping[tuple[type[BaseModel] | None, str], tuple[str, str]] = {
+    (KeyReference, "dict_type"): _KEY_ITSELF,
+    (KeyReference, "model_type"): _KEY_ITSELF,
+    (KeyReference, "missing"): ("is missing.", f"Set it: {_WHERE_THE_KEY_IS}"),
+    (ServiceSettings, "model_type"): _KEYLESS_SERVICE,
+    (OdreSettings, "model_type"): _KEYLESS_SERVICE,
+}
 
 
 def configuration_error(error: ValidationError, *, places: Places) -> ConfigurationError:
@@ -100,15 +106,12 @@ def _unknown(detail: ErrorDetails, places: Places) -> ConfigurationError:
 
 
 def _told(detail: ErrorDetails, same: Sequence[ErrorDetails], annotation: Any) -> tuple[str, str]:
-    kind, context, section = detail["type"], detail.get("ctx", {}), section_of(annotation)
+    kind, context = detail["type"], detail.get("ctx", {})
     if kind == REFUSED:
         return str(context["message"]), str(context["remedy"])
-    if section is KeyReference and kind in {"model_type", "dict_type"}:
-        return _KEY_ITSELF
-    if section is KeyReference and kind == "missing":
-        return _KEY_MISSING
-    if section in {ServiceSettings, OdreSettings} and kind == "model_type":
-        return _SERVICE_TABLE
+    of_section = _OF_SECTION.get((section_of(annotation), kind))
+    if of_section is not None:
+        return of_section
     if kind == "literal_error":
         if len(same) > 1:
             return "is neither a known word nor a list.", f'Write {context["expected"]}, or a list, ["one", "two"].'

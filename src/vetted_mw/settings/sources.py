@@ -37,7 +37,7 @@ def signals_of(written: Written, environ: Mapping[str, str]) -> SignalConfigurat
     signals = written.settings.signals
     for name in ("chains", "min_total_mw", "expected_types"):
         _require_zones(getattr(signals, name), field=f"signals.{name}")
-    _require_zones(set(signals.max_proxy_share) - {_DEFAULT}, field="signals.max_proxy_share")
+    _require_zones((zone for zone in signals.max_proxy_share if zone != _DEFAULT), field="signals.max_proxy_share")
     services = {name: source for name in SERVICES if (source := getattr(signals.sources, name)) is not None}
     return SignalConfiguration(
         chains=MappingProxyType({zone: tuple(names) for zone, names in signals.chains.items()}),

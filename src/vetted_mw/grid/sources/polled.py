@@ -41,9 +41,9 @@ class _Told:
 class PolledSource:
     """A `SignalSource` on one service.
 
-    A refusal that holds for every question (a key, a limit, no connection) ends the refresh: the other zones get the
-    same reason unasked, and the next refresh begins with them. When three refreshes in a row failed the breaker is open:
-    from then on one question is sent per refresh, and the others follow only if the service answers it.
+    A refusal that holds for every question to a service (a key, a limit, no connection) ends the refresh: the other
+    zones get the same reason unasked, and the next refresh begins with them. When three refreshes in a row failed the
+    breaker is open: one question is sent per refresh, and the others follow only if the service answers it.
 
     Args:
         name: the service's word in the settings.
@@ -84,18 +84,20 @@ class PolledSource:
     async def readings(self) -> Sequence[GridSignal | NoSignal]:
         """Ask every question and return what came of each, zone by zone. It never raises."""
         found: list[Parsed] = []
-        ended: _Told | None = None
+        ended: dict[str, tuple[Failure, float | None]] = {}
+        asked = 0
         async with self._session() as get:
-            for number, question in enumerate(self._in_turn()):
-                if ended is not None and ended.failure is not None:
-                    found += _refused(question, ended.failure, ended.wait)
+            for question in self._in_turn():
+                if question.service in ended:
+                    found += _refused(question, *ended[question.service])
                     continue
-                if number:
+                if asked:
                     await self._sleep(self._pace.spacing_seconds)
+                asked += 1
                 told = await self._asked(question, get)
                 found += told.parsed
-                if self._is_said_for_all(told):
-                    ended = told
+                if told.failure is not None and self._is_said_for_all(told.failure):
+                    ended[question.service] = told.failure, told.wait
                     self._first = (self._questions.index(question) + 1) % len(self._questions)
         has_signal = any(isinstance(one, GridSignal) for one in found)
         has_failure = any(isinstance(one, NoSignal) and one.reason.is_failure for one in found)
@@ -106,12 +108,9 @@ class PolledSource:
         """Return the questions, first the one after that which ended a refresh: one bad zone must not starve others."""
         return self._questions[self._first :] + self._questions[: self._first]
 
-    def _is_said_for_all(self, told: _Told) -> bool:
-        if told.failure is None:
-            return False
-        return told.failure.reason in _SAID_FOR_ALL or (
-            self._fruitless >= OPENS_AFTER and told.failure.reason.is_transient
-        )
+    def _is_said_for_all(self, failure: Failure) -> bool:
+        is_open = self._fruitless >= OPENS_AFTER
+        return failure.reason in _SAID_FOR_ALL or (is_open and failure.reason.is_transient)
 
     async def _asked(self, question: Question, get: Get) -> _Told:
         """Ask at the base URL that answered last, then at the others."""

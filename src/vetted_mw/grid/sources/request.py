@@ -49,6 +49,7 @@ class Question:
         request: what to ask.
         parse: bytes and the instant they came at -> a signal or the reason for none, per zone. Pure.
         reads_400: whether an answer with status 400 is a document as well.
+        service: which of several services is asked; a key, a limit or a lost connection concerns one service alone.
     """
 
     source: str
@@ -56,3 +57,4 @@ class Question:
     request: Asked
     parse: Callable[[bytes, datetime], Sequence[Parsed]]
     reads_400: bool = False
+    service: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from vetted_mw.grid.schedule import Pace
 from vetted_mw.grid.services import DEFAULT_CHAIN, SERVICES
@@ -191,6 +192,8 @@ def _described(
 ) -> PolledSource:
     questions = []
     for reading in source.readings:
+        if http_json.LABEL not in signals.chains.get(reading.zone, (http_json.LABEL,)):
+            continue
         terms = Terms(
             source=http_json.LABEL,
             zone=reading.zone,
@@ -205,6 +208,7 @@ def _described(
                 zones=(reading.zone,),
                 request=_fixed(reading),
                 parse=_read_by([partial(http_json.parse, terms=terms, reading=reading)]),
+                service=urlsplit(reading.url.reveal()).netloc,
             )
         )
     return PolledSource(
