@@ -133,6 +133,38 @@ def zipped(*files: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     return archive.getvalue()
 
 
+def placed_beyond_memory() -> bytes:
+    """Return an archive whose only file is said to stand 2**63 bytes into it."""
+    packed = zipped(b"<a/>", method=zipfile.ZIP_STORED)
+    directory, end = packed.index(b"PK\x01\x02"), packed.index(b"PK\x05\x06")
+    entry = bytearray(packed[directory:end])
+    extra = (1).to_bytes(2, "little") + (8).to_bytes(2, "little") + (2**63).to_bytes(8, "little")
+    entry[30:32] = len(extra).to_bytes(2, "little")
+    entry[42:46] = b"\xff" * 4
+    tail = bytearray(packed[end:])
+    tail[12:16] = (len(entry) + len(extra)).to_bytes(4, "little")
+    return packed[:directory] + bytes(entry) + extra + bytes(tail)
+
+
+def parsed(data: bytes, given_terms: Terms | None = None) -> GridSignal | NoSignal:
+    """Return what a body tells of France, or on other terms."""
+    return entsoe.parse(data, FETCHED_AT, terms=given_terms or terms())
+
+
+def reason(data: bytes, given_terms: Terms | None = None) -> NoSignalReason:
+    """Return why a body gives no signal."""
+    found = parsed(data, given_terms)
+    assert isinstance(found, NoSignal)
+    assert found == (given_terms or terms()).no(found.reason)
+    return found.reason
+
+
+def without_lineage(found: GridSignal | NoSignal) -> object:
+    if isinstance(found, NoSignal):
+        return found
+    return found.gco2_per_kwh, found.mix, found.observed_at, found.resolution_minutes, found.proxy_share
+
+
 def _element(name: str, content: str) -> str:
     return f"<{name}>{content}</{name}>"
 

@@ -253,7 +253,9 @@ def test_seconds_may_be_written() -> None:
 def test_a_period_that_ends_within_a_step_has_no_such_step(minutes: int, steps: int) -> None:
     """Only whole steps are read of a Period whose length is no multiple of its resolution."""
     one = blocks(ELEVEN, "2025-10-24T12:50Z", {1: 5}, minutes=minutes)
-    assert values(generation("B04", one, curve="A03")) == [(at(11) + timedelta(minutes=minutes * n), 5.0) for n in range(steps)]
+    assert values(generation("B04", one, curve="A03")) == [
+        (at(11) + timedelta(minutes=minutes * n), 5.0) for n in range(steps)
+    ]
 
 
 @pytest.mark.parametrize(

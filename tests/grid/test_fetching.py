@@ -170,7 +170,7 @@ async def test_how_long_to_wait_is_read_from_any_answer(status: int, text: str, 
     | st.floats().map(str)
     | st.lists(st.sampled_from(["Sun,", "22", "Nov", "2026", "10:31:07", "GMT", "-0000", ":", "99:99", "+"])).map(" ".join)
 )
-async def test_whatever_is_written_for_a_wait_is_a_wait_or_none(text: str) -> None:
+def test_whatever_is_written_for_a_wait_is_a_wait_or_none(text: str) -> None:
     """No text raises, and no wait is negative, endless or longer than was allowed."""
     for most in (3600.0, 86_400.0):
         seconds = parse_retry_after(text, now=NOW, most_seconds=most)
@@ -179,7 +179,7 @@ async def test_whatever_is_written_for_a_wait_is_a_wait_or_none(text: str) -> No
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(min_value=-10_000, max_value=10_000))
-async def test_a_date_and_its_seconds_are_one_wait(seconds: int) -> None:
+def test_a_date_and_its_seconds_are_one_wait(seconds: int) -> None:
     """A service may write either."""
     date = format_datetime((NOW + timedelta(seconds=seconds)).astimezone(UTC), usegmt=True)
     assert parse_retry_after(date, now=NOW) == parse_retry_after(str(seconds), now=NOW)

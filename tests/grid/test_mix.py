@@ -102,7 +102,9 @@ def interval(after: int, minutes: int, **mix: float) -> Interval:
         ),
         pytest.param([series("B14", 7, minutes=1440)], interval(0, 1440, B14=7), id="a day"),
         pytest.param([series("B14", 7, 8, 9, minutes=1)], interval(2, 1, B14=9), id="a minute"),
-        pytest.param([series("B14", 1), series("B14")], interval(0, 60, B14=1), id="a series with nothing adds nothing"),
+        pytest.param(
+            [series("B14", 1), series("B14")], interval(0, 60, B14=1), id="a series with nothing adds nothing"
+        ),
     ],
 )
 def test_the_latest_interval_that_is_whole_for_every_type(given_series: list[Series], expected: Interval) -> None:

@@ -121,7 +121,7 @@ def _readable(told: dict[str, Any]) -> str:
 
 def _age(minutes: float) -> str:
     """Write an age as people say it: minutes, then hours, then days."""
-    if minutes < 3 * 60:
+    if minutes <= 3 * 60:
         return f"{minutes:g} min"
     return f"{minutes / 60:.1f} h" if minutes < 3 * 24 * 60 else f"{minutes / 24 / 60:,.0f} days"
 

@@ -41,9 +41,9 @@ _TYPES = {
     "string_too_short": ("is empty.", "Write a text, or leave the key out."),
 }
 _BOUNDS = {
-    "greater_than": ("is too small.", "Write a number greater than {gt:g}."),
-    "greater_than_equal": ("is too small.", "Write a number of at least {ge:g}."),
-    "less_than_equal": ("is too large.", "Write a number of at most {le:g}."),
+    "greater_than": ("is too small.", "Write a number greater than {gt:.15g}."),
+    "greater_than_equal": ("is too small.", "Write a number of at least {ge:.15g}."),
+    "less_than_equal": ("is too large.", "Write a number of at most {le:.15g}."),
     "string_too_long": ("is too long.", "Write at most {max_length} characters."),
 }
 _WHERE_THE_KEY_IS = '{ env = "NAME_OF_A_VARIABLE" } or { file = "/run/secrets/key" }.'

@@ -37,9 +37,9 @@ class Places:
             *((name, f"in {self.file}") for name in self.written),
         ]
         while key:
-            for name, place in sources:
-                if key == name or key.startswith(f"{name}."):
-                    return place
+            around = [(name, place) for name, place in sources if key == name or key.startswith(f"{name}.")]
+            if around:  # the nearest: an empty table of a stronger source takes nothing from a weaker one's
+                return max(around, key=lambda found: len(found[0]))[1]
             inside = dict.fromkeys(place for name, place in sources if name.startswith(f"{key}."))
             if inside:
                 return " and ".join(inside)
