@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from vetted_mw.demo.grid_service import TOKEN, GridService
 from vetted_mw.demo.model_server import DEMO_MODEL, ModelServers
 from vetted_mw.routing.regions import load_catalogue
 
@@ -44,23 +45,31 @@ class Load:
         prompt_bytes: size of the prompt.
         stream: whether a stream is asked for.
         concurrency: connections, one request at a time on each.
+        vetted: the request's options.
     """
 
     name: str
     prompt_bytes: int
     stream: bool = False
     concurrency: int = 16
+    vetted: dict[str, str] = field(default_factory=dict)
 
     def body(self) -> bytes:
         """Return the request body."""
         message = {"role": "user", "content": "word " * (self.prompt_bytes // 5)}
-        return json.dumps({"model": DEMO_MODEL, "messages": [message], "stream": self.stream}).encode()
+        vetted = {"vetted": self.vetted} if self.vetted else {}
+        return json.dumps({"model": DEMO_MODEL, "messages": [message], "stream": self.stream, **vetted}).encode()
 
 
 LOADS = (
     Load("JSON 1 KB", 1_000),
     Load("JSON 32 KB", 32_000),
     Load("SSE 1 KB", 1_000, stream=True),
+)
+SIGNAL_LOADS = (
+    Load("default", 1_000, concurrency=2),
+    Load("pin", 1_000, concurrency=2, vetted={"region": REGION}),
+    Load("carbon-aware", 1_000, concurrency=2, vetted={"routing": "carbon_aware"}),
 )
 
 
@@ -77,12 +86,17 @@ def main() -> int:
     """Run all loads and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one round")
+    parser.add_argument("--signals", action="store_true", help="with grid sources that answer, and that all hang")
     parser.add_argument("--serve-upstream", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--serve-grid", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve_upstream is not None:
         _serve_upstream(arguments.serve_upstream)
         return 0
-    asyncio.run(_measured(arguments.seconds))
+    if arguments.serve_grid is not None:
+        uvicorn.run(GridService(), host="127.0.0.1", port=arguments.serve_grid, lifespan="off", log_level="error")
+        return 0
+    asyncio.run(_signals_measured(arguments.seconds) if arguments.signals else _measured(arguments.seconds))
     return 0
 
 
@@ -104,6 +118,53 @@ async def _measured(seconds: float) -> None:
         print(f"{'load':<12} {'requests':>9} {'CPU us/request':>15} {'direct p50 ms':>14} {'gateway p50 ms':>15}")
         for load in LOADS:
             await _row(load, seconds, upstream_port, gateway_port, gateway)
+
+
+async def _signals_measured(seconds: float) -> None:
+    """Compare gateways without sources, with sources that answer and with sources that all hang, in turn."""
+    async with AsyncExitStack() as stack:
+        upstream = _unused_port()
+        await stack.enter_async_context(_process(upstream, __file__, "--serve-upstream", str(upstream)))
+        grids = {name: _unused_port() for name in ("answering", "hanging")}
+        for port in grids.values():
+            await stack.enter_async_context(_process(port, __file__, "--serve-grid", str(port)))
+        _reader, writer = await asyncio.open_connection("127.0.0.1", grids["hanging"])
+        writer.write(b"POST /faults/all/hang HTTP/1.1\r\nhost: grid\r\ncontent-length: 0\r\n\r\n")
+        await _reader.readuntil(b"\r\n\r\n")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vetted-bench-")))
+        (folder / "token").write_text(TOKEN, encoding="ascii")
+        gateways = {}
+        for name in ("no sources", *grids):
+            settings, port = folder / f"{name.replace(' ', '-')}.toml", _unused_port()
+            settings.write_text(_with_sources(upstream, grids.get(name)), encoding="utf-8")
+            serve = ("-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(port))
+            gateways[name] = (port, await stack.enter_async_context(_process(port, *serve)))
+        print(f"{'policy':<14} {'sources':<12} {'requests':>9} {'CPU us/request':>15} {'p50 ms':>8} {'p99 ms':>8}")
+        for load in SIGNAL_LOADS:
+            seen: dict[str, list[Round]] = {name: [] for name in gateways}
+            for name in (*gateways, *reversed(gateways)) * 2:
+                seen[name].append(await _round(load, seconds, *gateways[name]))
+            for name, rounds in seen.items():
+                _show_signals(load, name, rounds)
+
+
+def _with_sources(upstream: int, grid: int | None) -> str:
+    text = f'[regions.{REGION}]\nbase_url = "http://127.0.0.1:{upstream}/v1"\n'
+    if grid is None:
+        return text
+    urls = GridService().base_urls(f"http://127.0.0.1:{grid}")
+    text += "[signals]\nrefresh_seconds = 1\n"
+    for name, url in urls.items():
+        key = 'token = { file = "token" }\n' if name == "entsoe" else ""
+        text += f'[signals.sources.{name}]\nbase_url = "{url}"\n{key}'
+    return text
+
+
+def _show_signals(load: Load, name: str, rounds: list[Round]) -> None:
+    latencies = sorted(latency for one in rounds for latency in one.latencies)
+    cpu = sum(one.cpu_seconds for one in rounds) / len(latencies) * 1e6
+    p50, p99 = (latencies[int(len(latencies) * share)] * 1000 for share in (0.5, 0.99))
+    print(f"{load.name:<14} {name:<12} {len(latencies):>9} {cpu:>15.0f} {p50:>8.2f} {p99:>8.2f}", flush=True)
 
 
 async def _row(load: Load, seconds: float, upstream_port: int, gateway_port: int, gateway: int) -> None:

@@ -101,6 +101,142 @@ def test_the_signals_file_is_looked_at_too(
     assert warnings == [] if told is None else told in warnings[0]
 
 
+ICELAND = """
+[regions.atnorth-isl-1]
+base_url = "https://isl.example/v1"
+"""
+ENTSOE = """
+[signals.sources.entsoe]
+token = { env = "TEAM_KEY" }
+"""
+LANDSNET = "[signals.sources.landsnet]\n"
+STATNETT = "[signals.sources.statnett]\n"
+OWN = """
+[signals.sources.http_json.zones.IS]
+url = "https://own.example/now"
+value = "value"
+observed_at = "at"
+"""
+REFUSED = (
+    "which these settings do not configure: `serve` refuses it, "
+    "and only an application with sources of its own can start"
+)
+SIGNALS_FILE = """
+[signals.sources.file]
+path = "signals.toml"
+"""
+
+
+def warnings_of(file: Path, capsys: pytest.CaptureFixture[str], *parts: str) -> list[str]:
+    """Return the warnings about these settings, in which two regions of France are reached."""
+    file.write_text(GOOD + "".join(parts))
+    ran = run(capsys, "check", file, "--json")
+    assert ran.code == 0
+    found: list[str] = ran.json()["warnings"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ([ENTSOE, '[signals.chains]\nFR = ["entsoe"]\n'], None),
+        ([ENTSOE, SIGNALS_FILE, '[signals.chains]\nFR = ["entsoe", "file"]\n'], None),
+        ([ICELAND, OWN, ENTSOE, '[signals.chains]\nIS = ["http_json"]\n'], None),
+        ([ENTSOE, '[signals.chains]\nFR = ["entsoe", "odre"]\n'], "signals.chains.FR names odre"),
+        ([ENTSOE, '[signals.chains]\nFR = ["file", "entsoe", "own"]\n'], "signals.chains.FR names file, own"),
+        ([ENTSOE, '[signals.chains]\nFR = ["entsoe", "http_json"]\n'], "signals.chains.FR names http_json"),
+        (['[signals.chains]\nFR = ["entsoe"]\n'], "signals.chains.FR names entsoe"),
+    ],
+)
+def test_a_chain_of_a_source_that_is_not_configured_is_warned_of(
+    parts: list[str], told: str | None, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each source the settings can configure is known in a chain once it is configured, and none before."""
+    file.with_name("signals.toml").write_text(READING.format(zone="FR", at="2026-11-25T04:50:00Z"))
+    found = warnings_of(file, capsys, *parts)
+    assert found == [] if told is None else found == [f"{told}, {REFUSED}"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ([ENTSOE, LANDSNET, '[signals.chains]\nFR = ["landsnet", "entsoe"]\n'], "areas.FR"),
+        ([ENTSOE, STATNETT, '[signals.chains]\nFR = ["statnett", "entsoe"]\n'], "areas.FR"),
+        ([ENTSOE, OWN, '[signals.chains]\nFR = ["entsoe", "http_json"]\n'], "zones.FR"),
+        ([ENTSOE, LANDSNET, 'areas = { FR = "FR" }\n[signals.chains]\nFR = ["landsnet", "entsoe"]\n'], None),
+        ([ENTSOE, STATNETT, '[signals.chains]\nSE_3 = ["statnett", "entsoe"]\n'], None),
+    ],
+)
+def test_a_source_that_has_nothing_for_its_chains_zone_is_warned_of(
+    parts: list[str], told: str | None, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be asked for nothing: said, with the key that would change it."""
+    found = warnings_of(file, capsys, *parts)
+    if told is None:
+        assert found == []
+        return
+    (warning,) = found
+    assert warning.startswith("signals.chains.FR names ")
+    assert ", which has nothing for FR: take it out, or set signals.sources." in warning
+    assert warning.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_silent"),
+    [
+        ([], False),
+        ([ENTSOE], True),
+        ([ENTSOE, LANDSNET], False),
+        ([ENTSOE, OWN], False),
+        ([ENTSOE, LANDSNET, '[signals.chains]\nIS = ["entsoe"]\n'], True),
+        ([ENTSOE, '[signals.chains]\nIS = ["an-applications-own"]\n'], False),
+        ([ENTSOE, 'areas = { IS = "10Y1001A1001A958" }\n'], False),
+        ([ENTSOE, SIGNALS_FILE], True),
+    ],
+)
+def test_a_served_zone_that_no_source_knows_is_warned_of(
+    parts: list[str], is_silent: bool, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once any source is configured, a region whose zone none has anything for is told: carbon-aware passes it by."""
+    file.with_name("signals.toml").write_text(READING.format(zone="FR", at="2026-11-25T04:50:00Z"))
+    told = [one for one in warnings_of(file, capsys, ICELAND, *parts) if one.startswith("no signal source")]
+    assert len(told) == is_silent
+    assert all("has anything for zone IS (atnorth-isl-1): carbon-aware routing cannot choose it" in one for one in told)
+
+
+def test_regions_of_one_silent_zone_are_told_together(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One warning per zone names all its servers; a region without a zone has no signal by the operator's choice."""
+    own = '[regions.own]\nprovider = "O"\nsite = "s"\ncountry = "FR"\nbase_url = "https://own.example/v1"\n'
+    (warning,) = warnings_of(file, capsys, own, LANDSNET)
+    assert warning.startswith("no signal source has anything for zone FR (scaleway-par-1, ovh-gra-1): ")
+
+
+def test_a_file_that_cannot_be_read_is_not_called_silent(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with the file is told once; what it may hold is not guessed at."""
+    (warning,) = warnings_of(file, capsys, SIGNALS_FILE)
+    assert "cannot be read (FileNotFoundError)" in warning
+
+
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        ('[signals.chains]\nfr = ["entsoe"]\n', "signals.chains names"),
+        ("[signals.max_proxy_share]\ndefault = 0.2\nfr = 0.3\n", "signals.max_proxy_share names"),
+        ("[signals.min_total_mw]\nfr = 1\n", "signals.min_total_mw names"),
+        ('[signals.expected_types]\nfr = ["B14"]\n', "signals.expected_types names"),
+        ('areas = { fr = "10YFR-RTE------C" }\n', "signals.sources.entsoe.areas names"),
+        (OWN.replace("zones.IS", "zones.fr"), "signals.sources.http_json.zones names"),
+    ],
+)
+def test_a_zone_that_nobody_is_in_is_warned_of(
+    part: str, place: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A zone written otherwise than the regions' is no error, since a region may follow, and would do nothing."""
+    found = warnings_of(file, capsys, ENTSOE, part)
+    (stray,) = [one for one in found if one.startswith("no region is in zone fr, ")]
+    assert f"which {place}; zones: DE_LU, FI, FR, IS, SE_3" in stray
+
+
 def test_the_file_is_found_as_every_command_finds_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By its name, by --config, by VETTED_CONFIG, or as ./vetted.toml."""
     other = file.with_name("other.toml")

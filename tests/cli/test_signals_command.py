@@ -280,6 +280,21 @@ def test_a_wrong_call_says_what_is_missing(
     assert told in ran.err
 
 
+def test_a_description_can_be_tried_on_a_recorded_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever describes a service of their own reads one saved answer by it before trusting it."""
+    (folder / "own.toml").write_text(
+        '[signals.sources.http_json.zones.FR]\nurl = "https://grid.example.eu/fr"\n'
+        'value = "data.-1.kg"\nobserved_at = "data.-1.to"\nunit = "kg_per_kwh"\n'
+    )
+    (folder / "answer.json").write_text('{"data": [{"kg": 9, "to": ""}, {"kg": 0.0215, "to": "2026-11-22T12:00:00Z"}]}')
+    arguments = ("signals", "--from-file", "answer.json", "--source", "http_json", "--zone", "FR", "--json")
+    ran = run(capsys, *arguments, "--config", "own.toml")
+    assert (ran.code, ran.json()["gco2_per_kwh"], ran.json()["method"]) == (0, 21.5, "declared")
+    undescribed = run(capsys, *arguments)
+    assert undescribed.code == 2
+    assert "[signals.sources.http_json.zones.FR]" in undescribed.err
+
+
 @pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings are not on this machine")
 @pytest.mark.parametrize(
     ("file", "source", "zone", "value"),

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from vetted_mw.grid.absence import NoSignal
+from vetted_mw.grid.sources import entsoe
 from vetted_mw.grid.sources.terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from vetted_mw.grid.absence import NoSignalReason
+    from vetted_mw.grid.signal import GridSignal
 
 FRANCE = "10YFR-RTE------C"
 SWEDEN_3 = "10Y1001A1001A46L"
@@ -160,6 +165,7 @@ def reason(data: bytes, given_terms: Terms | None = None) -> NoSignalReason:
 
 
 def without_lineage(found: GridSignal | NoSignal) -> object:
+    """Return what was read, apart from the hash of the bytes it was read from."""
     if isinstance(found, NoSignal):
         return found
     return found.gco2_per_kwh, found.mix, found.observed_at, found.resolution_minutes, found.proxy_share

@@ -81,7 +81,8 @@ def clock() -> ManualClock:
 
 
 def board_of(clock: ManualClock, *sources: SignalSource, **options: Any) -> SignalBoard:
-    return SignalBoard(sources, **({"chains": {}, "now": clock.now} | options))
+    given: dict[str, Any] = {"chains": {}, "now": clock.now} | options
+    return SignalBoard(sources, **given)
 
 
 async def paused(clock: ManualClock, source: Script, count: int, jitter: Callable[[], float] = lambda: 0.0) -> Any:
@@ -221,9 +222,7 @@ async def test_an_answering_source_is_asked_at_its_own_pace(clock: ManualClock) 
 
 
 @pytest.mark.parametrize("line", [OSError(), None, [no(reason=Reason.OUTAGE)], [no(reason=Reason.TIMEOUT)]])
-async def test_a_failure_that_may_pass_is_asked_after_sooner_and_then_ever_later(
-    clock: ManualClock, line: Any
-) -> None:
+async def test_a_failure_that_may_pass_is_asked_after_sooner_and_then_ever_later(clock: ManualClock, line: Any) -> None:
     """Twice as long each time, a refresh at most; an answer ends it."""
     source = Script(*[line] * 7, [signal(20.0)], line)
     assert await paused(clock, source, 9) == [18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 600.0, 600.0, 18.75]

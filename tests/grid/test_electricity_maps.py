@@ -147,7 +147,9 @@ def test_an_answer_that_does_not_name_its_factor_type_is_the_one_asked_for() -> 
     assert seen.method.basis == "direct"
 
 
-@pytest.mark.parametrize(("body", "reason"), [(b"null", "not_understood"), (b"<html>", "html_page"), (b"", "not_understood")])
+@pytest.mark.parametrize(
+    ("body", "reason"), [(b"null", "not_understood"), (b"<html>", "html_page"), (b"", "not_understood")]
+)
 def test_what_is_no_answer_is_no_signal(body: bytes, reason: str) -> None:
     """Another document, or a page, has its reason."""
     assert reason_of(LIFECYCLE, "SE_3", body) == reason
@@ -158,9 +160,7 @@ def test_what_is_no_answer_is_no_signal(body: bytes, reason: str) -> None:
 def test_the_request_turns_estimates_and_guesses_of_our_place_off(figure: str, zone: str, name: str) -> None:
     """Both switches are set, the zone is named, and the key stands in a header only."""
     source = service("electricity_maps", figure=figure)
-    asked = electricity_maps.request(
-        "https://api.electricitymaps.com", terms_for(source, zone), figure=figure, key=KEY
-    )
+    asked = electricity_maps.request("https://api.electricitymaps.com", terms_for(source, zone), figure=figure, key=KEY)
     parts = urlsplit(asked.url)
     assert parts.path == "/v3/carbon-intensity/latest"
     assert parse_qs(parts.query) == {

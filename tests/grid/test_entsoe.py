@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import tracemalloc
 import zipfile
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
-from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import example, given, settings
@@ -29,9 +24,13 @@ from grid.entsoe_documents import (
     document,
     generation,
     hourly,
+    parsed,
     period,
+    placed_beyond_memory,
     quarterly,
+    reason,
     terms,
+    without_lineage,
     written,
     zipped,
 )
@@ -39,8 +38,6 @@ from vetted_mw.grid.absence import NoSignal, NoSignalReason
 from vetted_mw.grid.factors import load_factors
 from vetted_mw.grid.signal import GridSignal, SignalKind
 from vetted_mw.grid.sources import entsoe
-from vetted_mw.grid.sources.request import MAX_BODY_BYTES
-from vetted_mw.grid.zones import zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -348,7 +345,7 @@ def test_clocks_that_change_change_nothing(start: str, hours: int) -> None:
         ),
     ],
 )
-def test_a_document_that_gives_no_signal(series: list[TimeSeries], members: dict[str, object], why: str) -> None:
+def test_a_document_that_gives_no_signal(series: list[TimeSeries], members: dict[str, Any], why: str) -> None:
     """Each fault by itself, with its own reason."""
     assert reason(document(*series), terms(**members)) == why
 

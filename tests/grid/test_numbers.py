@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -364,4 +363,3 @@ def test_any_mix_is_a_signal_within_its_factors_or_none(mix: dict[str, float]) -
         assert all(megawatts >= 0 for _code, megawatts in found.mix)
     else:
         assert sum(max(one, 0.0) for code, one in mix.items() if code != "B10") < 100.0 * (1 + 1e-9)
-    assert json.dumps(str(found))

@@ -114,8 +114,8 @@ class Polled:
         return told
 
 
-def three(**pace: float) -> Polled:
-    return Polled(question("FR"), question("SE_3"), question("FI"), **pace)
+def three(*, spacing_seconds: float = 0.0) -> Polled:
+    return Polled(question("FR"), question("SE_3"), question("FI"), spacing_seconds=spacing_seconds)
 
 
 # ---- what one answer tells
@@ -177,9 +177,7 @@ async def test_a_400_never_gives_a_signal() -> None:
     """A document under a refusal is not believed, for any of its zones."""
     polled = Polled(question(reads_400=True, zones=("FR", "SE_3")))
     polled.session.default = Answer(status=400, body=b"good")
-    assert list(await polled.source.readings()) == [
-        no(zone, Reason.BAD_REQUEST, status=400) for zone in ("FR", "SE_3")
-    ]
+    assert list(await polled.source.readings()) == [no(zone, Reason.BAD_REQUEST, status=400) for zone in ("FR", "SE_3")]
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,9 @@ def test_a_value_is_fresh_for_a_quarter_of_an_hour(minutes: float, ineligible: s
     assert read_at(seen, MEASURED_AT + timedelta(minutes=minutes)).ineligible == ineligible
 
 
-@pytest.mark.parametrize(("body", "reason"), [(b"[]", "not_understood"), (b"<html>", "html_page"), (b"{}", "not_understood")])
+@pytest.mark.parametrize(
+    ("body", "reason"), [(b"[]", "not_understood"), (b"<html>", "html_page"), (b"{}", "not_understood")]
+)
 def test_what_is_no_overview_is_no_signal(body: bytes, reason: str) -> None:
     """Another document, or a page, has its reason."""
     assert reason_of(NORDIC, "SE_3", body) == reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from settings.whole import FIRST, KEYS, at, furnish, leaves, loaded, variable, variable_text
+from settings.whole import FIRST, KEYS, at, furnish, leaves, loaded, schema_leaves, variable, variable_text
 from vetted_mw import ConfigurationError, Gateway, load_configuration
 from vetted_mw.configuration import FileSource, JsonReading, JsonSource, Secret, ServiceSource, SignalConfiguration
 from vetted_mw.grid.services import SERVICES
@@ -20,7 +21,6 @@ from vetted_mw.grid.signal import DECLARED, Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from vetted_mw.grid.services import Service
 
@@ -776,3 +776,17 @@ def test_an_error_between_keys_says_where_they_were_written(tmp_path: Path) -> N
         with pytest.raises(ConfigurationError) as caught:
             loaded(tmp_path, {"signals": table}, environ=environ)
         assert place in str(caught.value)
+
+
+# ---- the page
+
+
+def test_the_readme_names_every_key_of_signals_and_each_services_numbers() -> None:
+    """The settings table knows every key, and its freshness, poll and floor of a service are the ones in force."""
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = "\n".join(line for line in page.splitlines() if line.startswith(("| `[signals", "| of these")))
+    words = {word for key in schema_leaves() if key[0] == "signals" for word in key} - {"*", "env"}
+    assert sorted(word for word in words if word not in rows) == []
+    for service in SERVICES.values():
+        numbers = (service.max_age_minutes, service.refresh_seconds, service.least_refresh_seconds)
+        assert f"`{service.name}` {'/'.join(f'{number:g}' for number in numbers)}" in rows

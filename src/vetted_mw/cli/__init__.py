@@ -99,7 +99,7 @@ def _add_signals(commands: _Commands) -> None:
     command.add_argument("--zone", help="this grid zone alone, as in FR or SE_3")
     command.add_argument("--watch", action="store_true", help="stay, and print whenever something changes")
     command.add_argument("--from-file", type=Path, metavar="FILE", help="read a recorded answer instead of asking")
-    command.add_argument("--source", choices=list(SERVICES), help="with --from-file: whose answer it is")
+    command.add_argument("--source", choices=[*SERVICES, "http_json"], help="with --from-file: whose answer it is")
     command.add_argument("--at", metavar="INSTANT", help="with --from-file: the instant of reading (default: now)")
     _add_json(command)
     command.set_defaults(run=signals)

@@ -15,14 +15,16 @@ from vetted_mw.grid.factors import load_factors
 from vetted_mw.grid.report import reading_facts
 from vetted_mw.grid.services import SERVICES
 from vetted_mw.grid.signal import read_at
+from vetted_mw.grid.sources import http_json
 from vetted_mw.grid.sources.request import MAX_BODY_BYTES
-from vetted_mw.grid.sources.shipped import parsers_of, terms_of
+from vetted_mw.grid.sources.shipped import parser_described, parsers_of, terms_of
 from vetted_mw.grid.zones import load_zones
 from vetted_mw.instants import parse_rfc3339
 from vetted_mw.settings import load_configuration
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from vetted_mw.grid.sources.request import Parsed
@@ -58,6 +60,25 @@ def recorded(arguments: argparse.Namespace) -> int:
 
 
 def _parsed(source: str, zone: str, signals: SignalConfiguration, data: bytes, at: datetime) -> list[Parsed]:
+    if len(data) > MAX_BODY_BYTES:
+        return [NoSignal(source=source, zone=zone, reason=NoSignalReason.TOO_LARGE)]
+    parsers = _described(zone, signals) if source == http_json.LABEL else _shipped(source, zone, signals)
+    return [parse(data, at) for parse in parsers]
+
+
+def _described(zone: str, signals: SignalConfiguration) -> list[Callable[[bytes, datetime], Parsed]]:
+    readings = () if signals.http_json is None else signals.http_json.readings
+    found = [parser_described(reading, signals) for reading in readings if reading.zone == zone]
+    if not found:
+        raise ConfigurationError(
+            f"no settings describe {http_json.LABEL} for that zone.",
+            field="--zone",
+            remedy=f"Add --config FILE with [signals.sources.http_json.zones.{zone}].",
+        )
+    return found
+
+
+def _shipped(source: str, zone: str, signals: SignalConfiguration) -> Sequence[Callable[[bytes, datetime], Parsed]]:
     service = SERVICES[source]
     asked = next((one for one in signals.services if one.name == source), None) or ServiceSource(
         name=source,
@@ -72,9 +93,7 @@ def _parsed(source: str, zone: str, signals: SignalConfiguration, data: bytes, a
         raise ConfigurationError(
             f"{source} has nothing for that zone.", field="--zone", remedy=f"It has {', '.join(known)}."
         )
-    if len(data) > MAX_BODY_BYTES:
-        return [terms.no(NoSignalReason.TOO_LARGE)]
-    return [parse(data, at) for parse in parsers_of(asked, terms)]
+    return parsers_of(asked, terms)
 
 
 def _told(parsed: Parsed, at: datetime) -> dict[str, Any]:

@@ -158,6 +158,7 @@ class SignalBoard:
 
     async def open(self) -> None:
         """Start asking. Local sources are asked once before this returns; no source's failure is a reason to fail."""
+        self._flights = {}  # of a loop that was closed without us, perhaps; nothing there will ever end
         for source in self._sources.values():
             if source.is_local:
                 await self.refresh(source.name)

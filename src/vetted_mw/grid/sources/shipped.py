@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from vetted_mw.grid.sources.request import Asked, Parsed
     from vetted_mw.grid.zones import Zone
 
-__all__ = ["parsers_of", "sources_of", "terms_of"]
+__all__ = ["parser_described", "parsers_of", "sources_of", "terms_of"]
 
 
 def sources_of(
@@ -119,6 +119,19 @@ def parsers_of(  # noqa: PLR0911 (one case per service)
             return (partial(energinet.parse, terms=terms),)
 
 
+def parser_described(reading: JsonReading, signals: SignalConfiguration) -> Callable[[bytes, datetime], Parsed]:
+    """Return what reads an answer of a service that the operator described."""
+    terms = Terms(
+        source=http_json.LABEL,
+        zone=reading.zone,
+        area=reading.area,
+        name=reading.zone,
+        max_age_minutes=reading.max_age_minutes,
+        max_proxy_share=_max_proxy_share(zone_of(reading.zone), signals),
+    )
+    return partial(http_json.parse, terms=terms, reading=reading)
+
+
 def _polled(
     source: ServiceSource,
     signals: SignalConfiguration,
@@ -194,20 +207,12 @@ def _described(
     for reading in source.readings:
         if http_json.LABEL not in signals.chains.get(reading.zone, (http_json.LABEL,)):
             continue
-        terms = Terms(
-            source=http_json.LABEL,
-            zone=reading.zone,
-            area=reading.area,
-            name=reading.zone,
-            max_age_minutes=reading.max_age_minutes,
-            max_proxy_share=_max_proxy_share(zone_of(reading.zone), signals),
-        )
         questions.append(
             Question(
                 source=http_json.LABEL,
                 zones=(reading.zone,),
                 request=_fixed(reading),
-                parse=_read_by([partial(http_json.parse, terms=terms, reading=reading)]),
+                parse=_read_by([parser_described(reading, signals)]),
                 service=urlsplit(reading.url.reveal()).netloc,
             )
         )
