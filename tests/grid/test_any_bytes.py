@@ -28,7 +28,7 @@ from vetted_mw.grid.sources.shipped import parsers_of, sources_of
 from vetted_mw.grid.sources.terms import Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from vetted_mw.grid.sources.request import Parsed
 
@@ -185,34 +185,30 @@ def test_the_valid_answer_is_a_signal(of: Reader) -> None:
 
 # ---- what a service may send
 
-NUMBERS = st.one_of(
-    st.integers(),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from([0, -1, 10**19, 10**400, -(10**400), 1e308, 5e-324, 253_402_300_799, 253_402_300_799_999, 1e12]),
-)
-TEXTS = st.one_of(
-    st.text(max_size=12),
-    st.sampled_from(
-        ["", "-", "ND", "NaN", "inf", "1e999", "12\u00a0345", "9" * 400, "Infinity", "SE", "DK1", "CO2Emis"]
-    ),
-    st.sampled_from(
-        ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "2026-11-22T10:30:00", "2026-W47-7", "24:00"]
-    ),
-)
+HARD_NUMBERS = (0, -1, 10**19, 10**400, -(10**400), 1e308, 5e-324, 253_402_300_799, 253_402_300_799_999, 1e12)
+HARD_WORDS = ("", "-", "ND", "NaN", "inf", "1e999", "12\u00a0345", "9" * 400, "Infinity", "SE", "DK1", "CO2Emis")
+HARD_TIMES = ("9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "2026-11-22T10:30:00", "2026-W47-7", "2026-11-22")
+HARD: tuple[Any, ...] = (None, True, False, [], {}, [[]], {"value": None}, *HARD_NUMBERS, *HARD_WORDS, *HARD_TIMES)
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(HARD_NUMBERS)
+TEXTS = st.text(max_size=12) | st.sampled_from(HARD_WORDS) | st.sampled_from(HARD_TIMES)
 LEAVES = st.none() | st.booleans() | NUMBERS | TEXTS
-WORDS = st.sampled_from(
-    ["data", "results", "records", "fields", "dataset", "zone", "value", "timestamp", "hydro", "unix_seconds", "co2eq"]
-    + ["co2eq_forecast", "MeasuredAt", "Headers", "datasetId", "startTime", "endTime", "date_heure", "taux_co2"]
-)
+MEMBERS = ("data", "results", "records", "fields", "dataset", "zone", "value", "timestamp", "hydro", "unix_seconds")
+FURTHER = ("co2eq", "co2eq_forecast", "MeasuredAt", "Headers", "datasetId", "endTime", "date_heure", "taux_co2")
+WORDS = st.sampled_from((*MEMBERS, *FURTHER))
 JSON = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=4), inner, max_size=5),
     max_leaves=15,
 )
-MARKUP = st.sampled_from(
-    [b"<html>", b"<!DOCTYPE html>", b'<!DOCTYPE a [<!ENTITY b "c">]>', b"&b;", b"PK\x03\x04", b"\xef\xbb\xbf", b"\x00"]
-    + [b"[" * 3000, b'{"a":' * 3000, b"<a>" * 3000, b"]]>", b"<?xml version='1.0' encoding='utf-7'?>", b"null"]
+PAGES = (
+    b"<html>",
+    b"<!DOCTYPE html>",
+    b'<!DOCTYPE a [<!ENTITY b "c">]>',
+    b"&b;",
+    b"<?xml version='1.0' encoding='utf-7'?>",
 )
+MARKS = (b"PK\x03\x04", b"\xef\xbb\xbf", b"\x00", b"[" * 3000, b'{"a":' * 3000, b"<a>" * 3000, b"]]>", b"null")
+MARKUP = st.sampled_from((*PAGES, *MARKS))
 ANY_BYTES = st.lists(st.binary(max_size=64) | MARKUP, max_size=4).map(b"".join)
 INSTANTS = st.sampled_from([NOW, datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)])
 
@@ -275,37 +271,12 @@ def _changed(value: Any, data: st.DataObject) -> Any:
     return value | {name: _changed(value[name], data)}
 
 
-XML_TEXTS = TEXTS.map(lambda text: "".join(char for char in text if char.isprintable() and char not in "<&")) | (
-    st.sampled_from(
-        [
-            "PT1M",
-            "PT0M",
-            "P1D",
-            "P9D",
-            "PT9999M",
-            "P1Y",
-            "A01",
-            "A03",
-            "A02",
-            "B10",
-            "B99",
-            "X1",
-            "-900",
-            "1e12",
-            "1e-9",
-        ]
-        + [
-            "0001-01-01T00:00Z",
-            "9999-12-31T23:59Z",
-            "2026-11-22T09:45Z",
-            "2026-11-22T08:00Z",
-            "999999",
-            "0",
-            "+1",
-            "\u0661",
-        ]
-        + ["1</quantity><quantity>2", "</TimeSeries><TimeSeries>", "<Reason><code>999</code></Reason>"]
-    )
+XML_WORDS = ("PT1M", "PT0M", "P1D", "P9D", "PT9999M", "P1Y", "A01", "A03", "A02", "B10", "B99", "X1", "-900", "1e12")
+XML_PARTS = ("1</quantity><quantity>2", "</TimeSeries><TimeSeries>", "<Reason><code>999</code></Reason>")
+XML_TIMES = ("0001-01-01T00:00Z", "9999-12-31T23:59Z", "2026-11-22T09:45Z", "2026-11-22T08:00Z", "999999", "\u0661")
+XML_HARD = (*HARD_WORDS, *XML_WORDS, *XML_PARTS, *XML_TIMES)
+XML_TEXTS = st.sampled_from(XML_HARD) | st.text(max_size=12).map(
+    lambda text: "".join(char for char in text if char.isprintable() and char not in "<&")
 )
 
 
@@ -339,6 +310,36 @@ def test_any_archive_is_a_signal_or_a_reason(method: int, overwritten: list[tupl
     for place, byte in overwritten:
         data[place % len(data)] = byte
     check(READERS[0], bytes(data))
+
+
+@ANY_READER
+def test_each_value_of_a_valid_answer_may_be_anything(of: Reader) -> None:
+    """Every place in turn, lists and objects too, holds each value that readers trip over: none, odd, endless, late."""
+    if of.name.startswith("entsoe"):
+        parts = of.valid.decode().split(">")
+        texts = [(place, part[part.index("<") :]) for place, part in enumerate(parts) if "<" in part]
+        changed = (
+            ">".join([*parts[:place], value + tag, *parts[place + 1 :]]) for place, tag in texts for value in XML_HARD
+        )
+    else:
+        changed = (json.dumps(one) for value in HARD for one in _each_place_as(value, json.loads(of.valid)))
+    for text in changed:
+        check(of, text.encode())
+
+
+def _each_place_as(value: Any, answer: Any) -> Iterator[Any]:
+    """Return the answer once for each place in it, with `value` at that place."""
+    yield value
+    places: list[tuple[Any, Any]] = []
+    if isinstance(answer, dict):
+        places = list(answer.items())
+    elif isinstance(answer, list):
+        places = list(enumerate(answer))
+    for place, inner in places:
+        for changed in _each_place_as(value, inner):
+            copied = answer.copy()
+            copied[place] = changed
+            yield copied
 
 
 # ---- no key is shown

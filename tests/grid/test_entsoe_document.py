@@ -438,6 +438,8 @@ def test_a_few_bytes_expand_to_no_more_than_a_bound() -> None:
     assert refusal(document(generation("B14", year, curve="A03"))) is NoSignalReason.TOO_LARGE
     month = blocks("2025-09-30T22:00Z", "2025-10-31T23:00Z", {1: 5}, minutes=1)
     assert refusal(document(generation("B14", *[month] * 5, curve="A03"))) is NoSignalReason.TOO_LARGE
+    backwards = blocks("2025-12-31T23:00Z", "2023-12-31T23:00Z", {}, minutes=1)  # must not make room for the others
+    assert refusal(document(generation("B14", backwards, year, curve="A03"))) is NoSignalReason.TOO_LARGE
     hours = blocks("2024-12-31T23:00Z", "2025-12-31T23:00Z", {1: 5})
     assert len(values(generation("B14", hours, curve="A03"))) == 8760
 

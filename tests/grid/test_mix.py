@@ -88,6 +88,11 @@ def interval(after: int, minutes: int, **mix: float) -> Interval:
             id="an hour and one of its quarters overlap",
         ),
         pytest.param(
+            [series("B14", 1, 2), series("B14", 9, after=90), series("B16", 3, 4)],
+            interval(0, 60, B14=1, B16=3),
+            id="an hour overlaps another's half",
+        ),
+        pytest.param(
             [series("B04", -900), series("B12", 100)], interval(0, 60, B04=0, B12=100), id="what is drawn is not made"
         ),
         pytest.param(

@@ -164,7 +164,8 @@ def test_a_row_that_lacks_a_fuel_is_passed_over_for_an_older_whole_one(name: str
     """Rows for the rest of today are there with nulls; a mix with a hole is never summed, alone it is incomplete."""
     holed, whole = row("2026-11-22T10:00:00+00:00", **{name: value}), row()
     seen = signal_of(MIX, "FR", flat(holed, whole))
-    assert (seen.observed_at.hour, seen.gco2_per_kwh) == (9, pytest.approx(EXPECTED))
+    assert seen.observed_at.hour == 9
+    assert seen.gco2_per_kwh == pytest.approx(EXPECTED)
     assert reason_of(MIX, "FR", flat(holed)) is NoSignalReason.INCOMPLETE
 
 
@@ -195,7 +196,7 @@ def test_what_pumping_draws_and_gives_is_left_out() -> None:
 @pytest.mark.parametrize("megawatts", [0, 2_000])
 def test_a_mix_of_too_little_is_not_believed(megawatts: int) -> None:
     """France always makes more than 20 GW."""
-    vanished = row(**dict.fromkeys(FACTORS, megawatts))
+    vanished = row() | dict.fromkeys(FACTORS, megawatts)
     assert reason_of(MIX, "FR", flat(vanished)) is NoSignalReason.IMPLAUSIBLE
 
 

@@ -196,11 +196,19 @@ async def test_a_refusal_carries_how_long_to_wait(status: int, told: float | Non
 # ---- what is said for all
 
 
+async def test_a_zone_that_the_plan_does_not_hold_is_its_own_matter() -> None:
+    """A 403 is of one zone, as when a key's plan has another: the zones after it are asked all the same."""
+    polled = three(spacing_seconds=2.0)
+    polled.session.by_url = {"SE_3": Answer(status=403, body=b"")}
+    told = await polled.source.readings()
+    assert polled.session.asked() == ["FR", "SE_3", "FI"]
+    assert [one.reason for one in told if isinstance(one, NoSignal)] == [Reason.UNAUTHORIZED]
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
         (Answer(status=401, body=b""), "unauthorized"),
-        (Answer(status=403, body=b""), "unauthorized"),
         (Answer(status=429, body=b"", retry_after_seconds=30.0), "rate_limited"),
         (Failure(reason=Reason.UNREACHABLE), "unreachable"),
         (Failure(reason=Reason.TIMEOUT), "timeout"),

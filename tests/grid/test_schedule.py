@@ -44,6 +44,9 @@ def paused(refresh_seconds: float = 600.0, **members: Any) -> float:
         (600.0, {"jitter": 0.5}, 570.0),
         (600.0, {"failures": 1, "jitter": 0.5}, 17.8125),
         (600.0, {"retry_after_seconds": 700.0, "jitter": 0.99}, 700.0),
+        (600.0, {"failures": 1, "least_seconds": 60.0}, 60.0),
+        (300.0, {"jitter": 0.9, "least_seconds": 300.0}, 300.0),
+        (600.0, {"failures": 9, "least_seconds": 60.0, "retry_after_seconds": 900.0}, 900.0),
     ],
 )
 def test_the_pause_is_as_told(refresh: float, members: dict[str, Any], seconds: float) -> None:

@@ -18,6 +18,7 @@ from vetted_mw.grid.sources import statnett
 NORDIC = service("statnett")
 NBSP = "\u00a0"
 PARTS = ("NuclearData", "HydroData", "ThermalData", "WindData", "NotSpecifiedData")
+ENDLESS = pytest.param(10**400, id="endless")
 MEASURED_AT = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 
 # Country -> production, nuclear, hydro, thermal, wind, not specified; texts as the service writes them.
@@ -71,7 +72,8 @@ def test_a_countrys_column_is_a_coarse_mix() -> None:
 def test_a_zone_without_a_factor_of_its_own_takes_the_general_one() -> None:
     """Finland's thermal lump counts as any other, 700 g, and its share of stand-ins is told."""
     seen = signal_of(NORDIC, "FI", overview())
-    assert (seen.gco2_per_kwh, seen.area) == (pytest.approx(FINLAND), "FI")
+    assert seen.gco2_per_kwh == pytest.approx(FINLAND)
+    assert seen.area == "FI"
     assert seen.proxy_share == pytest.approx(2 / 9)
 
 
@@ -190,8 +192,8 @@ def test_a_cell_that_is_neither_a_number_nor_a_dash_is_no_signal(name: str, valu
 @pytest.mark.parametrize("name", PARTS)
 def test_a_table_that_is_missing_or_too_short_is_no_signal(name: str) -> None:
     """A fuel's table without this country's cell, or no table, is a change of format."""
-    assert reason_of(NORDIC, "FI", overview(**{name: None})) is NoSignalReason.NOT_UNDERSTOOD
-    assert reason_of(NORDIC, "FI", overview(**{name: [{"value": "-"}] * 3})) is NoSignalReason.NOT_A_NUMBER
+    assert reason_of(NORDIC, "FI", overview() | {name: None}) is NoSignalReason.NOT_UNDERSTOOD
+    assert reason_of(NORDIC, "FI", overview() | {name: [{"value": "-"}] * 3}) is NoSignalReason.NOT_A_NUMBER
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_the_time_is_in_milliseconds(milliseconds: int, instant: datetime) -> No
     assert seen.observed_at.utcoffset() == timedelta(0)
 
 
-@pytest.mark.parametrize("value", [None, "1795343407250", True, [], 10**18, -(10**18), 10**400, "2026-11-22T10:30:00Z"])
+@pytest.mark.parametrize("value", [None, "1795343407250", True, [], 10**18, -(10**18), ENDLESS, "2026-11-22T10:30:00Z"])
 def test_a_time_that_is_none_is_no_signal(value: Any) -> None:
     """Its age would not be known."""
     assert reason_of(NORDIC, "SE_3", overview(MeasuredAt=value)) is NoSignalReason.NOT_UNDERSTOOD

@@ -37,7 +37,8 @@ class SignalSource(Protocol):
     it, one call at a time, never on a request's path. It may wait, and may raise anything: the board notes the failure
     by its type, keeps what it has, and asks again later. The signals returned replace the source's earlier ones for the
     same zones; a `NoSignal` tells of a zone why there is none now and leaves an earlier signal to age. A source that
-    `is_complete` returns all it knows, so that what is missing is gone.
+    `is_complete` returns all it knows, so that what is missing is gone. One that has `least_pause_seconds` is never
+    asked sooner than that after the last time.
     """
 
     @property
@@ -306,6 +307,7 @@ class SignalBoard:
                 is_transient=state.is_transient,
                 retry_after_seconds=state.retry_after_seconds,
                 jitter=self._jitter(),
+                least_seconds=getattr(source, "least_pause_seconds", 0.0),
             )
             await self._sleep(pause)
             await self.refresh(source.name)

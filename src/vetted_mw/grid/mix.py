@@ -91,21 +91,22 @@ class _Fuel:
         self._length = length
         self._generated: dict[int, float] = defaultdict(float)  # interval -> MW minutes
         self._covered: dict[int, int] = defaultdict(int)  # interval -> a bit per minute
-        self._doubled: set[int] = set()
+        self._unclear: set[int] = set()
 
     def add(self, minute: int, minutes: int, megawatts: float) -> None:
         number, into = divmod(minute, self._length)
         if into + minutes > self._length:
-            return  # a step across two intervals counts for neither
+            self._unclear |= {number, number + 1}  # a step across two intervals tells of neither
+            return
         bits = ((1 << minutes) - 1) << into
         if self._covered[number] & bits:
-            self._doubled.add(number)  # two values for one minute: nobody knows which is right
+            self._unclear.add(number)  # two values for one minute: nobody knows which is right
         self._covered[number] |= bits
         self._generated[number] += max(megawatts, 0.0) * minutes  # a plant that draws more than it makes makes nothing
 
     def complete(self) -> set[int]:
         whole = (1 << self._length) - 1
-        return {number for number, bits in self._covered.items() if bits == whole} - self._doubled
+        return {number for number, bits in self._covered.items() if bits == whole} - self._unclear
 
     def average(self, number: int) -> float:
         return self._generated[number] / self._length

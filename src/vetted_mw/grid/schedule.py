@@ -20,17 +20,25 @@ class Pace:
 
     Attributes:
         refresh_seconds: between two refreshes.
+        least_seconds: between two refreshes at least, whatever jitter and failures say.
         spacing_seconds: between two requests of one refresh.
         ban_seconds: how long it is left alone after a 429 that names no time.
     """
 
     refresh_seconds: float
+    least_seconds: float = 0.0
     spacing_seconds: float = 0.0
     ban_seconds: float = 60.0
 
 
 def next_pause(
-    refresh_seconds: float, *, failures: int, is_transient: bool, retry_after_seconds: float | None, jitter: float
+    refresh_seconds: float,
+    *,
+    failures: int,
+    is_transient: bool,
+    retry_after_seconds: float | None,
+    jitter: float,
+    least_seconds: float = 0.0,
 ) -> float:
     """Return how many seconds to wait before a source is asked again.
 
@@ -40,6 +48,7 @@ def next_pause(
         is_transient: whether asking again soon may help.
         retry_after_seconds: how long it wants not to be asked; always honoured, however long.
         jitter: a number in [0, 1) that spreads several processes over the last tenth of the time.
+        least_seconds: how often it may be asked at most.
     """
     pause = refresh_seconds
     if failures and is_transient:
@@ -47,4 +56,4 @@ def next_pause(
         # Never longer than a refresh: a service that is back is seen within one.
         pause = min(refresh_seconds, first * 2.0 ** min(failures - 1, 16))
     pause *= 1 - _JITTER * jitter
-    return pause if retry_after_seconds is None else max(pause, retry_after_seconds)
+    return max(pause, least_seconds, retry_after_seconds or 0.0)

@@ -71,6 +71,7 @@ class PolledSource:
     ) -> None:
         self.name = name
         self.refresh_seconds = pace.refresh_seconds
+        self.least_pause_seconds = pace.least_seconds
         self._base_urls = base_urls
         self._questions = tuple(questions)
         self._session = session
@@ -109,6 +110,8 @@ class PolledSource:
         return self._questions[self._first :] + self._questions[: self._first]
 
     def _is_said_for_all(self, failure: Failure) -> bool:
+        if failure.status == 403:  # noqa: PLR2004 (of one zone: a plan that does not hold it)
+            return False
         is_open = self._fruitless >= OPENS_AFTER
         return failure.reason in _SAID_FOR_ALL or (is_open and failure.reason.is_transient)
 

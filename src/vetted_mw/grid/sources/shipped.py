@@ -53,7 +53,7 @@ def sources_of(
     zones = list(dict.fromkeys(zone for zone in zones if zone))
     found: list[SignalSource] = [_polled(one, signals, zones, session, now) for one in signals.services]
     if signals.http_json is not None:
-        found.append(_described(signals.http_json, signals, session, now))
+        found.append(_described(signals.http_json, signals, zones, session, now))
     if signals.file is not None:
         found.append(FileSignals(signals.file, now=now))
     return sorted(found, key=lambda source: DEFAULT_CHAIN.index(source.name))
@@ -140,6 +140,7 @@ def _polled(
     now: Callable[[], datetime],
 ) -> PolledSource:
     service = SERVICES[source.name]
+    is_its_own = service.is_at(source.base_urls)
     asked = [zone for zone in zones if source.name in signals.chains.get(zone, (source.name,))]
     terms = [one for zone in asked if (one := terms_of(source, zone, signals)) is not None]
     return PolledSource(
@@ -150,7 +151,8 @@ def _polled(
         now=now,
         pace=Pace(
             refresh_seconds=source.refresh_seconds,
-            spacing_seconds=service.spacing_seconds if service.is_at(source.base_urls) else 0.0,
+            least_seconds=service.least_refresh_seconds if is_its_own else 0.0,
+            spacing_seconds=service.spacing_seconds if is_its_own else 0.0,
             ban_seconds=service.ban_seconds,
         ),
     )
@@ -201,11 +203,16 @@ def _request(source: ServiceSource, terms: Sequence[Terms]) -> Asked:  # noqa: P
 
 
 def _described(
-    source: JsonSource, signals: SignalConfiguration, session: Session, now: Callable[[], datetime]
+    source: JsonSource,
+    signals: SignalConfiguration,
+    zones: Sequence[str],
+    session: Session,
+    now: Callable[[], datetime],
 ) -> PolledSource:
     questions = []
     for reading in source.readings:
-        if http_json.LABEL not in signals.chains.get(reading.zone, (http_json.LABEL,)):
+        is_in_chain = http_json.LABEL in signals.chains.get(reading.zone, (http_json.LABEL,))
+        if reading.zone not in zones or not is_in_chain:
             continue
         questions.append(
             Question(
