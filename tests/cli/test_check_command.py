@@ -51,6 +51,7 @@ def test_good_settings_are_told_with_what_they_amount_to(file: Path, capsys: pyt
     assert [fact.split(maxsplit=1) for fact in facts[:1]] == [["upstreams", "scaleway-par-1, ovh-gra-1"]]
     assert "scaleway-par-1, scaleway-par-2, ovh-gra-1" in facts[1]
     assert facts[2].split() == ["callers", "team-a"]
+    assert facts[3].split(maxsplit=1) == ["sources", "none: carbon-aware requests run in the default order"]
     assert "team-key" not in ran.out
 
 
@@ -64,8 +65,23 @@ def test_good_settings_as_json(file: Path, capsys: pytest.CaptureFixture[str]) -
         "upstreams": ["scaleway-par-1", "ovh-gra-1"],
         "default_order": ["scaleway-par-1", "scaleway-par-2", "ovh-gra-1"],
         "callers": ["team-a"],
+        "sources": [],
         "warnings": [],
     }
+
+
+def test_a_service_asked_more_rarely_than_its_values_live_is_warned_of(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Statnett's values live for 15 minutes: asked every half hour, they decide half of the time."""
+    file.write_text(GOOD + "[signals.sources.statnett]\nrefresh_seconds = 1800\n")
+    ran = run(capsys, "check", file, "--json")
+    assert ran.json()["sources"] == ["statnett"]
+    assert any(
+        warning == "signals.sources.statnett is asked every 30 minutes and its values live for 15: "
+        "between two refreshes they are stale"
+        for warning in ran.json()["warnings"]
+    )
 
 
 def test_a_region_of_the_operators_order_without_a_server_is_warned_of(

@@ -324,17 +324,22 @@ def configured(**members: Any) -> SignalConfiguration:
             (("x-api-key", KEY),),
         ),
         (
+            {"token": {"env": "GRID_KEY"}, "header": "Authorization"},
+            "https://grid.example/now",
+            (("authorization", f"Bearer {KEY}"),),
+        ),
+        (
             {"token": {"env": "GRID_KEY"}, "url": "https://grid.example/now?zone=FR&apikey={token}"},
             "https://grid.example/now?zone=FR&apikey=our%2Fown%3Fkey%2B1",
             (),
         ),
     ],
-    ids=["none", "header", "url"],
+    ids=["none", "header", "bearer", "url"],
 )
 async def test_a_key_goes_into_its_one_place_and_is_never_printed(
     members: dict[str, Any], url: str, headers: tuple[tuple[str, str], ...]
 ) -> None:
-    """In the header or, percent-encoded, where the URL has its place; not in anything that can be shown."""
+    """In the header, `Bearer` before it in `authorization`, or percent-encoded in the URL; in nothing that is shown."""
     signals = configured(**members)
     session = OneAnswer(Answer(status=200, body=json.dumps({"value": 21.9, "end": ENDS}).encode()))
     (source,) = sources_of(signals, ["FR"], session=session, now=lambda: NOW)

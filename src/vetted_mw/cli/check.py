@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from vetted_mw.cli.signal_warnings import signal_warnings
 from vetted_mw.errors import ConfigurationError
-from vetted_mw.grid.sources.file import ReadingsFileError, parse_readings
-from vetted_mw.grid.sources.shipped import terms_of
 from vetted_mw.routing.regions import SHIPPED_DEFAULT_ORDER
 from vetted_mw.settings import forbid_open_host, load_configuration, require_upstream
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping
 
-    from vetted_mw.configuration import Configuration, FileSource, SignalConfiguration
+    from vetted_mw.configuration import Configuration
 
 __all__ = ["check"]
 
@@ -46,8 +43,15 @@ def _told(configuration: Configuration) -> dict[str, object]:
         "upstreams": list(configuration.upstreams),
         "default_order": list(configuration.rules.default_order),
         "callers": [caller.name for caller in configuration.callers],
+        "sources": _sources(configuration),
         "warnings": _warnings(configuration),
     }
+
+
+def _sources(configuration: Configuration) -> list[str]:
+    signals = configuration.signals
+    described = (("http_json", signals.http_json), ("file", signals.file))
+    return [service.name for service in signals.services] + [name for name, one in described if one is not None]
 
 
 def _warnings(configuration: Configuration) -> list[str]:
@@ -57,109 +61,19 @@ def _warnings(configuration: Configuration) -> list[str]:
     is_shipped = rules.default_order == SHIPPED_DEFAULT_ORDER
     idle = [code for code in rules.default_order if code not in upstreams and not is_shipped]
     found = [f"{code} is in default_order and has no base_url: it will never serve" for code in idle]
-    return found + _signal_warnings(configuration)
-
-
-def _signal_warnings(configuration: Configuration) -> list[str]:
-    signals = configuration.signals
-    of_file, faults = _zones_of_file(signals.file)
-    sources = _zones_by_source(configuration, of_file)
-    zones = {region.zone for region in configuration.regions.values()} - {""}
-    stray = [
-        f"no region is in zone {zone}, which {place}; zones: {', '.join(sorted(zones))}"
-        for zone, place in _zones_named(signals, of_file)
-        if zone not in zones
-    ]
-    silent = _silence_warnings(configuration, sources) if sources else []
-    return [*_chain_warnings(signals.chains, sources), *faults, *stray, *silent]
-
-
-def _zones_of_file(file: FileSource | None) -> tuple[frozenset[str] | None, list[str]]:
-    """Return the zones the signals file has readings for, None when it cannot be told, and what is wrong with it."""
-    if file is None:
-        return frozenset(), []
-    try:
-        readings = parse_readings(file.path.read_bytes(), datetime.now(UTC), max_age_minutes=file.max_age_minutes)
-    except OSError as error:
-        return None, [f"the signals file {file.path} cannot be read ({type(error).__name__})"]
-    except ReadingsFileError as error:
-        return None, [f"the signals file {file.path} cannot be used: {error}"]
-    return frozenset(reading.zone for reading in readings), []
-
-
-def _zones_by_source(configuration: Configuration, of_file: frozenset[str] | None) -> dict[str, frozenset[str]]:
-    """Return for each configured source the zones it has something for; a file that cannot be read may have any."""
-    signals = configuration.signals
-    zones = {region.zone for region in configuration.regions.values()} | set(signals.chains)
-    found = {
-        service.name: frozenset(zone for zone in zones if terms_of(service, zone, signals) is not None)
-        for service in signals.services
-    }
-    if signals.http_json is not None:
-        found["http_json"] = frozenset(reading.zone for reading in signals.http_json.readings)
-    if signals.file is not None:
-        found["file"] = frozenset(zones) if of_file is None else of_file
-    return found
-
-
-def _chain_warnings(chains: Mapping[str, tuple[str, ...]], sources: Mapping[str, frozenset[str]]) -> list[str]:
-    found = []
-    for zone, names in chains.items():
-        strange = [name for name in names if name not in sources]
-        if strange:
-            own = f"signals.chains.{zone} names {', '.join(strange)}, which these settings do not configure"
-            found.append(f"{own}: `serve` refuses it, and only an application with sources of its own can start")
-        # What a watched file lacks now it may hold in a minute.
-        idle = [name for name in names if name in sources and name != "file" and zone not in sources[name]]
-        for name in idle:
-            place = f"zones.{zone}" if name == "http_json" else f"areas.{zone}"
-            own = f"signals.chains.{zone} names {name}, which has nothing for {zone}"
-            found.append(f"{own}: take it out, or set signals.sources.{name}.{place}")
-    return found
-
-
-def _zones_named(signals: SignalConfiguration, of_file: frozenset[str] | None) -> Iterator[tuple[str, str]]:
-    """Yield every zone the settings say something of, and which of them does."""
-    tables: dict[str, Iterable[str]] = {
-        "chains": signals.chains,
-        "max_proxy_share": [zone for zone in signals.max_proxy_share if zone != "default"],
-        "min_total_mw": signals.min_total_mw,
-        "expected_types": signals.expected_types,
-    }
-    tables |= {f"sources.{service.name}.areas": service.areas for service in signals.services}
-    if signals.http_json is not None:
-        tables["sources.http_json.zones"] = [reading.zone for reading in signals.http_json.readings]
-    for table, zones in tables.items():
-        for zone in zones:
-            yield zone, f"signals.{table} names"
-    if signals.file is not None:
-        for zone in sorted(of_file or ()):
-            yield zone, f"{signals.file.path} has a reading for"
-
-
-def _silence_warnings(configuration: Configuration, sources: Mapping[str, frozenset[str]]) -> list[str]:
-    """Say which zones have a server and no signal, once there are sources at all."""
-    served: dict[str, list[str]] = {}
-    for code in configuration.upstreams:
-        served.setdefault(configuration.regions[code].zone, []).append(code)
-    found = []
-    for zone, codes in served.items():
-        names = configuration.signals.chains.get(zone, tuple(sources))
-        # A source these settings do not configure is the application's own, and may have anything.
-        if zone and not any(name not in sources or zone in sources[name] for name in names):
-            own = f"no signal source has anything for zone {zone} ({', '.join(codes)})"
-            found.append(f"{own}: carbon-aware routing cannot choose it, and is degraded where it is all there is")
-    return found
+    return found + signal_warnings(configuration)
 
 
 def _readable(configuration: Configuration) -> str:
     callers = ", ".join(caller.name for caller in configuration.callers)
+    sources = ", ".join(_sources(configuration))
     return "\n".join(
         [
             f"ok: {configuration.source or 'settings from the environment'}",
             f"upstreams      {', '.join(configuration.upstreams)}",
             f"default order  {', '.join(configuration.rules.default_order)}",
             f"callers        {callers or 'none: whoever reaches the gateway may use it'}",
+            f"sources        {sources or 'none: carbon-aware requests run in the default order'}",
             *(f"warning        {warning}" for warning in _warnings(configuration)),
         ]
     )

@@ -85,7 +85,7 @@ class JsonReadingSettings(Section):
     estimated: Annotated[str, AfterValidator(texts.optional_member_path)] = ""
     unit: Literal["g_per_kwh", "kg_per_kwh", "kg_per_mwh", "t_per_mwh", "lb_per_mwh"] = "g_per_kwh"
     method: Annotated[str, AfterValidator(texts.method)] = "declared"
-    area: Annotated[str, Field(max_length=64)] = ""
+    area: Annotated[str, AfterValidator(texts.optional_zone)] = ""
     max_age_minutes: _Minutes = 180.0
     header: Annotated[str, AfterValidator(texts.key_header)] = ""
     token: KeyReference | None = None

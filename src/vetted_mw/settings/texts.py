@@ -22,6 +22,7 @@ __all__ = [
     "method",
     "model_name",
     "optional_member_path",
+    "optional_zone",
     "origin_path",
     "our_path",
     "proxy_url",
@@ -37,6 +38,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+/?")
 _MEMBER_PATH = re.compile(r"[^.\s][^.]*(?:\.[^.]+){0,15}")
+_MAX_METHOD = 128
 _PRINTABLE = re.compile(r"[!-~]+")
 
 KEY_PLACE = "{token}"
@@ -102,6 +104,11 @@ def zone(value: str) -> str:
     return value
 
 
+def optional_zone(value: str) -> str:
+    """Accept the same; empty is kept and means the zone it is used for."""
+    return zone(value) if value else value
+
+
 def model_name(value: str) -> str:
     """Accept the name of a model as a request would write it."""
     if not value or value != value.strip() or not value.isprintable():
@@ -156,14 +163,20 @@ def optional_member_path(value: str) -> str:
 
 def method(value: str) -> str:
     """Accept how values are made, `production/lifecycle/average/own`, or `declared`."""
-    try:
-        parse_method(value)
-    except ValueError:
+    if not _is_method(value):
         raise refused(
             "is not a method.",
             "Write accounting/basis/kind/factor-set, as in production/lifecycle/average/own, or declared.",
-        ) from None
+        )
     return value
+
+
+def _is_method(value: str) -> bool:
+    try:
+        parse_method(value)
+    except ValueError:
+        return False
+    return _PRINTABLE.fullmatch(value) is not None and len(value) <= _MAX_METHOD
 
 
 def fuel_type(value: str) -> str:

@@ -34,9 +34,11 @@ _LEAST_MILLISECONDS = 100_000_000_000
 
 
 def request(reading: JsonReading) -> Request:
-    """Return the GET."""
-    headers = () if reading.key is None else ((reading.header, reading.key.reveal()),)
-    return Request(url=reading.url.reveal(), headers=headers)
+    """Return the GET; in `authorization` a key is a bearer token."""
+    if reading.key is None:
+        return Request(url=reading.url.reveal())
+    scheme = "Bearer " if reading.header == "authorization" else ""
+    return Request(url=reading.url.reveal(), headers=((reading.header, scheme + reading.key.reveal()),))
 
 
 def parse(data: bytes, fetched_at: datetime, *, terms: Terms, reading: JsonReading) -> GridSignal | NoSignal:

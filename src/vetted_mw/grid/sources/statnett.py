@@ -62,7 +62,7 @@ def _mix(answer: dict[str, Any], column: int) -> dict[str, float]:
     for name, code in _TYPES.items():
         megawatts = _cell(rows(answer, name), column)
         if megawatts is not None:
-            mix[code] = mix.get(code, 0.0) + megawatts
+            mix[code] = mix.get(code, 0.0) + max(megawatts, 0.0)
     return mix
 
 
