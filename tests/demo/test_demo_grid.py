@@ -53,4 +53,5 @@ def test_a_mix_amounts_to_its_waves_intensity_and_is_believed(wave: Wave, now: d
 def test_every_shipped_zone_has_plants() -> None:
     """The demo's grid covers the catalogue and nothing else."""
     assert set(BY_ZONE) == {region.zone for region in load_catalogue().values()}
-    assert wave_of("PL") is None
+    with pytest.raises(KeyError):
+        wave_of("PL")

@@ -444,6 +444,14 @@ def test_a_few_bytes_expand_to_no_more_than_a_bound() -> None:
     assert len(values(generation("B14", hours, curve="A03"))) == 8760
 
 
+@pytest.mark.parametrize("element", [b"<Period/>", b"<Point/>", b"<a/>"])
+def test_elements_without_end_are_refused(element: bytes) -> None:
+    """Elements that hold nothing are cheap to send, so there are no more of them than any document needs."""
+    data = document(hourly("B14", ELEVEN, 1))
+    assert refusal(data.replace(b"</Period>", b"</Period>" + element * 200_000)) is NoSignalReason.TOO_LARGE
+    assert isinstance(read_document(data.replace(b"</Period>", b"</Period>" + element * 2_000)), GenerationDocument)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.floats(-1000, 60_000), min_size=1, max_size=24), st.data(), st.sampled_from((15, 30, 60)))
 def test_blocks_tell_what_they_shorten(megawatts: list[float], data: st.DataObject, minutes: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from support import HELLO, MODEL, configured
 from vetted_mw import Gateway, VettedProxy
+from vetted_mw.demo.grid import wave_of
 from vetted_mw.demo.grid_service import TOKEN, Fault, GridService
 from vetted_mw.demo.stage import running
 from vetted_mw.grid.report import zone_facts
@@ -281,15 +282,8 @@ async def test_every_form_of_the_same_data_gives_the_same_value(
             await until(lambda: live(gateway, ("FR", "SE_3", "DE_LU", "FI")))
             reading = gateway.board.best("FR", gateway.now())
     assert reading is not None
-    wave = next(wave for wave in service_waves() if wave.zone == "FR")
     start = reading.signal.observed_at - timedelta(minutes=reading.signal.resolution_minutes or 0)
-    assert reading.signal.gco2_per_kwh == pytest.approx(wave.at(start), abs=0.01)
-
-
-def service_waves() -> tuple[Any, ...]:
-    from vetted_mw.demo.grid import WAVES
-
-    return WAVES
+    assert reading.signal.gco2_per_kwh == pytest.approx(wave_of("FR").at(start), abs=0.01)
 
 
 async def test_one_source_that_hangs_holds_up_no_other(

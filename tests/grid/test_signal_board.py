@@ -289,6 +289,7 @@ async def test_another_failure_or_a_new_outage_is_noted_anew(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A change of kind is news, and so is a failure after an answer."""
+    caplog.set_level(logging.WARNING, logger="vetted_mw")
     line = [signal(20.0)]
     board = board_of(clock, ScriptedSource(OSError(), ValueError(), ValueError(), line, ValueError()))
     for _ in range(5):

@@ -94,9 +94,13 @@ WAVES = (
 )
 
 
-def wave_of(zone: str) -> Wave | None:
-    """Return a zone's wave; None for a zone the demo has no plants in."""
-    return next((wave for wave in WAVES if wave.zone == zone), None)
+def wave_of(zone: str) -> Wave:
+    """Return a zone's wave.
+
+    Raises:
+        KeyError: the demo has no plants there.
+    """
+    return {wave.zone: wave for wave in WAVES}[zone]
 
 
 def mix_at(wave: Wave, now: datetime) -> dict[str, float]:

@@ -23,6 +23,7 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d)?Z")
 _CODE = re.compile(r"[A-Z]\d\d", re.ASCII)
 _ENCODINGS = frozenset({"utf-8", "utf-16", "iso-8859-1", "us-ascii"})
 _MAX_DEPTH = 32
+_MAX_ELEMENTS = 200_000  # thirty times the largest real document; 5 MiB of empty ones are seconds of work
 _MAX_STEPS = 200_000
 _MAX_TEXT = 4096
 _DAY_MINUTES = 1440
@@ -113,6 +114,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self._path: list[str] = []
+        self._elements = 0
         self._text: list[str] = []
         self._length = 0
         self._heads: dict[str, str] = {}
@@ -124,6 +126,9 @@ class _Reader:
         name = name.rpartition(":")[2]
         if len(self._path) >= _MAX_DEPTH:
             raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
+        self._elements += 1
+        if self._elements > _MAX_ELEMENTS:
+            raise UnreadableError(NoSignalReason.TOO_LARGE)
         self._path.append(name)
         self._text, self._length = [], 0
         match self._path[1:]:
