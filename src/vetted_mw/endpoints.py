@@ -16,7 +16,7 @@ from vetted_mw.asgi.sending import JSON, Sender, own_fault
 from vetted_mw.chat.request import parse_request
 from vetted_mw.chat.response import error_envelope
 from vetted_mw.errors import AnswerError, MethodNotAllowedError, NotFoundError
-from vetted_mw.grid.report import zone_facts
+from vetted_mw.grid.report import source_facts, zone_facts
 from vetted_mw.routing.decision import Settled, check_policy, is_allowed
 from vetted_mw.routing.options import parse_options
 from vetted_mw.routing.refusal import refusal_for
@@ -167,7 +167,8 @@ async def _models(asked: _Asked) -> dict[str, object]:
 
 async def _regions(asked: _Asked) -> dict[str, object]:
     core = asked.core
-    return {"object": "list", "data": [region_facts(core, candidate) for candidate in core.candidates(core.now())]}
+    told = [region_facts(core, candidate) for candidate in core.candidates(core.now())]
+    return {"object": "list", "data": told, "sources": source_facts(core.board)}
 
 
 async def _region(asked: _Asked) -> dict[str, object]:

@@ -64,12 +64,13 @@ class Gateway:
         monotonic: seconds that never go back.
         new_id: a fresh uuid4 as a string.
         jitter: a number in [0, 1).
+        background: whether upstreams are probed and grid services asked while it is open; without, only when told to.
 
     Raises:
         ConfigurationError: two signal sources share a name, or `signals.chains` names one that there is not.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a test or an application may want to put in another's place)
         self,
         configuration: Configuration,
         *,
@@ -80,12 +81,14 @@ class Gateway:
         monotonic: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         jitter: Callable[[], float] = random.random,
+        background: bool = True,
     ) -> None:
         self.configuration = configuration
         self._now = now
         self._monotonic = monotonic
         self._new_id = new_id
         self._jitter = jitter
+        self._background = background
         self._transport = transport
         self._maker = _maker(configuration, energy_model)
         self._recorder = Recorder(version=_VERSION, propagate=configuration.propagate)
@@ -210,9 +213,10 @@ class Gateway:
         configuration = self.configuration
         self._loop = asyncio.get_running_loop()
         transports = {code: self._transport(upstream) for code, upstream in configuration.upstreams.items()}
-        await self._board.open()
+        await self._board.open(background=self._background)
         self._probes = Probes(self._fleet, configuration.upstreams, fetch=_Fetch(transports), jitter=self._jitter)
-        await self._probes.open()
+        if self._background:
+            await self._probes.open()
         self._core = Core(
             configuration=configuration,
             fleet=self._fleet,

@@ -1,4 +1,4 @@
-"""`vetted-mw explain`: the decision a request would get, without calling anyone."""
+"""`vetted-mw explain`: the decision a request would get, without calling an upstream."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_default_is_the_operators_order(capsys: pytest.CaptureFixture[str]) 
     assert rows["scaleway-par-2"][:3] == ["2", "scaleway-par-2", "eligible"]
     assert rows["atnorth-isl-1"][:3] == ["-", "atnorth-isl-1", "outside_policy"]
     assert rows["ovh-gra-1"][:3] == ["-", "ovh-gra-1", "not_configured"]
-    assert "Nothing was sent" in ran.out
+    assert "No upstream was called" in ran.out
 
 
 def test_a_pin_is_that_region_and_its_secondary(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from grid.samples import NOW
 from streams.wall import LIMIT, RawUpstream, nowhere
 from support import unused_port
-from vetted_mw.grid.absence import NoSignalReason
+from vetted_mw.grid.absence import Cause, NoSignalReason
 from vetted_mw.grid.sources.fetching import Answer, Failure, HttpGet
 from vetted_mw.grid.sources.request import MAX_BODY_BYTES, Request
 from vetted_mw.retry_after import parse_retry_after
@@ -101,7 +102,7 @@ async def test_a_proxy_that_is_not_there_is_no_way_out() -> None:
     """Without its proxy nothing is asked directly."""
     async with RawUpstream(head(200)) as server:
         async with getting(proxy=f"http://127.0.0.1:{unused_port()}")() as get:
-            assert await get(Request(url=server.base_url)) == Failure(reason=NoSignalReason.UNREACHABLE)
+            assert await get(Request(url=server.base_url)) == unreachable(Cause.PROXY)
         assert server.requests == []
 
 
@@ -276,7 +277,9 @@ async def test_a_packed_body_of_just_the_limit_is_whole() -> None:
 
 # ---- what breaks
 
-UNREACHABLE = Failure(reason=NoSignalReason.UNREACHABLE)
+
+def unreachable(cause: Cause | None) -> Failure:
+    return Failure(reason=NoSignalReason.UNREACHABLE, cause=cause)
 
 
 @pytest.mark.parametrize(
@@ -299,19 +302,30 @@ UNREACHABLE = Failure(reason=NoSignalReason.UNREACHABLE)
 )
 async def test_an_answer_that_breaks_or_is_none_is_unreachable(parts: list[bytes], ending: str) -> None:
     """Half an answer is never taken for one."""
-    assert await got(*parts, ending=ending) == UNREACHABLE
+    assert await got(*parts, ending=ending) == unreachable(Cause.CUT)
 
 
 async def test_a_refused_connection_is_unreachable() -> None:
-    """Nobody listens there."""
+    """Nobody listens there, and the cause says so."""
     async with nowhere() as server, getting()() as get:
-        assert await get(Request(url=server.base_url)) == UNREACHABLE
+        assert await get(Request(url=server.base_url)) == unreachable(Cause.CONNECTION_REFUSED)
+
+
+async def test_a_name_that_cannot_be_resolved_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is behind a proxy or has a typing error in a base_url reads which."""
+
+    async def unknown(*_arguments: object, **_options: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    async with getting()() as get:
+        assert await get(Request(url="http://grid.example/")) == unreachable(Cause.NAME_NOT_RESOLVED)
 
 
 async def test_a_server_that_speaks_no_tls_is_unreachable() -> None:
     """A handshake that fails is a failure, never an exception."""
     async with RawUpstream(b"plain words\r\n", reads=False, scheme="https") as server, getting()() as get:
-        assert await get(Request(url=server.base_url)) == UNREACHABLE
+        assert await get(Request(url=server.base_url)) == unreachable(Cause.TLS)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +335,9 @@ async def test_a_server_that_speaks_no_tls_is_unreachable() -> None:
 async def test_an_address_that_is_none_is_unreachable(url: str) -> None:
     """Whatever the libraries below raise, this never does."""
     async with getting()() as get:
-        assert await get(Request(url=url)) == UNREACHABLE
+        found = await get(Request(url=url))
+        assert isinstance(found, Failure)
+        assert found.reason is NoSignalReason.UNREACHABLE
 
 
 @pytest.mark.parametrize(
@@ -367,7 +383,7 @@ async def test_a_failure_spoils_no_later_question() -> None:
     """The next GET of the same session is a fresh one."""
     broken, well = RawUpstream(head(200, length=100), b"half"), RawUpstream(head(200, length=2), b"{}")
     async with broken, well, getting()() as get:
-        assert await get(Request(url=broken.base_url)) == UNREACHABLE
+        assert await get(Request(url=broken.base_url)) == unreachable(Cause.CUT)
         assert await get(Request(url=well.base_url)) == Answer(status=200, body=b"{}")
 
 

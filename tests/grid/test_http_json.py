@@ -15,7 +15,7 @@ from grid.asked import OneAnswer
 from grid.samples import NOW
 from vetted_mw import ConfigurationError, load_configuration
 from vetted_mw.configuration import JsonReading, Secret, SignalConfiguration
-from vetted_mw.grid.absence import NoSignal, NoSignalReason
+from vetted_mw.grid.absence import Cause, NoSignal, NoSignalReason
 from vetted_mw.grid.signal import DECLARED, GridSignal, Ineligible, parse_method, read_at
 from vetted_mw.grid.sources import http_json
 from vetted_mw.grid.sources.fetching import Answer
@@ -233,12 +233,44 @@ def test_one_instant_reads_the_same_however_it_is_written(instant: datetime) -> 
         ("lb_per_mwh", 950.1, 430.958),
         ("lb_per_mwh", 1000, 453.59237),
         ("g_per_kwh", "21.9", 21.9),
-        ("g_per_kwh", 0, 0.0),
+        ("g_per_kwh", 1, 1.0),
     ],
 )
 def test_every_unit_becomes_grams_per_kilowatt_hour(unit: str, written: Any, grams: float) -> None:
     """A gram per kWh is a kilogram per MWh; a pound is 453.59237 g."""
     assert signal_of({"value": written, "end": ENDS}, unit=unit).gco2_per_kwh == pytest.approx(grams, rel=1e-5)
+
+
+@pytest.mark.parametrize(("unit", "written"), [("g_per_kwh", 0.0219), ("g_per_kwh", 0), ("kg_per_kwh", 21.9)])
+def test_a_value_no_grid_can_have_is_in_another_unit(unit: str, written: float) -> None:
+    """Far too low is as wrong as far too high, and would win every comparison; the cause names the place."""
+    found = parsed({"value": written, "end": ENDS}, unit=unit)
+    assert isinstance(found, NoSignal)
+    assert (found.reason, found.cause) == (NoSignalReason.IMPLAUSIBLE, Cause.VALUE)
+
+
+def test_direct_emissions_may_be_none_at_all() -> None:
+    """A method of direct emissions has no lower bound."""
+    assert (
+        signal_of({"value": 0, "end": ENDS}, method=parse_method("production/direct/average/own")).gco2_per_kwh == 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        ({"end": ENDS}, Cause.VALUE),
+        ({"value": None, "end": ENDS}, Cause.VALUE),
+        ({"value": 21.9}, Cause.OBSERVED_AT),
+        ({"value": 21.9, "end": "2026-11-22T10:00:00"}, Cause.OBSERVED_AT),
+        ({"value": 21.9, "end": ENDS}, Cause.ESTIMATED),
+    ],
+)
+def test_a_fault_names_which_described_place_it_is_at(answer: dict[str, Any], cause: Cause) -> None:
+    """Whoever wrote the description reads which of its lines to mend."""
+    found = parsed(answer, estimated="missing")
+    assert isinstance(found, NoSignal)
+    assert found.cause is cause
 
 
 def test_every_unit_of_the_settings_is_known() -> None:

@@ -86,10 +86,24 @@ def test_an_instant_may_be_toml_or_text_at_any_offset(written: str) -> None:
     assert one.observed_at.utcoffset() == timedelta(0)
 
 
-@pytest.mark.parametrize("written", ["0", "0.0", "12", "12.5", "1e3"])
-def test_an_intensity_is_any_number_from_zero(written: str) -> None:
-    """Whole or not, zero included."""
+@pytest.mark.parametrize("written", ["1", "12", "12.5", "1e3"])
+def test_an_intensity_is_any_number_a_grid_can_have(written: str) -> None:
+    """Whole or not."""
     (one,) = parsed(row(gco2_per_kwh=written))
+    assert one.gco2_per_kwh == float(written)
+
+
+@pytest.mark.parametrize("written", ["0", "0.0", "0.0219", "3001"])
+def test_a_value_in_another_unit_than_grams_is_refused(written: str) -> None:
+    """Kilograms taken for grams would win every comparison: no grid is so clean over its plants' lives."""
+    with pytest.raises(ReadingsFileError, match="in grams per kWh"):
+        parsed(row(gco2_per_kwh=written))
+
+
+@pytest.mark.parametrize("written", ["0", "0.02"])
+def test_direct_emissions_may_be_none(written: str) -> None:
+    """Some grids burn nothing; whoever counts direct emissions alone says so by the method."""
+    (one,) = parsed(row(gco2_per_kwh=written, method='"production/direct/average/own"'))
     assert one.gco2_per_kwh == float(written)
 
 

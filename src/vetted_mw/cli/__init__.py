@@ -106,7 +106,9 @@ def _add_signals(commands: _Commands) -> None:
 
 
 def _add_explain(commands: _Commands) -> None:
-    command = commands.add_parser("explain", help="show the decision for a model and options, without calling anyone")
+    command = commands.add_parser(
+        "explain", help="show the decision for a model and options, without calling an upstream"
+    )
     _add_config(command)
     command.add_argument("--model", required=True, help="the model the request would name")
     command.add_argument("--region", help="pin: this region or a 503")
@@ -123,6 +125,9 @@ def _add_check(commands: _Commands) -> None:
     _add_config(command)
     _add_open(command)
     _add_json(command)
+    command.add_argument(
+        "--own-sources", action="store_true", help="allow chains to name sources that your application brings"
+    )
     command.set_defaults(run=check)
 
 

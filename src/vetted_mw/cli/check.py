@@ -8,6 +8,7 @@ import msgspec
 
 from vetted_mw.cli.signal_warnings import signal_warnings
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.grid.services import require_sources
 from vetted_mw.routing.regions import SHIPPED_DEFAULT_ORDER
 from vetted_mw.settings import forbid_open_host, load_configuration, require_upstream
 
@@ -25,6 +26,8 @@ def check(arguments: argparse.Namespace) -> int:
         configuration = load_configuration(arguments.file or arguments.config)
         require_upstream(configuration)
         forbid_open_host(configuration.server.host, callers=bool(configuration.callers), is_open=arguments.open)
+        if not arguments.own_sources:
+            require_sources(configuration.signals.chains, _sources(configuration))
     except ConfigurationError as error:
         told = {"ok": False, "field": error.field, "message": str(error), "remedy": error.remedy}
         print(msgspec.json.encode(told).decode() if arguments.json else f"not usable: {error}")

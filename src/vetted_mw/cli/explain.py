@@ -1,4 +1,4 @@
-"""`vetted-mw explain`: the decision a request would get, without calling anyone."""
+"""`vetted-mw explain`: the decision a request would get, without calling an upstream."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vetted_mw.cli.table import table
 from vetted_mw.endpoints import explained
 from vetted_mw.errors import AnswerError, PolicyError
 from vetted_mw.gateway import Gateway
+from vetted_mw.routing.decision import RoutePolicy, policy_of
 from vetted_mw.routing.options import parse_options
 from vetted_mw.settings import load_configuration
 
@@ -26,13 +27,13 @@ _OPTIONS = ("region", "secondary_region", "routing", "latency_budget_ms")
 _HEAD = ("try", "region", "verdict", "gCO2e/kWh", "signal age", "network p95")
 _NUMBERS = ("try", "gCO2e/kWh", "signal age", "network p95")
 _CAVEAT = """\
-Nothing was sent: every upstream counts as healthy and idle, and a list of models to discover as not fetched.
+No upstream was called: each counts as healthy and idle, and a list of models to discover as not fetched.
 A running gateway knows better: POST /v1/vetted/explain."""
 
 
 def explain(arguments: argparse.Namespace) -> int:
     """Print the decision; exit code 1 when no region would serve or policy forbids it, 2 when no request can be so."""
-    gateway = Gateway(load_configuration(arguments.config))
+    gateway = Gateway(load_configuration(arguments.config), background=False)
     try:
         told = asyncio.run(_told(gateway, arguments))
     except AnswerError as error:
@@ -54,10 +55,12 @@ async def _told(gateway: Gateway, arguments: argparse.Namespace) -> dict[str, An
     body = msgspec.json.encode({"model": arguments.model, "messages": [], "vetted": given})
     async with gateway:
         core = await gateway.core()
-        await gateway.board.refresh_all()
+        rules = core.configuration.rules
         chat = parse_request(body)
         options = parse_options(chat.vetted_members, (), regions=core.configuration.regions)
-        return explained(core, chat, options, core.configuration.rules)
+        if policy_of(options, rules) is RoutePolicy.LOWEST_CARBON:
+            await gateway.board.refresh_all()  # no other decision looks at signals
+        return explained(core, chat, options, rules)
 
 
 def _readable(model: str, told: dict[str, Any]) -> str:

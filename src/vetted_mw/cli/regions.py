@@ -26,7 +26,7 @@ _ANNUAL = "(declared): a yearly average, for receipts where no live signal is kn
 
 def regions(arguments: argparse.Namespace) -> int:
     """Print every region: facts, health by a probe of our own, and the signal of its zone."""
-    gateway = Gateway(load_configuration(arguments.config))
+    gateway = Gateway(load_configuration(arguments.config), background=False)
     facts = asyncio.run(_facts(gateway, probe=not arguments.no_probe))
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())

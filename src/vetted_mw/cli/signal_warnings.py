@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from vetted_mw.grid.services import SERVICES
 from vetted_mw.grid.sources.file import ReadingsFileError, parse_readings
 from vetted_mw.grid.sources.shipped import terms_of
 
@@ -65,13 +66,14 @@ def _chain_warnings(chains: Mapping[str, tuple[str, ...]], sources: Mapping[str,
         strange = [name for name in names if name not in sources]
         if strange:
             own = f"signals.chains.{zone} names {', '.join(strange)}, which these settings do not configure"
-            found.append(f"{own}: `serve` refuses it, and only an application with sources of its own can start")
+            found.append(f"{own}: only an application that brings it as a source of its own can start")
         # What a watched file lacks now it may hold in a minute.
         idle = [name for name in names if name in sources and name != "file" and zone not in sources[name]]
         for name in idle:
+            own = f"signals.chains.{zone} names {name}, which has nothing for {zone}: take it out"
             place = f"zones.{zone}" if name == "http_json" else f"areas.{zone}"
-            own = f"signals.chains.{zone} names {name}, which has nothing for {zone}"
-            found.append(f"{own}: take it out, or set signals.sources.{name}.{place}")
+            is_closed = name in SERVICES and not SERVICES[name].has_areas
+            found.append(own if is_closed else f"{own}, or set signals.sources.{name}.{place}")
     return found
 
 

@@ -13,6 +13,7 @@ from cachetools import LRUCache
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.absence import NoSignal
+from vetted_mw.grid.services import require_sources
 from vetted_mw.grid.schedule import OPENS_AFTER, next_pause
 from vetted_mw.grid.signal import GridSignal, Ineligible, SignalKind, SignalReading, read_at
 
@@ -136,7 +137,7 @@ class SignalBoard:
             raise ConfigurationError(
                 "two signal sources have the same name.", field="signals", remedy="Give each a name of its own."
             )
-        self._require_known(chains)
+        require_sources(chains, self._sources)
         self._chains = chains
         self._now = now
         self._jitter = jitter
@@ -148,22 +149,18 @@ class SignalBoard:
         self._flights: dict[str, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _require_known(self, chains: Mapping[str, tuple[str, ...]]) -> None:
-        for zone, names in chains.items():
-            if not set(names) <= self._sources.keys():
-                raise ConfigurationError(
-                    "names a source that there is not.",
-                    field=f"signals.chains.{zone}",
-                    remedy=f"Known sources: {', '.join(self._sources) or 'none; configure [signals.sources]'}.",
-                )
+    async def open(self, *, background: bool = True) -> None:
+        """Start asking. Local sources are asked once before this returns; no source's failure is a reason to fail.
 
-    async def open(self) -> None:
-        """Start asking. Local sources are asked once before this returns; no source's failure is a reason to fail."""
+        Args:
+            background: whether sources are asked from now on; without, only by `refresh`.
+        """
         self._flights = {}  # of a loop that was closed without us, perhaps; nothing there will ever end
         for source in self._sources.values():
             if source.is_local:
                 await self.refresh(source.name)
-        self._tasks = [self._task(self._repeat(source)) for source in self._sources.values()]
+        if background:
+            self._tasks = [self._task(self._repeat(source)) for source in self._sources.values()]
 
     async def close(self) -> None:
         """Stop asking; what is on the board stays and ages."""

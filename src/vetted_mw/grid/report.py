@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vetted_mw.grid.absence import NoSignal
-    from vetted_mw.grid.board import SignalBoard, SourceState
+    from vetted_mw.grid.board import Absence, SignalBoard, SourceState
     from vetted_mw.grid.signal import GridSignal, SignalReading
+
+_MEMBERS = (
+    *("source", "area", "signal_kind", "gco2_per_kwh", "interval_start", "observed_at", "fetched_at"),
+    *("resolution_minutes", "estimated", "max_age_minutes", "method", "factor_set", "proxy_share", "max_proxy_share"),
+    *("mix", "raw_ref", "requested_at", "age_minutes", "temporal_match", "live_eligible", "ineligible_reason"),
+)
 
 __all__ = ["reading_facts", "signal_facts", "source_facts", "zone_facts"]
 
@@ -21,27 +27,29 @@ __all__ = ["reading_facts", "signal_facts", "source_facts", "zone_facts"]
 def zone_facts(board: SignalBoard, zone: str, now: datetime) -> list[dict[str, Any]]:
     """Return what each source of the zone's chain last gave, in its order, and why it has nothing new.
 
-    `decides` is true for the first that is live-eligible. A source that has never given anything for the zone stands
-    there with its reason alone; one that was never asked for it, or has not answered yet, does not: `source_facts`
-    tells how it fares.
+    `of_zone` is true for the value the zone takes part with: the first that is live-eligible. A source that has never
+    given anything for the zone stands there with its reason, its other members null; one that was never asked for it,
+    or has not answered yet, does not: `source_facts` tells how it fares.
     """
     chain = board.chain(zone)
     rows: list[tuple[int, dict[str, Any]]] = []
     absences = {(one.source, one.told.source): one for one in board.absences_for(zone)}
-    has_decided = False
+    is_taken = False
     for reading in board.readings_for(zone, now):
         name = board.name_of(reading.signal)
         absence = absences.pop((name, reading.signal.source), None)
-        decides = reading.live_eligible and not has_decided
-        has_decided = has_decided or decides
-        told = None if absence is None else _no_signal(absence.told, absence.since)
-        rows.append(
-            (chain.index(name), {"zone": zone, **reading_facts(reading), "decides": decides, "no_signal": told})
-        )
+        of_zone = reading.live_eligible and not is_taken
+        is_taken = is_taken or of_zone
+        rows.append((chain.index(name), _row(zone, name, reading_facts(reading), of_zone=of_zone, absence=absence)))
     for (name, label), absence in absences.items():
-        told = _no_signal(absence.told, absence.since)
-        rows.append((chain.index(name), {"zone": zone, "source": label, "decides": False, "no_signal": told}))
+        nothing = dict.fromkeys(_MEMBERS) | {"source": label, "live_eligible": False}
+        rows.append((chain.index(name), _row(zone, name, nothing, of_zone=False, absence=absence)))
     return [row for _place, row in sorted(rows, key=lambda one: one[0])]
+
+
+def _row(zone: str, name: str, facts: dict[str, Any], *, of_zone: bool, absence: Absence | None) -> dict[str, Any]:
+    told = None if absence is None else _no_signal(absence.told, absence.since)
+    return {"zone": zone, "name": name, **facts, "of_zone": of_zone, "no_signal": told}
 
 
 def reading_facts(reading: SignalReading) -> dict[str, Any]:
@@ -89,6 +97,7 @@ def source_facts(board: SignalBoard) -> list[dict[str, Any]]:
 def _state(state: SourceState) -> dict[str, Any]:
     return {
         "state": _word(state),
+        "breaker": "open" if state.is_open else "closed",
         "succeeded_at": _instant(state.succeeded_at),
         "failed_at": _instant(state.failed_at),
         "error": state.error,
@@ -99,7 +108,7 @@ def _state(state: SourceState) -> dict[str, Any]:
 
 def _word(state: SourceState) -> str:
     if state.failures:
-        return "open" if state.is_open else "failing"
+        return "failing"
     return "not_asked" if state.succeeded_at is None else "answering"
 
 
@@ -108,4 +117,9 @@ def _instant(moment: datetime | None) -> str | None:
 
 
 def _no_signal(told: NoSignal, since: datetime) -> dict[str, Any]:
-    return {"reason": told.reason.value, "status": told.status, "since": rfc3339(since)}
+    return {
+        "reason": told.reason.value,
+        "cause": None if told.cause is None else told.cause.value,
+        "status": told.status,
+        "since": rfc3339(since),
+    }

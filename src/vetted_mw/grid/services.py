@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from vetted_mw.errors import ConfigurationError
 
-__all__ = ["DEFAULT_CHAIN", "SERVICES", "Service"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+__all__ = ["DEFAULT_CHAIN", "SERVICES", "Service", "require_sources"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,7 @@ class Service:
         spacing_seconds: pause between two requests of one refresh.
         ban_seconds: how long it is left alone after a 429 that names no time.
         needs_key: whether it answers only with a key.
+        has_areas: whether it tells several places apart, so that an operator may name further ones.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Service:
     spacing_seconds: float = 0.0
     ban_seconds: float = 60.0
     needs_key: bool = False
+    has_areas: bool = True
 
     def is_at(self, base_urls: Iterable[str]) -> bool:
         """Whether one of the addresses is the service's own, however it is written: there its limits hold."""
@@ -71,6 +76,7 @@ _ALL = (
         refresh_seconds=300.0,
         least_refresh_seconds=300.0,
         ban_seconds=600.0,
+        has_areas=False,
     ),
     Service(
         # Anonymous calls have a daily quota, told in X-RateLimit headers. "Down to H-2" is its nominal depth.
@@ -81,6 +87,7 @@ _ALL = (
         refresh_seconds=900.0,
         least_refresh_seconds=300.0,
         ban_seconds=3600.0,
+        has_areas=False,
     ),
     Service(
         name="statnett",
@@ -112,6 +119,7 @@ _ALL = (
         least_refresh_seconds=60.0,
         spacing_seconds=7.0,
         needs_key=True,
+        has_areas=False,
     ),
     Service(
         name="electricity_maps",
@@ -140,3 +148,28 @@ SERVICES: Mapping[str, Service] = MappingProxyType({service.name: service for se
 
 DEFAULT_CHAIN = (*SERVICES, "http_json", "file")
 """A zone whose chain is not set takes the configured sources in this order, sources of the application's own last."""
+
+
+def require_sources(chains: Mapping[str, Iterable[str]], configured: Collection[str]) -> None:
+    """Refuse a chain that names a source nobody has configured.
+
+    Raises:
+        ConfigurationError: naming the chain, and what to write; the name itself is not repeated, it may be anything.
+    """
+    for zone, names in chains.items():
+        for place, name in enumerate(names, start=1):
+            if name not in configured:
+                raise ConfigurationError(
+                    f"its entry {place} is no configured source.",
+                    field=f"signals.chains.{zone}",
+                    remedy=_remedy(name, configured),
+                )
+
+
+def _remedy(name: str, configured: Collection[str]) -> str:
+    there = f"Configured: {', '.join(configured) or 'none'}."
+    if name in DEFAULT_CHAIN:
+        return f"Add its table, [signals.sources.{name}], or take it out. {there}"
+    labels = {service.label: service.name for service in _ALL}
+    like = labels.get(name) or next(iter(get_close_matches(name, (*configured, *DEFAULT_CHAIN), n=1)), None)
+    return there if like is None else f"Did you mean {like}? {there}"

@@ -11,6 +11,7 @@ from vetted_mw.settings.refusal import refused
 from vetted_mw.settings.section import File, Grams, KeyReference, Name, Seconds, Section, Share, unique
 
 __all__ = [
+    "AreaSettings",
     "ElectricityMapsSettings",
     "EntsoeSettings",
     "FileSourceSettings",
@@ -46,10 +47,15 @@ class ServiceSettings(Section):
     base_url: _BaseUrl = ""
     max_age_minutes: _Minutes | None = None
     refresh_seconds: Seconds | None = None
+
+
+class AreaSettings(ServiceSettings):
+    """A service that tells several places apart: the operator may name further ones."""
+
     areas: _Areas = {}
 
 
-class EntsoeSettings(ServiceSettings):
+class EntsoeSettings(AreaSettings):
     """`[signals.sources.entsoe]`."""
 
     token: KeyReference
@@ -69,7 +75,7 @@ class FingridSettings(ServiceSettings):
     figure: Literal["consumption", "production"] = "consumption"
 
 
-class ElectricityMapsSettings(ServiceSettings):
+class ElectricityMapsSettings(AreaSettings):
     """`[signals.sources.electricity_maps]`."""
 
     token: KeyReference
@@ -116,11 +122,11 @@ class SourceSettings(Section):
     entsoe: EntsoeSettings | None = None
     landsnet: ServiceSettings | None = None
     odre: OdreSettings | None = None
-    statnett: ServiceSettings | None = None
-    energy_charts: ServiceSettings | None = None
+    statnett: AreaSettings | None = None
+    energy_charts: AreaSettings | None = None
     fingrid: FingridSettings | None = None
     electricity_maps: ElectricityMapsSettings | None = None
-    energinet: ServiceSettings | None = None
+    energinet: AreaSettings | None = None
     http_json: JsonSourceSettings | None = None
     file: FileSourceSettings | None = None
 

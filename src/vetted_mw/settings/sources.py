@@ -63,7 +63,8 @@ def _service(name: str, settings: ServiceSettings, written: Written, environ: Ma
     service, field = SERVICES[name], f"signals.sources.{name}"
     base_urls = (settings.base_url or service.base_url, *getattr(settings, "backup_urls", ()))
     token = getattr(settings, "token", None)
-    _require_zones(settings.areas, field=f"{field}.areas")
+    areas = getattr(settings, "areas", {})
+    _require_zones(areas, field=f"{field}.areas")
     if token is not None:
         for number, url in enumerate(base_urls):
             _require_tls(url, written, field=f"{field}.{'backup_urls' if number else 'base_url'}")
@@ -73,7 +74,7 @@ def _service(name: str, settings: ServiceSettings, written: Written, environ: Ma
         key=None if token is None else resolved(token, field=f"{field}.token", file=written.file, environ=environ),
         max_age_minutes=settings.max_age_minutes or service.max_age_minutes,
         refresh_seconds=_refresh_seconds(name, settings, base_urls, written.settings.signals.refresh_seconds),
-        areas=MappingProxyType(dict(settings.areas)),
+        areas=MappingProxyType(dict(areas)),
         figure=getattr(settings, "figure", ""),
     )
 

@@ -192,9 +192,12 @@ def fuel_type(value: str) -> str:
 
 def key_header(value: str) -> str:
     """Accept the header that carries a key; empty is kept and means none."""
+    name = value.lower()
     if value and not _HEADER.fullmatch(value):
         raise refused("is not the name of a header.", "Write one header name, as in x-api-key.")
-    return value.lower()
+    if name in _NEVER_FORWARDED - {"authorization", "cookie"} or name in {"accept", "user-agent"}:
+        raise refused("is a header that carries no key.", "Write the one the service asks for, as in x-api-key.")
+    return name
 
 
 def proxy_url(value: str) -> str:

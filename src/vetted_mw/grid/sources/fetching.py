@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import socket
+import ssl
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -19,18 +21,25 @@ from typing import TYPE_CHECKING, Protocol
 import httpx
 from opentelemetry import context as otel_context
 
-from vetted_mw.grid.absence import NoSignalReason
+from vetted_mw.grid.absence import Cause, NoSignalReason
 from vetted_mw.grid.sources.request import MAX_BODY_BYTES, Request
 from vetted_mw.retry_after import parse_retry_after
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
 __all__ = ["Answer", "Failure", "Get", "HttpGet", "Session"]
 
+_CAUSES: tuple[tuple[type[BaseException], Cause], ...] = (
+    (socket.gaierror, Cause.NAME_NOT_RESOLVED),
+    (ConnectionRefusedError, Cause.CONNECTION_REFUSED),
+    (ssl.SSLError, Cause.TLS),
+    (httpx.ProxyError, Cause.PROXY),
+    (httpx.ReadError, Cause.CUT),
+    (httpx.RemoteProtocolError, Cause.CUT),
+)
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _READ = frozenset({200, 400})
 _MOST_WAIT_SECONDS = 86_400.0
@@ -58,6 +67,7 @@ class Failure:
     """There was no whole answer, and why."""
 
     reason: NoSignalReason
+    cause: Cause | None = None
     status: int | None = None
 
 
@@ -113,11 +123,16 @@ class HttpGet:
                 return await self._answer(transport, request)
         except TimeoutError:
             return Failure(reason=NoSignalReason.TIMEOUT)
-        except Exception:  # noqa: BLE001 (beside httpx's own errors those of the libraries under it, with a host or URL in their text)
-            return Failure(reason=NoSignalReason.UNREACHABLE)
+        except Exception as error:  # noqa: BLE001 (beside httpx's own errors those of the libraries under it, with a host or URL in their text)
+            return Failure(reason=NoSignalReason.UNREACHABLE, cause=self._cause(error))
         finally:
             _ASKING.reset(asking)
             otel_context.detach(token)
+
+    def _cause(self, error: Exception) -> Cause | None:
+        cause = _cause(error)
+        is_of_proxy = self._proxy and cause in {Cause.NAME_NOT_RESOLVED, Cause.CONNECTION_REFUSED}
+        return Cause.PROXY if is_of_proxy else cause  # the connection was to the proxy
 
     async def _answer(self, transport: httpx.AsyncHTTPTransport, request: Request) -> Answer | Failure:
         headers = {"accept": request.accept, "accept-encoding": "identity", "user-agent": self._user_agent}
@@ -134,6 +149,17 @@ class HttpGet:
     def _wait(self, response: httpx.Response) -> float | None:
         text = response.headers.get("retry-after")
         return None if text is None else parse_retry_after(text, now=self._now(), most_seconds=_MOST_WAIT_SECONDS)
+
+
+def _cause(error: BaseException) -> Cause | None:
+    """Say in a word what kept us from an answer; the errors' texts hold hosts and URLs and are never read."""
+    seen: BaseException | None = error
+    found: Cause | None = None
+    while seen is not None:
+        kinds = (cause for kind, cause in _CAUSES if isinstance(seen, kind))
+        found = next(kinds, found)
+        seen = seen.__cause__ or seen.__context__
+    return found
 
 
 async def _body(response: httpx.Response) -> bytes | NoSignalReason:

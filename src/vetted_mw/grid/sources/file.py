@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vetted_mw.errors import VettedError
 from vetted_mw.grid.signal import GridSignal, SignalKind, parse_method
+from vetted_mw.grid.units import is_plausible
 from vetted_mw.instants import parse_rfc3339
 
 if TYPE_CHECKING:
@@ -151,13 +152,15 @@ def _signal(row: _Row, fetched_at: datetime, *, max_age_minutes: float, digest: 
         method = parse_method(row.text("method", "declared"))
     except ValueError as error:
         raise row.error(f"has a method that is none: {error}") from None
-    zone = row.text("zone")
+    zone, value = row.text("zone"), row.intensity()
+    if not is_plausible(value, method.basis):
+        raise row.error("has a gco2_per_kwh that no grid can have by that method: it is in grams per kWh")
     return GridSignal(
         source=row.text("source", "file"),
         zone=zone,
         area=zone,
         kind=kind,
-        gco2_per_kwh=row.intensity(),
+        gco2_per_kwh=value,
         observed_at=row.instant(),
         fetched_at=fetched_at,
         max_age_minutes=max_age_minutes,

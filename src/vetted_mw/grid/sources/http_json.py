@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from vetted_mw.grid.absence import NoSignalReason
+from vetted_mw.grid.absence import Cause, NoSignalReason
 from vetted_mw.grid.sources.numbers import finite
 from vetted_mw.grid.sources.request import Request
 from vetted_mw.grid.sources.unreadable import (
@@ -16,9 +16,10 @@ from vetted_mw.grid.sources.unreadable import (
     instant_of_seconds,
     looks_like_html,
 )
-from vetted_mw.grid.units import GRAMS_PER_KWH
+from vetted_mw.grid.units import GRAMS_PER_KWH, is_plausible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from vetted_mw.configuration import JsonReading
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["LABEL", "at_path", "parse", "request"]
 
 LABEL = "http_json"
+_Read = TypeVar("_Read")
 _LEAST_MILLISECONDS = 100_000_000_000
 """Seconds up to here reach the year 5138; milliseconds down to here are of 1973."""
 
@@ -45,18 +47,21 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms, reading: JsonReadi
     """Return the value that stands at the described place, in gCO2e/kWh."""
     try:
         answer = _json(data)
-        observed_at = _time(at_path(answer, reading.observed_at))
-        value = finite(at_path(answer, reading.value))
-        estimated = bool(reading.estimated) and at_path(answer, reading.estimated) is not False
+        observed_at = _of(Cause.OBSERVED_AT, answer, reading.observed_at, _time)
+        value = _of(Cause.VALUE, answer, reading.value, _number)
+        is_measured = not reading.estimated or _of(Cause.ESTIMATED, answer, reading.estimated, _is_false)
     except UnreadableError as error:
-        return terms.no(error.reason)
+        return terms.no(error.reason, error.cause)
+    grams = value * GRAMS_PER_KWH[reading.unit]
+    if not is_plausible(grams, reading.method.basis) and grams >= 0:
+        return terms.no(NoSignalReason.IMPLAUSIBLE, Cause.VALUE)
     return terms.signal(
-        None if value is None else value * GRAMS_PER_KWH[reading.unit],
+        grams,
         data,
         observed_at=observed_at,
         fetched_at=fetched_at,
         method=reading.method,
-        estimated=estimated,
+        estimated=not is_measured,
     )
 
 
@@ -73,6 +78,25 @@ def at_path(answer: Any, path: str) -> Any:
         except (KeyError, IndexError, ValueError, TypeError):
             raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None
     return found
+
+
+def _of(place: Cause, answer: Any, path: str, read: Callable[[Any], _Read]) -> _Read:
+    """Read what stands at one of the described places; a fault names the place."""
+    try:
+        return read(at_path(answer, path))
+    except UnreadableError as error:
+        raise UnreadableError(error.reason, place) from None
+
+
+def _number(value: Any) -> float:
+    number = finite(value)
+    if number is None:
+        raise UnreadableError(NoSignalReason.NOT_A_NUMBER)
+    return number
+
+
+def _is_false(value: Any) -> bool:
+    return value is False
 
 
 def _json(data: bytes) -> Any:

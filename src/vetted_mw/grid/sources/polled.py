@@ -160,6 +160,7 @@ def _refused(question: Question, refusal: Failure, wait: float | None) -> list[N
             source=question.source,
             zone=zone,
             reason=refusal.reason,
+            cause=refusal.cause,
             status=refusal.status,
             retry_after_seconds=wait,
         )

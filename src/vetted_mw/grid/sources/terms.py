@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
 from vetted_mw.grid.factors import intensity_of, load_factors, mix_method
 from vetted_mw.grid.signal import GridSignal, Method, SignalKind
+from vetted_mw.grid.units import MOST_GCO2_PER_KWH
 from vetted_mw.grid.zones import DEFAULT_MAX_PROXY_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["Terms"]
+    from vetted_mw.grid.absence import Cause
 
-_MOST_GCO2_PER_KWH = 3000.0
-"""No grid emits as much; a unit is wrong."""
+__all__ = ["Terms"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +45,9 @@ class Terms:
     min_total_mw: float = 0.0
     expected_types: tuple[str, ...] = ()
 
-    def no(self, reason: NoSignalReason) -> NoSignal:
+    def no(self, reason: NoSignalReason, cause: Cause | None = None) -> NoSignal:
         """Say why there is no signal."""
-        return NoSignal(source=self.source, zone=self.zone, reason=reason)
+        return NoSignal(source=self.source, zone=self.zone, reason=reason, cause=cause)
 
     def signal(
         self,
@@ -64,7 +64,7 @@ class Terms:
         """Make a signal of a value the service computed itself; None and what is no intensity give the reason."""
         if gco2_per_kwh is None or not gco2_per_kwh >= 0:
             return self.no(NoSignalReason.NOT_A_NUMBER)
-        if gco2_per_kwh > _MOST_GCO2_PER_KWH:
+        if gco2_per_kwh > MOST_GCO2_PER_KWH:
             return self.no(NoSignalReason.IMPLAUSIBLE)
         return GridSignal(
             source=self.source,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vetted_mw.grid.absence import NoSignalReason
+from vetted_mw.grid.absence import Cause, NoSignalReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,9 +29,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class UnreadableError(Exception):
     """The bytes are not what was asked for. Content-free: it carries the reason, no text of theirs."""
 
-    def __init__(self, reason: NoSignalReason) -> None:
+    def __init__(self, reason: NoSignalReason, cause: Cause | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
+        self.cause = cause
 
 
 def looks_like_html(data: bytes) -> bool:
