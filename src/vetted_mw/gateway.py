@@ -17,6 +17,7 @@ from vetted_mw.fleet.fleet import Fleet
 from vetted_mw.fleet.probes import Probes
 from vetted_mw.grid.board import SignalBoard
 from vetted_mw.grid.sources.fetching import HttpGet
+from vetted_mw.grid.sources.own_loop import OwnLoop
 from vetted_mw.grid.sources.shipped import sources_of
 from vetted_mw.in_app.client import RouteTransport, http_client
 from vetted_mw.proxy.outcome import AttemptFailedError
@@ -93,8 +94,9 @@ class Gateway:
         self._maker = _maker(configuration, energy_model)
         self._recorder = Recorder(version=_VERSION, propagate=configuration.propagate)
         self._fleet = Fleet(configuration.upstreams, monotonic=monotonic, jitter=jitter)
+        self._grid_loop = OwnLoop()
         self._board = SignalBoard(
-            [*_sources(configuration, now), *signals],
+            [*_sources(configuration, now, self._grid_loop), *signals],
             chains=configuration.signals.chains,
             now=now,
             jitter=jitter,
@@ -233,10 +235,12 @@ class Gateway:
     async def _close(self) -> None:
         core, self._core = self._core, None
         if core is None:
+            self._grid_loop.close()
             return
         if self._probes is not None:
             await self._probes.aclose()
         await self._board.close()
+        self._grid_loop.close()
         for transport in core.transports.values():
             await transport.aclose()
 
@@ -288,13 +292,13 @@ class _Fetch:
             await response.aclose()
 
 
-def _sources(configuration: Configuration, now: Callable[[], datetime]) -> list[SignalSource]:
+def _sources(configuration: Configuration, now: Callable[[], datetime], grid_loop: OwnLoop) -> list[SignalSource]:
     signals = configuration.signals
     session = HttpGet(
         timeout_seconds=signals.timeout_seconds, proxy=signals.proxy, user_agent=f"vetted-mw/{_VERSION}", now=now
     )
     zones = [region.zone for region in configuration.regions.values()]
-    return sources_of(signals, zones, session=session, now=now)
+    return sources_of(signals, zones, session=session, now=now, run=grid_loop.run)
 
 
 def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> ReceiptMaker:

@@ -338,7 +338,7 @@ async def test_no_key_is_shown_whatever_a_service_answers(what: str, witness: Wi
                 await gateway.board.refresh_all()
             assert witness.leaks(*_everything(gateway)) == []
         got = "".join(service.heads)
-    if what not in HANGS:
+    if what not in {*HANGS, "too many"}:  # after which nothing more is asked
         assert {name for name, key in KEYS.items() if quote(key, safe="") in got} == set(KEYS)  # they did pass by
     assert witness.spans.get_finished_spans() == ()
     has_signals = bool(gateway.board.all_readings(datetime.now(UTC)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from vetted_mw.grid.signal import GridSignal
 from vetted_mw.grid.sources.fetching import Answer, Failure
 from vetted_mw.grid.sources.polled import PolledSource
 from vetted_mw.grid.sources.request import Question, Request
+from vetted_mw.testing import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -92,13 +94,14 @@ class Polled:
 
     def __init__(self, *questions: Question, base_urls: tuple[str, ...] = (HOME,), **pace: float) -> None:
         self.session = ScriptedSession()
+        self.clock = ManualClock(NOW)
         self.slept: list[float] = []
         self.source = PolledSource(
             "entsoe",
             base_urls=base_urls,
             questions=questions or (question(),),
             session=self.session,
-            now=lambda: NOW,
+            now=self.clock.now,
             pace=Pace(refresh_seconds=600.0, **pace),
             sleep=self._sleep,
         )
@@ -344,7 +347,7 @@ async def test_one_signal_keeps_the_breaker_closed() -> None:
         Failure(reason=Reason.TIMEOUT),
         Answer(status=302, body=b""),
         Answer(status=404, body=b""),
-        Answer(status=503, body=b"", retry_after_seconds=3600.0),
+        Answer(status=503, body=b""),
         Answer(status=200, body=b"html_page"),
     ],
 )
@@ -389,12 +392,113 @@ async def test_when_every_address_is_down_each_was_asked_once_and_the_last_word_
     polled.session.default = DOWN
     polled.session.by_url = {THIRD: Answer(status=503, body=b"", retry_after_seconds=9.0)}
     told = await polled.source.readings()
-    assert polled.session.urls == [
-        f"{base}/{zone}" for zone in ("FR", "SE_3") for base in (HOME, BACKUP, THIRD)
-    ]  # 503 at the last is of one zone, so the other was asked too
+    assert polled.session.urls == [f"{base}/FR" for base in (HOME, BACKUP, THIRD)]  # time asked for is for every zone
     assert [(one.reason, one.retry_after_seconds) for one in told if isinstance(one, NoSignal)] == [
         (Reason.OUTAGE, 9.0)
     ] * 2
+
+
+# ---- time that an address asks for
+
+
+async def test_an_address_that_asked_for_time_is_left_alone_though_the_next_one_fails() -> None:
+    """A 503 with `Retry-After` holds across refreshes and addresses, to the second."""
+    polled = Polled(question("FR"), base_urls=(HOME, BACKUP))
+    polled.session.by_url = {HOME: Answer(status=503, body=b"", retry_after_seconds=3600.0)}
+    await polled.refresh()
+    assert polled.session.urls == [f"{HOME}/FR", f"{BACKUP}/FR"]
+    polled.session.default = DOWN
+    polled.session.by_url = {}
+    for _ in range(2):
+        polled.session.urls = []
+        polled.clock.tick(600)
+        await polled.refresh()
+        assert polled.session.urls == [f"{BACKUP}/FR"]
+    polled.clock.tick(2400)
+    polled.session.urls = []
+    await polled.refresh()
+    assert f"{HOME}/FR" in polled.session.urls
+
+
+async def test_while_every_address_has_asked_for_time_nothing_is_asked_and_the_rest_of_it_is_told() -> None:
+    """Whoever asks the source early gets the reason again, with what is left of the wait."""
+    polled = Polled(question("FR"), question("SE_3"))
+    polled.session.default = Answer(status=429, body=b"", retry_after_seconds=100.0)
+    await polled.refresh()
+    polled.session.urls = []
+    polled.clock.tick(40)
+    told = await polled.source.readings()
+    assert polled.session.urls == []
+    assert [(one.reason, one.retry_after_seconds) for one in told if isinstance(one, NoSignal)] == [
+        (Reason.RATE_LIMITED, 60.0)
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Failure(reason=Reason.TOO_LARGE, status=200),
+        Answer(status=404, body=b""),
+        Answer(status=418, body=b""),
+        Answer(status=200, body=b"incomplete"),
+        Answer(status=200, body=b"wrong_area"),
+    ],
+    ids=["huge", "404", "418", "incomplete", "wrong area"],
+)
+async def test_an_open_breaker_sends_one_question_to_one_address(answer: Answer | Failure) -> None:
+    """Whatever kind of fault opened it; the next refresh begins with another zone, so that none is starved."""
+    polled = Polled(question("FR"), question("SE_3"), question("FI"), base_urls=(HOME, BACKUP))
+    polled.session.default = answer
+    for _ in range(3):
+        await polled.refresh()
+    probed = []
+    for _ in range(4):
+        polled.session.urls = []
+        await polled.refresh()
+        probed.append(polled.session.urls)
+    assert {len(urls) for urls in probed} == {1}
+    assert {urls[0].rpartition("/")[2] for urls in probed} == {"FR", "SE_3", "FI"}
+
+
+# ---- several services of an operator's own
+
+
+async def test_a_service_that_asks_for_time_holds_up_no_other_service() -> None:
+    """Each service's wait is its own; the board is told none, for it would hold for all."""
+    polled = Polled(question("FR", service="one"), question("SE_3", service="other"))
+    polled.session.by_url = {"FR": Answer(status=429, body=b"", retry_after_seconds=86_400.0)}
+    told = await polled.source.readings()
+    assert [one.retry_after_seconds for one in told if isinstance(one, NoSignal)] == [None]
+    polled.clock.tick(600)
+    polled.session.urls = []
+    assert await polled.refresh() == {"FR": "rate_limited", "SE_3": "signal"}
+    assert polled.session.urls == [f"{HOME}/SE_3"]
+
+
+async def test_a_service_that_hangs_holds_up_the_asking_of_no_other_service() -> None:
+    """They are asked side by side."""
+    asked, release = [], asyncio.Event()
+
+    class Session(ScriptedSession):
+        async def _get(self, request: Request) -> Answer | Failure:
+            asked.append(request.url)
+            if request.url.endswith("/FR"):
+                await release.wait()
+            else:
+                release.set()
+            return GOOD
+
+    polled = Polled()
+    polled.source = PolledSource(
+        "http_json",
+        base_urls=(HOME,),
+        questions=[question("FR", service="one"), question("SE_3", service="other")],
+        session=Session(),
+        now=polled.clock.now,
+        pace=Pace(refresh_seconds=600.0),
+    )
+    assert await polled.refresh() == {"FR": "signal", "SE_3": "signal"}
+    assert asked == [f"{HOME}/FR", f"{HOME}/SE_3"]
 
 
 # ---- pauses

@@ -42,6 +42,8 @@ _CAUSES: tuple[tuple[type[BaseException], Cause], ...] = (
 )
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _READ = frozenset({200, 400})
+_MOST_CHUNKS = 20_000
+"""A trickle of single bytes costs far more than its size says."""
 _MOST_WAIT_SECONDS = 86_400.0
 _HTTPCORE = ("httpcore.connection", "httpcore.http11", "httpcore.proxy")
 _ASKING = contextvars.ContextVar("vetted_mw_grid_asking", default=False)
@@ -163,10 +165,11 @@ def _cause(error: BaseException) -> Cause | None:
 
 
 async def _body(response: httpx.Response) -> bytes | NoSignalReason:
-    body = bytearray()
+    body, chunks = bytearray(), 0
     async for data in response.aiter_raw():
         body += data
-        if len(body) > MAX_BODY_BYTES:
+        chunks += 1
+        if len(body) > MAX_BODY_BYTES or chunks > _MOST_CHUNKS:
             return NoSignalReason.TOO_LARGE
     return _decoded(bytes(body), response.headers.get("content-encoding", ""))
 
@@ -196,8 +199,10 @@ def _tls() -> ssl.SSLContext:
 def _untraced() -> otel_context.Context:
     """Return a context in which instrumentation makes no span of what we send: its attributes would hold the URL."""
     context = otel_context.get_current()
-    for key in (otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY, otel_context._SUPPRESS_INSTRUMENTATION_KEY):  # noqa: SLF001 (the keys that instrumentation looks at; the API has no public name for them)
-        context = otel_context.set_value(key, True, context)
+    for name in ("_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "_SUPPRESS_INSTRUMENTATION_KEY"):
+        # What instrumentation looks at; the API has no public name for it, and may give it another.
+        key = getattr(otel_context, name, None)
+        context = context if key is None else otel_context.set_value(key, True, context)
     return context
 
 

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
 from vetted_mw.grid.schedule import OPENS_AFTER
 from vetted_mw.grid.signal import GridSignal
 from vetted_mw.grid.sources.fetching import Answer, Failure
+from vetted_mw.grid.sources.own_loop import in_place
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from datetime import datetime
 
     from vetted_mw.grid.schedule import Pace
     from vetted_mw.grid.sources.fetching import Get, Session
     from vetted_mw.grid.sources.request import Parsed, Question
 
-__all__ = ["PolledSource"]
+__all__ = ["PolledSource", "Run"]
+
+_Result = TypeVar("_Result")
+
+
+class Run(Protocol):
+    """Runs one refresh somewhere; cancelled here, the refresh is cancelled there."""
+
+    async def __call__(self, work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+        """Return what `work` returns."""
+        ...
+
 
 _SAID_FOR_ALL = frozenset(
     {NoSignalReason.UNAUTHORIZED, NoSignalReason.RATE_LIMITED, NoSignalReason.UNREACHABLE, NoSignalReason.TIMEOUT}
@@ -39,20 +52,17 @@ class _Told:
 
 
 class PolledSource:
-    """A `SignalSource` on one service.
-
-    A refusal that holds for every question to a service (a key, a limit, no connection) ends the refresh: the other
-    zones get the same reason unasked, and the next refresh begins with them. When three refreshes in a row failed the
-    breaker is open: one question is sent per refresh, and the others follow only if the service answers it.
+    """A `SignalSource` on one service, or on several of an operator's own, which do not wait for each other.
 
     Args:
-        name: the service's word in the settings.
+        name: the source's word in the settings.
         base_urls: the next one is tried when one is down, and stays until it is down.
         questions: what is asked, in this order.
         session: opens connections.
         now: wall clock, aware UTC.
         pace: how often it is asked.
         sleep: waits between two questions.
+        run: runs a refresh, in a thread of its own perhaps.
     """
 
     is_complete = False
@@ -68,74 +78,140 @@ class PolledSource:
         now: Callable[[], datetime],
         pace: Pace,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        run: Run = in_place,
     ) -> None:
         self.name = name
         self.refresh_seconds = pace.refresh_seconds
         self.least_pause_seconds = pace.least_seconds
-        self._base_urls = base_urls
+        self.is_idle = not questions
         self._questions = tuple(questions)
+        self._base_urls = base_urls
+        self._pace = pace
         self._session = session
+        self._run = run
+        of_service: dict[str, list[Question]] = {}
+        for question in self._questions:
+            of_service.setdefault(question.service, []).append(question)
+        self._lines = [
+            _Line(tuple(line), base_urls=base_urls, now=now, pace=pace, sleep=sleep) for line in of_service.values()
+        ]
+
+    async def readings(self) -> Sequence[GridSignal | NoSignal]:
+        """Ask every question and return what came of each, zone by zone. It never raises."""
+        return await self._run(self._refreshed)
+
+    async def _refreshed(self) -> list[Parsed]:
+        async with self._session() as get:
+            lines = await asyncio.gather(*(line.asked(get) for line in self._lines))
+        if len(lines) == 1:
+            return lines[0]
+        # Each line keeps its own waits: one service's must not hold up another's zones.
+        return [
+            replace(one, retry_after_seconds=None) if isinstance(one, NoSignal) else one
+            for line in lines
+            for one in line
+        ]
+
+
+class _Line:
+    """The questions to one service, asked one after another, and how it has fared.
+
+    A refusal that holds for all of them (a key, a limit, no connection) ends the refresh: the other zones get the same
+    reason unasked, and the next refresh begins after the question that ended this one, so that one bad zone starves no
+    other. When three refreshes in a row failed the breaker is open: one question is sent per refresh, to one address,
+    and the others follow only if it is answered. An address that asked for time is left alone until then.
+    """
+
+    def __init__(
+        self,
+        questions: tuple[Question, ...],
+        *,
+        base_urls: tuple[str, ...],
+        now: Callable[[], datetime],
+        pace: Pace,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._questions = questions
+        self._base_urls = base_urls
         self._now = now
         self._pace = pace
         self._sleep = sleep
         self._base = 0
         self._first = 0
         self._fruitless = 0
+        self._left_alone: dict[int, tuple[datetime, Failure]] = {}
 
-    async def readings(self) -> Sequence[GridSignal | NoSignal]:
-        """Ask every question and return what came of each, zone by zone. It never raises."""
+    async def asked(self, get: Get) -> list[Parsed]:
+        """Ask every question and return what came of each."""
         found: list[Parsed] = []
-        ended: dict[str, tuple[Failure, float | None]] = {}
-        asked = 0
-        async with self._session() as get:
-            for question in self._in_turn():
-                if question.service in ended:
-                    found += _refused(question, *ended[question.service])
-                    continue
-                if asked:
-                    await self._sleep(self._pace.spacing_seconds)
-                asked += 1
-                told = await self._asked(question, get)
-                found += told.parsed
-                if told.failure is not None and self._is_said_for_all(told.failure):
-                    ended[question.service] = told.failure, told.wait
-                    self._first = (self._questions.index(question) + 1) % len(self._questions)
+        ended: _Told | None = None
+        in_turn = self._questions[self._first :] + self._questions[: self._first]
+        for number, question in enumerate(in_turn):
+            if ended is not None and ended.failure is not None:
+                found += _refused(question, ended.failure, ended.wait)
+                continue
+            if number:
+                await self._sleep(self._pace.spacing_seconds)
+            told = await self._told(question, get)
+            found += told.parsed
+            if told.failure is not None and self._is_said_for_all(told):
+                ended = told
+                self._first = (self._questions.index(question) + 1) % len(self._questions)
         has_signal = any(isinstance(one, GridSignal) for one in found)
         has_failure = any(isinstance(one, NoSignal) and one.reason.is_failure for one in found)
         self._fruitless = self._fruitless + 1 if has_failure and not has_signal else 0
         return found
 
-    def _in_turn(self) -> Sequence[Question]:
-        """Return the questions, first the one after that which ended a refresh: one bad zone must not starve others."""
-        return self._questions[self._first :] + self._questions[: self._first]
+    @property
+    def _is_open(self) -> bool:
+        return self._fruitless >= OPENS_AFTER
 
-    def _is_said_for_all(self, failure: Failure) -> bool:
-        if failure.status == 403:  # noqa: PLR2004 (of one zone: a plan that does not hold it)
+    def _is_said_for_all(self, told: _Told) -> bool:
+        if told.failure is None:
             return False
-        is_open = self._fruitless >= OPENS_AFTER
-        return failure.reason in _SAID_FOR_ALL or (is_open and failure.reason.is_transient)
+        if self._is_open or told.wait is not None:
+            return True
+        # A 403 is of one zone: a plan that does not hold it.
+        return told.failure.reason in _SAID_FOR_ALL and told.failure.status != 403  # noqa: PLR2004
 
-    async def _asked(self, question: Question, get: Get) -> _Told:
-        """Ask at the base URL that answered last, then at the others."""
-        told = _Told(failure=Failure(reason=NoSignalReason.UNREACHABLE))
+    async def _told(self, question: Question, get: Get) -> _Told:
+        """Ask at the base URL that answered last, then at the others that may be asked; an open breaker tries one."""
+        told = self._waiting(question)
         for _ in self._base_urls:
-            answer = await get(question.request(self._base_urls[self._base], self._now()))
-            told = await self._told(question, answer)
-            if told.failure is None or told.failure.reason not in _ELSEWHERE:
-                break
+            if self._may_be_asked(self._base):
+                answer = await get(question.request(self._base_urls[self._base], self._now()))
+                told = self._read(question, answer)
+                if told.failure is None or told.failure.reason not in _ELSEWHERE:
+                    return told
             self._base = (self._base + 1) % len(self._base_urls)
+            if self._is_open:
+                break
         return told
 
-    async def _told(self, question: Question, answer: Answer | Failure) -> _Told:
+    def _may_be_asked(self, base: int) -> bool:
+        until, _failure = self._left_alone.get(base, (None, None))
+        return until is None or self._now() >= until
+
+    def _waiting(self, question: Question) -> _Told:
+        """Say what is told when no address may be asked: the soonest of those that asked for time."""
+        if not self._left_alone:
+            return _Told()
+        until, failure = min(self._left_alone.values(), key=lambda one: one[0])
+        wait = max(0.0, (until - self._now()).total_seconds())
+        return _Told(parsed=_refused(question, failure, wait), failure=failure, wait=wait)
+
+    def _read(self, question: Question, answer: Answer | Failure) -> _Told:
         if isinstance(answer, Failure):
             return _Told(parsed=_refused(question, answer, None), failure=answer)
         refusal = _refusal(answer, question)
         if refusal is not None:
             wait = self._wait(refusal, answer)
+            if wait is not None:
+                self._left_alone[self._base] = self._now() + timedelta(seconds=wait), refusal
             return _Told(parsed=_refused(question, refusal, wait), failure=refusal, wait=wait)
+        self._left_alone.pop(self._base, None)
         try:
-            # In a thread: a body of a few megabytes takes longer than requests should stand still for.
-            parsed = await asyncio.to_thread(question.parse, answer.body, self._now())
+            parsed = question.parse(answer.body, self._now())
         except Exception:  # noqa: BLE001 (a fault of one parser costs its own zones; its text could repeat the answer)
             failure = Failure(reason=NoSignalReason.NOT_UNDERSTOOD, status=answer.status)
             return _Told(parsed=_refused(question, failure, None), failure=failure)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vetted_mw.grid.schedule import Pace
-from vetted_mw.grid.services import DEFAULT_CHAIN, SERVICES
+from vetted_mw.grid.services import DEFAULT_CHAIN, SERVICES, least_refresh_seconds
 from vetted_mw.grid.sources import (
     electricity_maps,
     energinet,
@@ -21,6 +21,7 @@ from vetted_mw.grid.sources import (
     statnett,
 )
 from vetted_mw.grid.sources.file import FileSignals
+from vetted_mw.grid.sources.own_loop import in_place
 from vetted_mw.grid.sources.polled import PolledSource
 from vetted_mw.grid.sources.request import Question
 from vetted_mw.grid.sources.terms import Terms
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from vetted_mw.configuration import JsonReading, JsonSource, ServiceSource, SignalConfiguration
     from vetted_mw.grid.board import SignalSource
     from vetted_mw.grid.sources.fetching import Session
+    from vetted_mw.grid.sources.polled import Run
     from vetted_mw.grid.sources.request import Asked, Parsed
     from vetted_mw.grid.zones import Zone
 
@@ -40,7 +42,12 @@ __all__ = ["parser_described", "parsers_of", "sources_of", "terms_of"]
 
 
 def sources_of(
-    signals: SignalConfiguration, zones: Iterable[str], *, session: Session, now: Callable[[], datetime]
+    signals: SignalConfiguration,
+    zones: Iterable[str],
+    *,
+    session: Session,
+    now: Callable[[], datetime],
+    run: Run = in_place,
 ) -> list[SignalSource]:
     """Return the configured sources in the order of the default chain.
 
@@ -49,11 +56,12 @@ def sources_of(
         zones: the zones of the catalogue's regions; a service is asked for those in whose chain it is.
         session: opens connections.
         now: wall clock, aware UTC.
+        run: runs a refresh, in a thread of its own perhaps.
     """
     zones = list(dict.fromkeys(zone for zone in zones if zone))
-    found: list[SignalSource] = [_polled(one, signals, zones, session, now) for one in signals.services]
+    found: list[SignalSource] = [_polled(one, signals, zones, session, now, run) for one in signals.services]
     if signals.http_json is not None:
-        found.append(_described(signals.http_json, signals, zones, session, now))
+        found.append(_described(signals.http_json, signals, zones, session, now, run))
     if signals.file is not None:
         found.append(FileSignals(signals.file, now=now))
     return sorted(found, key=lambda source: DEFAULT_CHAIN.index(source.name))
@@ -138,6 +146,7 @@ def _polled(
     zones: Sequence[str],
     session: Session,
     now: Callable[[], datetime],
+    run: Run,
 ) -> PolledSource:
     service = SERVICES[source.name]
     is_its_own = service.is_at(source.base_urls)
@@ -155,6 +164,7 @@ def _polled(
             spacing_seconds=service.spacing_seconds if is_its_own else 0.0,
             ban_seconds=service.ban_seconds,
         ),
+        run=run,
     )
 
 
@@ -208,6 +218,7 @@ def _described(
     zones: Sequence[str],
     session: Session,
     now: Callable[[], datetime],
+    run: Run,
 ) -> PolledSource:
     questions = []
     for reading in source.readings:
@@ -229,7 +240,11 @@ def _described(
         questions=questions,
         session=session,
         now=now,
-        pace=Pace(refresh_seconds=source.refresh_seconds),
+        pace=Pace(
+            refresh_seconds=source.refresh_seconds,
+            least_seconds=least_refresh_seconds([reading.url.reveal() for reading in source.readings]),
+        ),
+        run=run,
     )
 
 
