@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from vetted_mw.configuration import Configuration
-    from vetted_mw.grid.board import SignalSource
+    from vetted_mw.grid.source import SignalSource
 
 MODEL = "demo-8b"
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "Hello there"}]

@@ -11,6 +11,9 @@ from importlib.metadata import version
 from vetted_mw.callers import Caller
 from vetted_mw.errors import ConfigurationError, RouteError, VettedError
 from vetted_mw.gateway import Gateway
+from vetted_mw.grid.absence import NoSignal, NoSignalReason
+from vetted_mw.grid.signal import GridSignal, Method, SignalKind
+from vetted_mw.grid.source import SignalSource
 from vetted_mw.in_app.route import Route, current_route
 from vetted_mw.middleware import VettedMiddleware, VettedProxy
 from vetted_mw.settings import load_configuration
@@ -19,8 +22,14 @@ __all__ = [
     "Caller",
     "ConfigurationError",
     "Gateway",
+    "GridSignal",
+    "Method",
+    "NoSignal",
+    "NoSignalReason",
     "Route",
     "RouteError",
+    "SignalKind",
+    "SignalSource",
     "VettedError",
     "VettedMiddleware",
     "VettedProxy",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from vetted_mw.configuration import Configuration
-    from vetted_mw.grid.board import SignalSource
+    from vetted_mw.grid.source import SignalSource
     from vetted_mw.receipts.figures import EnergyModel
 
 __all__ = ["Gateway"]
@@ -99,6 +99,7 @@ class Gateway:
             [*_sources(configuration, now, self._grid_loop), *signals],
             chains=configuration.signals.chains,
             now=now,
+            monotonic=monotonic,
             jitter=jitter,
         )
         self._entries = 0

@@ -51,7 +51,10 @@ def test_good_settings_are_told_with_what_they_amount_to(file: Path, capsys: pyt
     assert [fact.split(maxsplit=1) for fact in facts[:1]] == [["upstreams", "scaleway-par-1, ovh-gra-1"]]
     assert "scaleway-par-1, scaleway-par-2, ovh-gra-1" in facts[1]
     assert facts[2].split() == ["callers", "team-a"]
-    assert facts[3].split(maxsplit=1) == ["sources", "none: carbon-aware requests run in the default order"]
+    assert facts[3].split(maxsplit=1) == [
+        "sources",
+        "none, so carbon-aware requests run in the default order and say so",
+    ]
     assert "team-key" not in ran.out
 
 
@@ -70,13 +73,37 @@ def test_good_settings_as_json(file: Path, capsys: pytest.CaptureFixture[str]) -
     }
 
 
+def test_every_source_is_told_with_its_pace(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """How often each is asked is what is in force: its own word, else all services', lifted to what each allows."""
+    file.with_name("signals.toml").write_text(READING.format(zone="FR", at="2026-11-25T04:50:00Z"))
+    parts = ["[signals]\nrefresh_seconds = 100\n", ENTSOE, "refresh_seconds = 900\n", LANDSNET, OWN, SIGNALS_FILE]
+    file.write_text(GOOD + "".join(parts))
+    ran = run(capsys, "check", file)
+    told = next(line for line in ran.out.splitlines() if line.startswith("sources"))
+    assert told == "sources        entsoe every 900 s, landsnet every 300 s, http_json every 100 s, file every 1 s"
+    assert run(capsys, "check", file, "--json").json()["sources"] == [
+        {"name": "entsoe", "refresh_seconds": 900, "max_age_minutes": 180},
+        {"name": "landsnet", "refresh_seconds": 300, "max_age_minutes": 30},
+        {"name": "http_json", "refresh_seconds": 100, "max_age_minutes": 180},
+        {"name": "file", "refresh_seconds": 1, "max_age_minutes": 180},
+    ]
+
+
+def test_the_age_told_of_described_services_is_the_shortest(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of their zones has a limit of its own: the one that runs out first is told."""
+    france = OWN.replace("zones.IS", "zones.FR") + "max_age_minutes = 20\n"
+    file.write_text(GOOD + france + OWN + "max_age_minutes = 30\n")
+    (pace,) = run(capsys, "check", file, "--json").json()["sources"]
+    assert pace == {"name": "http_json", "refresh_seconds": 900, "max_age_minutes": 20}
+
+
 def test_a_service_asked_more_rarely_than_its_values_live_is_warned_of(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Statnett's values live for 15 minutes: asked every half hour, they decide half of the time."""
     file.write_text(GOOD + "[signals.sources.statnett]\nrefresh_seconds = 1800\n")
     ran = run(capsys, "check", file, "--json")
-    assert ran.json()["sources"] == ["statnett"]
+    assert [one["name"] for one in ran.json()["sources"]] == ["statnett"]
     assert any(
         warning == "signals.sources.statnett is asked every 30 minutes and its values live for 15: "
         "between two refreshes they are stale"
@@ -101,8 +128,10 @@ def test_a_region_of_the_operators_order_without_a_server_is_warned_of(
         ("[[reading]]\n", "reading 1 lacks zone"),
         (READING.format(zone="DE", at="2026-11-25T04:50:00"), "observed_at with an offset"),
         (READING.format(zone="DE", at="2026-11-25T04:50:00Z"), "no region is in zone DE"),
+        ("#" * 1_048_577, "larger than 1 MiB"),
         (READING.format(zone="FR", at="2026-11-25T04:50:00Z"), None),
     ],
+    ids=["gone", "no zone", "no offset", "stray", "huge", "good"],
 )
 def test_the_signals_file_is_looked_at_too(
     readings: str | None, told: str | None, file: Path, capsys: pytest.CaptureFixture[str]
@@ -127,73 +156,118 @@ token = { env = "TEAM_KEY" }
 """
 LANDSNET = "[signals.sources.landsnet]\n"
 STATNETT = "[signals.sources.statnett]\n"
+ODRE = "[signals.sources.odre]\n"
+ENERGY_CHARTS = "[signals.sources.energy_charts]\n"
 OWN = """
 [signals.sources.http_json.zones.IS]
 url = "https://own.example/now"
 value = "value"
 observed_at = "at"
 """
-REFUSED = (
-    "which these settings do not configure: `serve` refuses it, "
-    "and only an application with sources of its own can start"
-)
+STRANGE = "which these settings do not configure: only an application that brings it as a source of its own can start"
 SIGNALS_FILE = """
 [signals.sources.file]
 path = "signals.toml"
 """
 
 
-def warnings_of(file: Path, capsys: pytest.CaptureFixture[str], *parts: str) -> list[str]:
+OWN_AS_OURS = OWN + 'method = "production/lifecycle/average/ar5_v1"\n'
+
+
+def warnings_of(file: Path, capsys: pytest.CaptureFixture[str], *parts: str, own_sources: bool = False) -> list[str]:
     """Return the warnings about these settings, in which two regions of France are reached."""
     file.write_text(GOOD + "".join(parts))
-    ran = run(capsys, "check", file, "--json")
+    ran = run(capsys, "check", file, "--json", *(["--own-sources"] if own_sources else []))
     assert ran.code == 0
     found: list[str] = ran.json()["warnings"]
     return found
 
 
 @pytest.mark.parametrize(
-    ("parts", "told"),
+    "parts",
     [
-        ([ENTSOE, '[signals.chains]\nFR = ["entsoe"]\n'], None),
-        ([ENTSOE, SIGNALS_FILE, '[signals.chains]\nFR = ["entsoe", "file"]\n'], None),
-        ([ICELAND, OWN, ENTSOE, '[signals.chains]\nIS = ["http_json"]\n'], None),
-        ([ENTSOE, '[signals.chains]\nFR = ["entsoe", "odre"]\n'], "signals.chains.FR names odre"),
-        ([ENTSOE, '[signals.chains]\nFR = ["file", "entsoe", "own"]\n'], "signals.chains.FR names file, own"),
-        ([ENTSOE, '[signals.chains]\nFR = ["entsoe", "http_json"]\n'], "signals.chains.FR names http_json"),
-        (['[signals.chains]\nFR = ["entsoe"]\n'], "signals.chains.FR names entsoe"),
+        [ENTSOE, '[signals.chains]\nFR = ["entsoe"]\n'],
+        [ENTSOE, SIGNALS_FILE, '[signals.chains]\nFR = ["entsoe", "file"]\n'],
+        [ICELAND, OWN_AS_OURS, ENTSOE, '[signals.chains]\nIS = ["http_json"]\n'],
     ],
 )
-def test_a_chain_of_a_source_that_is_not_configured_is_warned_of(
-    parts: list[str], told: str | None, file: Path, capsys: pytest.CaptureFixture[str]
+def test_a_chain_of_configured_sources_is_good(
+    parts: list[str], file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each source the settings can configure is known in a chain once it is configured, and none before."""
+    """Each source the settings can configure is known in a chain once it is configured."""
     file.with_name("signals.toml").write_text(READING.format(zone="FR", at="2026-11-25T04:50:00Z"))
-    found = warnings_of(file, capsys, *parts)
-    assert found == [] if told is None else found == [f"{told}, {REFUSED}"]
+    assert warnings_of(file, capsys, *parts) == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "names", "entry", "remedy"),
+    [
+        ([ENTSOE], ["entsoe", "odre"], 2, "Add its table, [signals.sources.odre], or take it out. Configured: entsoe."),
+        ([ENTSOE], ["http_json"], 1, "Add its table, [signals.sources.http_json]"),
+        ([ENTSOE], ["entsoe", "file", "own"], 2, "Add its table, [signals.sources.file]"),
+        ([ENTSOE], ["entso-e"], 1, "Did you mean entsoe? Configured: entsoe."),
+        ([ENTSOE, LANDSNET], ["landsnet_live"], 1, "Did you mean landsnet? Configured: entsoe, landsnet."),
+        ([ENTSOE], ["entsoe", "rte_mix_derived_live"], 2, "Did you mean odre?"),
+        ([ENTSOE], ["zzz"], 1, "Configured: entsoe."),
+        ([], ["entsoe"], 1, "Configured: none."),
+    ],
+)
+def test_a_chain_of_a_source_that_is_not_configured_is_refused(
+    parts: list[str],
+    names: list[str],
+    entry: int,
+    remedy: str,
+    file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As `serve` does: the chain, which of its entries, and what was meant; the entry itself may be anything."""
+    chain = "[signals.chains]\nFR = [" + ", ".join(f'"{name}"' for name in names) + "]\n"
+    file.write_text(GOOD + "".join(parts) + chain)
+    ran = run(capsys, "check", file)
+    assert (ran.code, ran.err) == (1, "")
+    assert ran.out.startswith(f"not usable: signals.chains.FR: its entry {entry} is no configured source.")
+    assert remedy in ran.out
+    told = run(capsys, "check", file, "--json").json()
+    assert (told["ok"], told["field"]) == (False, "signals.chains.FR")
+    assert remedy in told["remedy"]
 
 
 @pytest.mark.parametrize(
     ("parts", "told"),
     [
-        ([ENTSOE, LANDSNET, '[signals.chains]\nFR = ["landsnet", "entsoe"]\n'], "areas.FR"),
-        ([ENTSOE, STATNETT, '[signals.chains]\nFR = ["statnett", "entsoe"]\n'], "areas.FR"),
-        ([ENTSOE, OWN, '[signals.chains]\nFR = ["entsoe", "http_json"]\n'], "zones.FR"),
-        ([ENTSOE, LANDSNET, 'areas = { FR = "FR" }\n[signals.chains]\nFR = ["landsnet", "entsoe"]\n'], None),
+        ([ENTSOE, '[signals.chains]\nFR = ["entsoe", "own"]\n'], "signals.chains.FR names own"),
+        ([ENTSOE, '[signals.chains]\nFR = ["file", "entsoe", "own"]\n'], "signals.chains.FR names file, own"),
+        (['[signals.chains]\nFR = ["entsoe"]\n'], "signals.chains.FR names entsoe"),
+    ],
+)
+def test_a_chain_may_name_what_an_application_brings(
+    parts: list[str], told: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--own-sources` such a chain starts, and is still told: it may be a slip."""
+    assert warnings_of(file, capsys, *parts, own_sources=True) == [f"{told}, {STRANGE}"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ([ENTSOE, LANDSNET, '[signals.chains]\nFR = ["landsnet", "entsoe"]\n'], "take it out"),
+        ([ENTSOE, STATNETT, '[signals.chains]\nFR = ["statnett", "entsoe"]\n'], "signals.sources.statnett.areas.FR"),
+        ([ENTSOE, OWN, '[signals.chains]\nFR = ["entsoe", "http_json"]\n'], "signals.sources.http_json.zones.FR"),
+        ([ENTSOE, STATNETT, 'areas = { FR = "FR" }\n[signals.chains]\nFR = ["statnett", "entsoe"]\n'], None),
         ([ENTSOE, STATNETT, '[signals.chains]\nSE_3 = ["statnett", "entsoe"]\n'], None),
     ],
 )
 def test_a_source_that_has_nothing_for_its_chains_zone_is_warned_of(
     parts: list[str], told: str | None, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It would be asked for nothing: said, with the key that would change it."""
+    """It would be asked for nothing: said, with the key that would change it, where there is one."""
     found = warnings_of(file, capsys, *parts)
     if told is None:
         assert found == []
         return
     (warning,) = found
     assert warning.startswith("signals.chains.FR names ")
-    assert ", which has nothing for FR: take it out, or set signals.sources." in warning
+    assert ", which has nothing for FR: take it out" in warning
     assert warning.endswith(told)
 
 
@@ -205,7 +279,6 @@ def test_a_source_that_has_nothing_for_its_chains_zone_is_warned_of(
         ([ENTSOE, LANDSNET], False),
         ([ENTSOE, OWN], False),
         ([ENTSOE, LANDSNET, '[signals.chains]\nIS = ["entsoe"]\n'], True),
-        ([ENTSOE, '[signals.chains]\nIS = ["an-applications-own"]\n'], False),
         ([ENTSOE, 'areas = { IS = "10Y1001A1001A958" }\n'], False),
         ([ENTSOE, SIGNALS_FILE], True),
     ],
@@ -218,6 +291,84 @@ def test_a_served_zone_that_no_source_knows_is_warned_of(
     told = [one for one in warnings_of(file, capsys, ICELAND, *parts) if one.startswith("no signal source")]
     assert len(told) == is_silent
     assert all("has anything for zone IS (atnorth-isl-1): carbon-aware routing cannot choose it" in one for one in told)
+
+
+def test_a_zone_of_an_applications_own_source_is_not_called_silent(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What such a source has for the zone, the settings cannot know."""
+    chain = '[signals.chains]\nIS = ["an-applications-own"]\n'
+    (warning,) = warnings_of(file, capsys, ICELAND, ENTSOE, chain, own_sources=True)
+    assert warning.startswith("signals.chains.IS names an-applications-own, ")
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ([ENTSOE, LANDSNET], None),
+        ([ODRE, LANDSNET], None),
+        ([ENERGY_CHARTS], None),
+        ([ENTSOE, OWN_AS_OURS], None),
+        (
+            [ENERGY_CHARTS, LANDSNET],
+            "IS (landsnet) by production/lifecycle/average/ar5_v1",
+        ),
+        (
+            [LANDSNET, ODRE, 'figure = "taux_co2"\n'],
+            "FR (odre) by production/direct/average/rte; IS (landsnet) by production/lifecycle/average/ar5_v1",
+        ),
+        (
+            [ENTSOE, OWN],
+            "FR (entsoe) by production/lifecycle/average/ar5_v1; IS (http_json) by declared",
+        ),
+        (
+            [LANDSNET, SIGNALS_FILE],
+            "FR (file) by declared; IS (landsnet) by production/lifecycle/average/ar5_v1",
+        ),
+        (
+            [ENERGY_CHARTS, ENTSOE, LANDSNET, '[signals.chains]\nFR = ["energy_charts", "entsoe"]\n'],
+            (
+                "FR (energy_charts) by unknown/unknown/average/energy_charts; "
+                "IS (landsnet) by production/lifecycle/average/ar5_v1"
+            ),
+        ),
+        ([ENERGY_CHARTS, ENTSOE, LANDSNET], None),
+        ([ENTSOE, STATNETT, 'areas = { IS = "IS" }\n'], None),
+        (
+            [ENTSOE, ENTSOE.replace("entsoe", "electricity_maps"), 'figure = "direct"\n'],
+            "IS (electricity_maps) by consumption/direct/average/electricity_maps",
+        ),
+        (
+            [ENTSOE, '[signals.sources.energinet]\nareas = { IS = "DK1" }\n'],
+            "IS (energinet) by consumption/unknown/average/energinet",
+        ),
+    ],
+)
+def test_served_zones_whose_values_cannot_compete_are_told(
+    parts: list[str], told: str | None, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line names the zones, the first source of each and its method; mixes share our factors and say nothing."""
+    file.with_name("signals.toml").write_text(READING.format(zone="FR", at="2026-11-25T04:50:00Z"))
+    lines = [one for one in warnings_of(file, capsys, ICELAND, *parts) if one.startswith("zones take their values")]
+    if told is None:
+        assert lines == []
+        return
+    (line,) = lines
+    assert "by different methods, which are never ranked against each other: FR (" in line
+    assert line.endswith(told)
+
+
+@pytest.mark.parametrize("figure", ["consumption", "production"])
+def test_zones_that_no_server_is_in_are_not_compared(
+    figure: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finland is measured otherwise and nobody serves there: nothing will be ranked; with a server it is told."""
+    fingrid = f'[signals.sources.fingrid]\ntoken = {{ env = "TEAM_KEY" }}\nfigure = "{figure}"\n'
+    chain = '[signals.chains]\nFI = ["fingrid"]\n'
+    assert warnings_of(file, capsys, ENTSOE, fingrid, chain) == []
+    helsinki = '[regions.hetzner-hel-1]\nbase_url = "https://hel.example/v1"\n'
+    (warning,) = warnings_of(file, capsys, ENTSOE, fingrid, chain, helsinki)
+    assert warning.endswith(f"; FI (fingrid) by {figure}/direct/average/fingrid")
 
 
 def test_regions_of_one_silent_zone_are_told_together(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

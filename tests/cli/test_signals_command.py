@@ -126,7 +126,7 @@ def test_the_same_is_told_in_json(
     settings(folder, grid[1])
     told = run(capsys, "signals", "--json").json()
     row = told["zones"]["FR"][0]
-    assert (row["source"], row["decides"], row["live_eligible"], row["ineligible_reason"]) == (
+    assert (row["source"], row["of_zone"], row["live_eligible"], row["ineligible_reason"]) == (
         "entsoe_derived_live",
         True,
         True,
@@ -158,8 +158,58 @@ def test_a_zone_nobody_has_answered_for_is_shown_as_such(
     (folder / "vetted.toml").write_text(f'[signals.sources.landsnet]\nbase_url = "{grid[1]}/landsnet"\n')
     ran = run(capsys, "signals")
     assert any(
-        line.startswith("FR ") and line.endswith("no: no source has answered for it") for line in ran.out.splitlines()
+        line.startswith("FR ") and line.endswith("no: no configured source has it") for line in ran.out.splitlines()
     )
+
+
+def test_a_value_that_competes_with_no_other_says_so(
+    folder: Path, grid: tuple[GridService, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without any key Iceland's method is another: its value is live, cannot decide, and the table tells why."""
+    urls = GridService().base_urls(grid[1])
+    sources = "".join(
+        f'[signals.sources.{name}]\nbase_url = "{urls[name]}"\n' for name in ("energy_charts", "landsnet")
+    )
+    (folder / "vetted.toml").write_text(sources)
+    ran = run(capsys, "signals")
+    iceland = next(line for line in ran.out.splitlines() if line.startswith("IS "))
+    assert iceland.endswith("no: method_mismatch")
+    assert "Compared with each other: FR, SE_3 (unknown/unknown/average/energy_charts)." in ran.out
+    assert "Not with them: IS (method_mismatch)." in ran.out
+    assert "method_mismatch: Values of another method" in ran.out
+    told = run(capsys, "signals", "--json").json()
+    assert told["competing"]["method_mismatch"] == ["IS"]
+
+
+def test_with_no_value_that_may_decide_the_exit_code_is_1_and_the_consequence_is_told(
+    folder: Path, grid: tuple[GridService, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For scripts that watch over it, and for people: what a reason means stands below the table."""
+    grid[0].switch(Fault.UNAVAILABLE)
+    settings(folder, grid[1])
+    ran = run(capsys, "signals")
+    assert ran.code == 1
+    assert "No value may decide: carbon-aware requests run in the default order" in ran.out
+    assert "outage: The service is not there now" in ran.out
+
+
+def test_a_zone_misspelt_gets_the_nearest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SE3 is written SE_3 here."""
+    assert "Did you mean SE_3?" in run(capsys, "signals", "--zone", "SE3").err
+
+
+def test_watching_prints_a_line_a_change(folder: Path, grid: tuple[GridService, str]) -> None:
+    """The whole once, then what has become of it, with the time."""
+    settings(folder, grid[1], refresh_seconds=0.5)
+    with started(folder, "signals", "--watch", "--zone", "IS") as running_command:
+        running_command.line_with("landsnet_live")
+        httpx.post(f"{grid[1]}/faults/landsnet/404", trust_env=False)
+        line = running_command.line_with("IS landsnet_live: ")
+        state = running_command.line_with(" landsnet: failing")
+        code = running_command.stopped_by(signals_of_the_system.SIGINT)
+    assert "may decide: yes; nothing new: outage (HTTP 404) since 20" in line or "gCO2e/kWh" in line
+    assert state.endswith("outage")
+    assert code == 130
 
 
 def test_watching_prints_when_something_changes_and_ends_with_ctrl_c(
@@ -202,7 +252,7 @@ def test_a_recorded_answer_is_read_by_the_real_parser(folder: Path, capsys: pyte
     ran = run(capsys, *arguments)
     assert ran.code == 0
     assert "interval     2026-11-22T11:59:00Z to 2026-11-22T12:00:00Z, 1 min" in ran.out
-    assert "B14 40000 MW x 12" in ran.out
+    assert "B14 Nuclear 40000 MW x 12" in ran.out
     assert "factor set   ar5_v1, sha-256:" in ran.out
     assert "may decide   yes (1 min old at 2026-11-22T12:01:00Z, limit 180 min)" in ran.out
     told = run(capsys, *arguments, "--json").json()
@@ -243,7 +293,8 @@ def test_a_recording_that_gives_no_signal_says_why_and_exits_1(
     ran = run(capsys, *arguments)
     assert ran.code == 1
     assert f"no signal    {reason}: " in ran.out
-    assert run(capsys, *arguments, "--json").json()["no_signal"]["reason"] == reason
+    told = run(capsys, *arguments, "--json").json()
+    assert (told["source"], told["no_signal"]["reason"]) == ("entsoe_derived_live", reason)
 
 
 def test_measured_and_forecast_of_one_answer_are_shown_apart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,9 +317,13 @@ def test_measured_and_forecast_of_one_answer_are_shown_apart(folder: Path, capsy
         (("--from-file", "answer.xml", "--source", "entsoe", "--zone", "IS"), "entsoe has nothing for that zone"),
         (("--from-file", "answer.xml", "--source", "entsoe", "--zone", "FR", "--at", "noon"), "is no instant"),
         (("--source", "entsoe"), "go with --from-file"),
+        (
+            ("--from-file", "answer.xml", "--source", "entsoe", "--zone", "FR", "--watch"),
+            "--watch and --from-file exclude each other",
+        ),
         (("--from-file", "answer.xml", "--source", "nobody", "--zone", "FR"), "invalid choice"),
     ],
-    ids=["no source", "no file", "no zone", "no instant", "no recording", "unknown"],
+    ids=["no source", "no file", "no zone", "no instant", "no recording", "watched", "unknown"],
 )
 def test_a_wrong_call_says_what_is_missing(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
@@ -293,6 +348,85 @@ def test_a_description_can_be_tried_on_a_recorded_answer(folder: Path, capsys: p
     undescribed = run(capsys, *arguments)
     assert undescribed.code == 2
     assert "[signals.sources.http_json.zones.FR]" in undescribed.err
+
+
+SHORT = "[signals.sources.entsoe]\nmax_age_minutes = 7\ntoken = { env = 'GRID_KEY' }\n"
+AT = ("--at", "2026-11-22T12:01:00Z")
+OF_FRANCE = ("signals", "--from-file", "answer.xml", "--source", "entsoe", "--zone", "FR", *AT)
+
+
+@pytest.mark.parametrize("place", ["vetted.toml", "VETTED_CONFIG", "--config", "the environment"])
+def test_a_recorded_answer_is_read_by_the_settings_every_command_uses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    """What a file or a variable says of the source holds for its recorded answers too."""
+    document(folder)
+    monkeypatch.setenv("GRID_KEY", "it-is-there")
+    if place == "the environment":
+        monkeypatch.setenv("VETTED_SIGNALS__SOURCES__ENTSOE__MAX_AGE_MINUTES", "7")
+        monkeypatch.setenv("VETTED_SIGNALS__SOURCES__ENTSOE__TOKEN__ENV", "GRID_KEY")
+    else:
+        (folder / ("vetted.toml" if place == "vetted.toml" else "other.toml")).write_text(SHORT)
+    if place == "VETTED_CONFIG":
+        monkeypatch.setenv("VETTED_CONFIG", "other.toml")
+    ran = run(capsys, *OF_FRANCE, *(["--config", "other.toml"] if place == "--config" else []))
+    assert (ran.code, ran.err) == (0, "")
+    assert "limit 7 min)" in ran.out
+
+
+def test_settings_that_cannot_be_used_do_not_keep_an_answer_from_being_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An auditor has none of the operator's keys: the shipped defaults read it, and one line says so."""
+    monkeypatch.delenv("GRID_KEY", raising=False)
+    document(folder)
+    (folder / "vetted.toml").write_text(SHORT)
+    ran = run(capsys, *OF_FRANCE, "--json")
+    (line,) = ran.err.splitlines()
+    assert line.startswith("vetted-mw: the settings cannot be used, so the shipped defaults are: ")
+    assert "signals.sources.entsoe.token.env" in line
+    assert (ran.code, ran.json()["max_age_minutes"]) == (0, 180)
+    named = run(capsys, *OF_FRANCE, "--config", "vetted.toml")
+    assert (named.code, named.out) == (2, "")
+    assert "signals.sources.entsoe.token.env" in named.err
+
+
+def test_an_answer_that_is_too_large_bears_the_label_its_signals_would(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RTE's own figure is another source than the mix, and says so even when nothing can be read."""
+    (folder / "vetted.toml").write_text('[signals.sources.odre]\nfigure = "taux_co2"\n')
+    (folder / "answer.json").write_bytes(b" " * 6_000_000)
+    ran = run(capsys, "signals", "--from-file", "answer.json", "--source", "odre", "--zone", "FR")
+    assert ran.code == 1
+    assert ran.out.startswith("source       rte_eco2mix_direct\n")
+
+
+def test_factors_are_told_only_of_a_value_that_they_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A service that says it uses our factor set gives no mix: nothing can be recomputed, so nothing is promised."""
+    (folder / "vetted.toml").write_text(
+        '[signals.sources.http_json.zones.FR]\nurl = "https://grid.example.eu/fr"\nvalue = "g"\nobserved_at = "to"\n'
+        'method = "production/lifecycle/average/ar5_v1"\n'
+    )
+    (folder / "answer.json").write_text('{"g": 21.5, "to": "2026-11-22T12:00:00Z"}')
+    arguments = ("signals", "--from-file", "answer.json", "--source", "http_json", "--zone", "FR")
+    told = run(capsys, *arguments, "--json").json()
+    assert (told["factor_set"], told["mix"]) == ("ar5_v1", None)
+    assert not {"factor_set_digest", "factors"} & set(told)
+    ran = run(capsys, *arguments)
+    assert ran.code == 0
+    assert "factor set" not in ran.out
+
+
+def test_a_fuel_that_is_not_known_is_told_as_such(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A code of tomorrow gets the factor of "other" and no borrowed name."""
+    document(folder)
+    file = folder / "answer.xml"
+    file.write_bytes(file.read_bytes().replace(b">B04<", b">B77<"))
+    (folder / "vetted.toml").write_text("[signals.expected_types]\nFR = []\n")
+    ran = run(capsys, *OF_FRANCE)
+    assert ran.code == 0
+    assert "B77 unknown " in ran.out
 
 
 @pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings are not on this machine")

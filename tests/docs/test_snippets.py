@@ -170,6 +170,19 @@ async def test_a_client_block_runs_against_the_demo(snippet: Snippet, gateway_ur
     assert re.fullmatch(r"atnorth-isl-1 [0-9.e-]+ g CO2e\n", await anyio.to_thread.run_sync(run))
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("snippet", _of("python", holds="async def readings("), ids=str)
+async def test_a_source_block_gives_the_gateway_its_signals(snippet: Snippet) -> None:
+    """Pasted as it stands, a source of one's own is on the board when the gateway is open."""
+    names: dict[str, Any] = {"__name__": "snippet"}
+    exec(compile(snippet.text, str(snippet), "exec"), names)  # noqa: S102 (the point of this test)
+    own = next(value() for value in names.values() if isinstance(value, type) and hasattr(value, "readings"))
+    async with Gateway(load_configuration(environ={}), signals=[own]) as gateway:
+        reading = gateway.board.best("FR", gateway.now())
+    assert reading is not None
+    assert (reading.signal.gco2_per_kwh, reading.live_eligible) == (21.9, True)
+
+
 def _commands(kind: str) -> list[tuple[Snippet, str]]:
     """Return the commands of all shell blocks that start with `kind`, continued lines joined, comments dropped."""
     return [(one, command) for one in _of("sh") for command in _split(one.text) if command.startswith(kind)]

@@ -165,6 +165,33 @@ async def test_what_it_learned_outlives_a_close() -> None:
     assert state.models == frozenset({"learned"})
 
 
+async def test_a_grid_service_is_asked_at_its_own_pace_however_often_it_is_opened() -> None:
+    """By the clock passed in: one whose time has not come is not asked again by a second opening, the other is."""
+
+    class Service:
+        is_complete = False
+        is_local = False
+
+        def __init__(self, name: str, refresh_seconds: float) -> None:
+            self.name = name
+            self.refresh_seconds = refresh_seconds
+            self.calls = 0
+
+        async def readings(self) -> Any:
+            self.calls += 1
+            return []
+
+    clock = ManualClock()
+    slow, quick = Service("slow", 3600.0), Service("quick", 60.0)
+    gateway = Gateway(_configuration(), transport=Doors(), signals=[slow, quick], monotonic=clock.monotonic)
+    for times in (1, 2, 3):
+        async with asyncio.timeout(20), gateway:
+            while quick.calls < times:  # noqa: ASYNC110 (what no event tells; the slow one's task began before)
+                await asyncio.sleep(0)
+        clock.tick(600)
+    assert slow.calls == 1
+
+
 async def test_a_probe_by_hand_opens_it_too() -> None:
     """`vetted-mw check` and a host's own health page need no request to come first."""
     async with FakeUpstream() as upstream:

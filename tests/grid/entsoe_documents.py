@@ -151,9 +151,11 @@ def placed_beyond_memory() -> bytes:
     return packed[:directory] + bytes(entry) + extra + bytes(tail)
 
 
-def parsed(data: bytes, given_terms: Terms | None = None) -> GridSignal | NoSignal:
+def parsed(
+    data: bytes, given_terms: Terms | None = None, *, fetched_at: datetime = FETCHED_AT
+) -> GridSignal | NoSignal:
     """Return what a body tells of France, or on other terms."""
-    return entsoe.parse(data, FETCHED_AT, terms=given_terms or terms())
+    return entsoe.parse(data, fetched_at, terms=given_terms or terms())
 
 
 def reason(data: bytes, given_terms: Terms | None = None) -> NoSignalReason:

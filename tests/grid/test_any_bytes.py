@@ -24,6 +24,7 @@ from vetted_mw.grid.services import SERVICES
 from vetted_mw.grid.signal import DECLARED, GridSignal, read_at
 from vetted_mw.grid.sources import http_json
 from vetted_mw.grid.sources.fetching import Answer
+from vetted_mw.grid.sources.request import MAX_JSON_BYTES
 from vetted_mw.grid.sources.shipped import parsers_of, sources_of
 from vetted_mw.grid.sources.terms import Terms
 
@@ -181,6 +182,20 @@ def test_the_valid_answer_is_a_signal(of: Reader) -> None:
     """What is mutated below starts as an answer that every parser of the reader reads."""
     assert [type(parse(of.valid, NOW)) for parse in of.parsers] == [GridSignal] * len(of.parsers)
     check(of, of.valid)
+
+
+@pytest.mark.parametrize("of", [of for of in READERS if of.name != "entsoe-FI"], ids=lambda of: of.name)
+def test_json_has_a_limit_of_its_own(of: Reader) -> None:
+    """It is decoded at one go while all else waits; at the limit it is read, one byte more is not looked into."""
+    whole = of.valid + b" " * (MAX_JSON_BYTES - len(of.valid))
+    for parse in of.parsers:
+        assert isinstance(parse(whole, NOW), GridSignal)
+        over = parse(whole + b" ", NOW)
+        assert isinstance(over, NoSignal)
+        assert over.reason is NoSignalReason.TOO_LARGE
+        page = parse(b"<html>" + whole, NOW)
+        assert isinstance(page, NoSignal)
+        assert page.reason is NoSignalReason.HTML_PAGE
 
 
 # ---- what a service may send

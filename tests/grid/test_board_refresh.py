@@ -11,15 +11,16 @@ import pytest
 
 from grid.samples import NOW, signal
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
-from vetted_mw.grid.board import Absence, SignalBoard, SourceState
+from vetted_mw.grid.board import SignalBoard
 from vetted_mw.grid.signal import SignalKind
+from vetted_mw.grid.source import Absence, SourceState
 from vetted_mw.testing import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from vetted_mw.grid.board import SignalSource
     from vetted_mw.grid.signal import GridSignal
+    from vetted_mw.grid.source import SignalSource
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +82,7 @@ def clock() -> ManualClock:
 
 
 def board_of(clock: ManualClock, *sources: SignalSource, **options: Any) -> SignalBoard:
-    given: dict[str, Any] = {"chains": {}, "now": clock.now} | options
+    given: dict[str, Any] = {"chains": {}, "now": clock.now, "monotonic": clock.monotonic} | options
     return SignalBoard(sources, **given)
 
 
@@ -262,6 +263,187 @@ async def test_a_local_source_is_paced_like_any_other(clock: ManualClock) -> Non
     source = Script([signal(20.0)], is_local=True, refresh_seconds=1.0)
     assert await paused(clock, source, 1) == [1.0]
     assert source.calls == 1
+
+
+async def test_a_refresh_by_hand_puts_the_next_one_off(clock: ManualClock) -> None:
+    """A source is left alone for its pace after whoever asked it last."""
+    slept: list[float] = []
+    enough = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) > 1:
+            enough.set()
+            await asyncio.Event().wait()
+        clock.tick(100)
+        await board.refresh("scripted")
+        clock.tick(seconds - 100)
+
+    source = Script([signal(20.0)])
+    board = board_of(clock, source, sleep=sleep)
+    async with asyncio.timeout(LIMIT):
+        await board.open()
+        await enough.wait()
+        await board.close()
+    assert (slept, source.calls) == ([600.0, 100.0], 2)
+
+
+@pytest.mark.parametrize("seconds", ["5", [5.0]])
+async def test_a_wait_that_is_none_costs_a_refresh(clock: ManualClock, seconds: Any) -> None:
+    """A source of the application's own may say anything; it is asked again all the same."""
+    source = Script([no(retry_after_seconds=seconds)], [signal(20.0)])
+    assert await paused(clock, source, 2) == [18.75, 600.0]
+
+
+# ---- reopening
+
+
+class Remembered(Script):
+    """A source with a least pause."""
+
+    least_pause_seconds = 60.0
+
+
+REOPENED = [
+    ([signal(20.0)], 600.0),
+    ([no(reason=Reason.NO_DATA)], 600.0),
+    ([no(reason=Reason.UNAUTHORIZED)], 600.0),
+    ([no(reason=Reason.RATE_LIMITED, retry_after_seconds=3600.0)], 3600.0),
+    ([signal(20.0), no("SE_3", Reason.RATE_LIMITED, retry_after_seconds=900.0)], 900.0),
+    ([no(reason=Reason.OUTAGE)], 60.0),
+    (OSError(), 60.0),
+]
+REOPENED_IDS = ["answered", "no data", "refused", "banned", "banned in part", "down", "raised"]
+
+
+@pytest.mark.parametrize(("line", "pause"), REOPENED, ids=REOPENED_IDS)
+async def test_what_a_source_asked_for_outlives_a_close(clock: ManualClock, line: Any, pause: float) -> None:
+    """Opened again it waits for the rest of its pause, its ban or its least pause, however often that is."""
+    source, pauses = Remembered(line), Pauses(1)
+    board = board_of(clock, source, sleep=pauses)
+    for _ in range(3):
+        async with asyncio.timeout(LIMIT):
+            await board.open()
+            await pauses.enough.wait()
+            await board.close()
+        pauses.enough.clear()
+        clock.tick(20)
+    assert (pauses.seconds, source.calls) == ([pause, pause - 20, pause - 40], 1)
+
+
+@pytest.mark.parametrize(("line", "pause"), REOPENED, ids=REOPENED_IDS)
+async def test_a_source_whose_time_has_come_is_asked_at_once_when_opened_again(
+    clock: ManualClock, line: Any, pause: float
+) -> None:
+    """A closed board asks nobody, and makes up for it."""
+    source, pauses = Remembered(line), Pauses(1)
+    board = board_of(clock, source, sleep=pauses)
+    for calls in (1, 2):
+        async with asyncio.timeout(LIMIT):
+            await board.open()
+            await pauses.enough.wait()
+            await board.close()
+        pauses.enough.clear()
+        assert source.calls == calls
+        clock.tick(pause)
+
+
+@pytest.mark.parametrize(("kind", "pause"), [(Script, 18.75), (Remembered, 60.0)])
+async def test_an_asking_that_was_cut_is_not_repeated_at_once(
+    clock: ManualClock, kind: type[Script], pause: float
+) -> None:
+    """Closing in the middle of an answer leaves the source as alone as a failure would."""
+    source, pauses = kind(asyncio.Event(), [signal(20.0)]), Pauses(1)
+    board = board_of(clock, source, sleep=pauses)
+    async with asyncio.timeout(LIMIT):
+        await board.open()
+        while not source.calls:  # noqa: ASYNC110 (what no event tells)
+            await asyncio.sleep(0)
+        await board.close()
+        await board.open()
+        await pauses.enough.wait()
+        await board.close()
+    assert (pauses.seconds, source.calls) == ([pause], 1)
+    assert board.states()["scripted"] == SourceState()
+
+
+async def test_a_ban_outlives_an_asking_by_hand_that_was_cut(clock: ManualClock) -> None:
+    """Whoever asks all the same, and leaves, shortens nothing."""
+    source = Script([no(reason=Reason.RATE_LIMITED, retry_after_seconds=3600.0)], asyncio.Event())
+    pauses = Pauses(1)
+    board = board_of(clock, source, sleep=pauses)
+    async with asyncio.timeout(LIMIT):
+        await board.refresh("scripted")
+        asking = asyncio.ensure_future(board.refresh("scripted"))
+        while source.calls < 2:  # noqa: ASYNC110 (what no event tells)
+            await asyncio.sleep(0)
+        await board.close()
+        await asyncio.gather(asking, return_exceptions=True)
+        await board.open()
+        await pauses.enough.wait()
+        await board.close()
+    assert (pauses.seconds, source.calls) == ([3600.0], 2)
+
+
+def test_a_new_event_loop_forgets_nothing(clock: ManualClock) -> None:
+    """Where every request has a loop of its own, closed without the board, a source is still asked at its own pace."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.Event().wait()
+
+    async def opened(count: int) -> None:
+        async with asyncio.timeout(LIMIT):
+            await board.open()
+            while len(slept) < count:  # noqa: ASYNC110 (what no event tells)
+                await asyncio.sleep(0)
+
+    source = Script([signal(20.0)])
+    board = board_of(clock, source, sleep=sleep)
+    for count in (1, 2, 3, 4):
+        asyncio.run(opened(count))
+        clock.tick(250)
+    assert (slept, source.calls) == ([600.0, 350.0, 100.0, 600.0], 2)
+
+
+async def test_a_local_source_is_asked_at_every_opening(clock: ManualClock) -> None:
+    """It costs no network, and what is in the file now counts from the first request on."""
+    source, pauses = Script([signal(20.0)], [signal(21.0)], is_local=True), Pauses(1)
+    board = board_of(clock, source, sleep=pauses)
+    for expected in (20.0, 21.0):
+        async with asyncio.timeout(LIMIT):
+            await board.open()
+            assert values(board, NOW) == {"FR": expected}
+            await pauses.enough.wait()
+            await board.close()
+
+
+# ---- nothing to ask
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+async def test_a_source_without_anything_to_ask_is_not_asked(clock: ManualClock, is_local: bool) -> None:
+    """No task, no call and no state of it, by whichever way; the others are asked as ever."""
+
+    class Idle(Script):
+        is_idle = True
+
+    class Busy(Script):
+        is_idle = False
+
+    idle, busy = Idle([signal(20.0)], name="idle", is_local=is_local), Busy([signal(12.0, zone="SE_3")], name="busy")
+    before = asyncio.all_tasks()
+    board = board_of(clock, idle, busy, sleep=Pauses(1))
+    async with asyncio.timeout(LIMIT):
+        await board.open()
+        assert len(asyncio.all_tasks() - before) == 1
+        await board.refresh_all()
+        await board.refresh("idle")
+        await board.close()
+    assert (idle.calls, busy.calls) == (0, 1)
+    assert board.states()["idle"] == SourceState()
+    assert values(board, NOW) == {"SE_3": 12.0}
 
 
 # ---- why there is nothing new

@@ -90,9 +90,12 @@ def test_null_is_never_zero(value: Any) -> None:
     assert reason_of(LIFECYCLE, "SE_3", hour(carbonIntensity=value)) is NoSignalReason.NOT_A_NUMBER
 
 
-def test_zero_is_a_value() -> None:
-    """Told as a number it is one."""
-    assert signal_of(LIFECYCLE, "SE_3", hour(carbonIntensity=0)).gco2_per_kwh == 0.0
+@pytest.mark.parametrize("value", [0, 0.0, 0.022, "0"])
+def test_only_direct_emissions_may_be_none(value: Any) -> None:
+    """Over a plant's life cycle every kilowatt-hour emits something, so a zero stands for no value."""
+    assert reason_of(LIFECYCLE, "SE_3", hour(carbonIntensity=value)) is NoSignalReason.IMPLAUSIBLE
+    direct = signal_of(DIRECT, "SE_3", hour(carbonIntensity=value, emissionFactorType="direct"))
+    assert direct.gco2_per_kwh == float(value)
 
 
 @pytest.mark.parametrize("told", [True, None, ..., "false", "no", 0, 1, []])

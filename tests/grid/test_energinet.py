@@ -109,9 +109,34 @@ def test_records_without_a_value_of_the_zone_are_no_signal(records: list[Any], r
     assert reason_of(DENMARK, "DK_1", answer(*records)) is reason
 
 
-def test_zero_is_a_value() -> None:
-    """A windy night may emit nothing."""
-    assert signal_of(DENMARK, "DK_1", answer(record(value=0))).gco2_per_kwh == 0.0
+@pytest.mark.parametrize("value", [0, 0.0, "0", 0.097])
+def test_zero_stands_for_no_value(value: Any) -> None:
+    """The service does not say that it counts direct emissions only, so less than a gram is not believed."""
+    assert reason_of(DENMARK, "DK_1", answer(record(value=value))) is NoSignalReason.IMPLAUSIBLE
+    assert signal_of(DENMARK, "DK_1", answer(record(value=1))).gco2_per_kwh == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ahead", "minute", "ineligible"),
+    [
+        (["2026-11-22T10:35:00", "2026-11-22T11:00:00", "2099-01-01T00:00:00", "9999-12-31T23:58:00"], 25, None),
+        (["2026-11-22T10:30:00"], 35, None),
+    ],
+)
+def test_five_minutes_that_are_not_over_are_passed_over(
+    ahead: list[str], minute: int, ineligible: Ineligible | None
+) -> None:
+    """What ends more than five minutes ahead hides no value that is over."""
+    seen = signal_of(DENMARK, "DK_1", answer(*[record(at, value=5.0) for at in ahead], record()))
+    assert seen.observed_at == datetime(2026, 11, 22, 10, minute, tzinfo=UTC)
+    assert read_at(seen, NOW).ineligible is ineligible
+
+
+def test_where_nothing_is_over_the_value_is_refused_in_sight() -> None:
+    """The signal is there and says why it does not decide."""
+    ahead = signal_of(DENMARK, "DK_1", answer(record("2026-11-22T11:00:00"), record("2026-11-22T11:30:00", value=5.0)))
+    assert ahead.gco2_per_kwh == 5.0
+    assert read_at(ahead, NOW).ineligible is Ineligible.FUTURE_DATED
 
 
 @pytest.mark.parametrize(

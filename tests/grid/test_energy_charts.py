@@ -53,14 +53,21 @@ def test_the_recording_has_59_6_measured_and_49_4_forecast_at_its_seam() -> None
 
 @recorded
 def test_no_quarter_of_the_recording_makes_its_forecast_live() -> None:
-    """At whatever time of the day it is read: the measured value never moves, and what is forecast never decides."""
+    """Read at whatever time of the day: the live value is the last one measured by then, and no forecast decides."""
     data = (RECORDINGS / "energy-charts" / "co2eq_fr.json").read_bytes()
     written = json.loads(data)
     for start, value in zip(written["unix_seconds"], written["co2eq_forecast"], strict=True):
         at = datetime.fromtimestamp(start, tz=UTC)
         live, forecast = read(CHARTS, "FR", data, at=at)
         assert isinstance(live, GridSignal)
-        assert live.gco2_per_kwh == 59.6
+        over = [
+            measured
+            for begun, measured in zip(written["unix_seconds"], written["co2eq"], strict=True)
+            if measured is not None and begun + 900 <= start
+        ]
+        if over:  # else none is over, and the last one is told, to be refused
+            assert live.gco2_per_kwh == over[-1]
+        assert (read_at(live, at).ineligible is Ineligible.FUTURE_DATED) == (not over)
         if value is None:
             assert isinstance(forecast, NoSignal)
             assert forecast.reason is NoSignalReason.NO_DATA
@@ -98,7 +105,7 @@ def test_the_forecast_is_the_one_that_covers_now(minutes: float, value: float | 
     assert (seen.temporal_match, seen.ineligible) == (TemporalMatch.FORECAST, Ineligible.NOT_MEASURED)
 
 
-VALUES = st.none() | st.floats(0, 1500)
+VALUES = st.none() | st.floats(1, 1500)
 
 
 @settings(max_examples=150, deadline=None)
@@ -114,9 +121,30 @@ def test_nulls_are_passed_over_and_forecasts_never_fill_them(
     if last is None:
         assert reason_of(CHARTS, "FR", day(written, ahead)) is NoSignalReason.NO_DATA
         return
+    over = [number for number, value in enumerate(measured[:4]) if value is not None]  # four are over at `NOW`
+    last = over[-1] if over else last
     live = signal_of(CHARTS, "FR", day(written, ahead))
     assert (live.gco2_per_kwh, live.observed_at) == (measured[last], FIRST + (last + 1) * QUARTER)
     assert live.kind is SignalKind.MEASURED
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "ineligible"),
+    [
+        ("10:24:59", 31.0, None),
+        ("10:25:00", 32.0, None),
+        ("10:31:07", 32.0, None),
+        ("10:39:59", 32.0, None),
+        ("10:40:00", 33.0, None),
+        ("09:30:00", 33.0, Ineligible.FUTURE_DATED),
+    ],
+)
+def test_a_quarter_that_is_not_over_is_passed_over(at: str, value: float, ineligible: Ineligible | None) -> None:
+    """A value that ends more than five minutes ahead hides none that is over; where nothing is over it is told, refused."""
+    now = datetime.fromisoformat(f"2026-11-22T{at}+00:00")
+    live = signal_of(CHARTS, "FR", day([29.0, 30.0, 31.0, 32.0, 33.0], [None] * 5), at=now)
+    assert live.gco2_per_kwh == value
+    assert read_at(live, now).ineligible is ineligible
 
 
 @pytest.mark.parametrize(
@@ -151,9 +179,9 @@ def test_arrays_that_do_not_fit_together_are_refused_whole(answer: Any) -> None:
     assert isinstance(forecast_of(answer), NoSignal)
 
 
-@pytest.mark.parametrize("value", [0, 0.0, 1100, 3000.0, "59.6"])
-def test_zero_is_a_value(value: Any) -> None:
-    """A grid may emit nothing; what the service writes is what we tell."""
+@pytest.mark.parametrize("value", [1, 1.0, 1100, 3000.0, "59.6"])
+def test_what_a_grid_can_emit_is_a_value(value: Any) -> None:
+    """Whatever lies between the bounds is told as the service writes it."""
     assert signal_of(CHARTS, "FR", day([30.0, value], [None, None])).gco2_per_kwh == float(value)
 
 
@@ -167,10 +195,12 @@ def test_zero_is_a_value(value: Any) -> None:
         ([59.6], NoSignalReason.NOT_A_NUMBER),
         (1e300, NoSignalReason.NOT_A_NUMBER),
         (3000.1, NoSignalReason.IMPLAUSIBLE),
+        (0, NoSignalReason.IMPLAUSIBLE),
+        (0.0596, NoSignalReason.IMPLAUSIBLE),
     ],
 )
 def test_what_is_no_intensity_is_refused_and_nothing_older_taken(value: Any, reason: NoSignalReason) -> None:
-    """A negative, a word, or more than any grid emits: measured or forecast, it is no signal."""
+    """A negative, a word, more than any grid emits or less: measured or forecast, it is no signal."""
     assert reason_of(CHARTS, "FR", day([30.0, value], [None, None])) is reason
     forecast = forecast_of(day([30.0, None], [None, value]), at=FIRST + QUARTER)
     assert isinstance(forecast, NoSignal)

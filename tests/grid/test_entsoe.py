@@ -36,7 +36,7 @@ from grid.entsoe_documents import (
 )
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
 from vetted_mw.grid.factors import load_factors
-from vetted_mw.grid.signal import GridSignal, SignalKind
+from vetted_mw.grid.signal import GridSignal, Ineligible, SignalKind, read_at
 from vetted_mw.grid.sources import entsoe
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ TEN, ELEVEN = "2025-10-24T10:00Z", "2025-10-24T11:00Z"
 NUCLEAR = hourly("B14", TEN, 30000, 40000)
 
 
-def signal(*series: TimeSeries, given_terms: Terms | None = None) -> GridSignal:
+def signal(*series: TimeSeries, given_terms: Terms | None = None, fetched_at: datetime = FETCHED_AT) -> GridSignal:
     """Return the signal that a document of `series` gives."""
-    found = parsed(document(*series), given_terms)
+    found = parsed(document(*series), given_terms, fetched_at=fetched_at)
     assert isinstance(found, GridSignal)
     return found
 
@@ -251,6 +251,25 @@ def test_the_latest_whole_interval_counts(series: list[TimeSeries], ended: datet
     assert found.gco2_per_kwh == pytest.approx(sum(mw * factors[code].gco2_per_kwh for code, mw in mix.items()) / total)
 
 
+@pytest.mark.parametrize(
+    ("fetched", "ended", "ineligible"),
+    [
+        (at(12, 54), at(12), None),
+        (at(12, 55), at(13), None),
+        (at(13, 55), at(14), None),
+        (at(11), at(11), None),
+        (at(10, 30), at(14), Ineligible.FUTURE_DATED),
+    ],
+)
+def test_an_interval_that_is_not_over_is_passed_over(
+    fetched: datetime, ended: datetime, ineligible: Ineligible | None
+) -> None:
+    """Ended more than five minutes ahead it hides no interval that is over; where none is, it is told and refused."""
+    found = signal(hourly("B14", TEN, 30000, 31000, 32000, 33000), fetched_at=fetched)
+    assert found.observed_at == ended
+    assert read_at(found, fetched).ineligible is ineligible
+
+
 def test_points_left_out_neither_lose_a_fuel_nor_three_days() -> None:
     """Where most fuels leave out points, the newest interval is still whole, with every fuel's last value in it."""
     start, end = "2025-10-21T12:00Z", "2025-10-24T12:00Z"
@@ -298,8 +317,10 @@ def test_every_version_of_the_document_is_read(version: str, prefix: str) -> Non
 def test_clocks_that_change_change_nothing(start: str, hours: int) -> None:
     """A local day of 23 or 25 hours ends where its points end, in UTC."""
     count = 4 * hours
-    found = signal(quarterly("B14", start, *([30000] * count)), quarterly("B16", start, *range(count)))
-    assert found.observed_at == datetime.fromisoformat(start) + timedelta(hours=hours)
+    end = datetime.fromisoformat(start) + timedelta(hours=hours)
+    series = (quarterly("B14", start, *([30000] * count)), quarterly("B16", start, *range(count)))
+    found = signal(*series, fetched_at=end)
+    assert found.observed_at == end
     assert dict(found.mix) == {"B14": 30000.0, "B16": float(count - 1)}
 
 
@@ -438,6 +459,9 @@ _PAGE = b"<html><head><title>503</title></head><body>Service Temporarily Unavail
         pytest.param(b"PK", "not_understood", id="two letters of an archive"),
         pytest.param(document(NUCLEAR)[:-30], "not_understood", id="cut short"),
         pytest.param(document(NUCLEAR) + document(NUCLEAR), "not_understood", id="two documents"),
+        pytest.param(
+            document(NUCLEAR).replace(b"GL_Market", b"Publication_Market"), "not_understood", id="another root"
+        ),
         pytest.param(document(NUCLEAR, head="<!DOCTYPE GL_MarketDocument>"), "forbidden_markup", id="a document type"),
         pytest.param(
             document(NUCLEAR, head='<!DOCTYPE a [<!ENTITY b "B14">]>')

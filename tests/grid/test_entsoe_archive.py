@@ -37,8 +37,11 @@ def test_an_archive_of_several_files_or_none_is_not_understood(files: list[bytes
 @pytest.mark.parametrize(("over", "why"), [(0, None), (1, "too_large"), (200_000, "too_large")])
 def test_an_archived_answer_has_the_limit_of_a_plain_one(over: int, why: str | None) -> None:
     """A body of the limit is read, one byte more is not."""
-    plain = document(NUCLEAR)
-    body = plain + b" " * (MAX_BODY_BYTES - len(plain) + over)
+    plain, end = document(NUCLEAR), b"</GL_MarketDocument>"
+    wanted = MAX_BODY_BYTES - len(plain) + over
+    padding = (b"<x>" + b" " * 4000 + b"</x>") * (wanted // 4007)
+    body = plain.replace(end, padding + b" " * (wanted - len(padding)) + end)
+    assert len(body) == MAX_BODY_BYTES + over
     found = parsed(zipped(body))
     assert isinstance(found, GridSignal) if why is None else isinstance(found, NoSignal) and found.reason == why
 

@@ -283,6 +283,19 @@ def test_consumption_is_left_out() -> None:
     assert read(drawn).series == ()
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("name", [b"inBiddingZone_Domain.mRID", b"outBiddingZone_Domain.mRID"])
+def test_a_series_of_both_generation_and_consumption_refuses_the_document(name: bytes, first: bool) -> None:
+    """Left out it would take its fuel from the mix, and counted it may be what plants draw."""
+    one = hourly("B04", ELEVEN, 5) if name.startswith(b"out") else consumption("B04", ELEVEN, 5)
+    data, other = document(hourly("B14", ELEVEN, 7), one), b"<" + name + b">" + FRANCE.encode() + b"</" + name + b">"
+    place = data.rindex(b"<mRID>" if first else b"<quantity_Measure_Unit")
+    assert isinstance(read_document(data), GenerationDocument)
+    assert refusal(data[:place] + other + data[place:]) is NoSignalReason.NOT_UNDERSTOOD
+    empty = b"<" + name + b"/>"
+    assert refusal(data[:place] + empty + data[place:]) is NoSignalReason.NOT_UNDERSTOOD
+
+
 def test_a_series_without_an_area_is_of_no_known_area() -> None:
     """It is not passed over, which would take a fuel out of the mix unseen: the empty area stands among the areas."""
     nowhere = hourly("B04", ELEVEN, 5, domain_element="")
@@ -376,6 +389,26 @@ def test_what_is_no_document_is_refused(data: bytes) -> None:
     assert refusal(data) is NoSignalReason.NOT_UNDERSTOOD
 
 
+@pytest.mark.parametrize(
+    "root",
+    ["Publication_MarketDocument", "GL_MarketDocument_", "gl_marketdocument", "Unavailability_MarketDocument", "a"],
+)
+@pytest.mark.parametrize("prefix", ["", "gl"])
+def test_another_root_is_another_document(root: str, prefix: str) -> None:
+    """Whatever stands in it: prices, outages and what is yet to be invented have series and points as well."""
+    data = document(hourly("B14", ELEVEN, 1), prefix=prefix).replace(b"GL_MarketDocument", root.encode())
+    assert refusal(data) is NoSignalReason.NOT_UNDERSTOOD
+    answer = acknowledgement(("999", "No matching data found"))
+    assert refusal(answer.replace(b"Acknowledgement_MarketDocument", root.encode())) is NoSignalReason.NOT_UNDERSTOOD
+
+
+def test_an_acknowledgement_without_a_reason_is_no_document() -> None:
+    """Its root says that there is none, though series stand in it."""
+    data = document(hourly("B14", ELEVEN, 1)).replace(b"GL_MarketDocument", b"Acknowledgement_MarketDocument")
+    assert refusal(data) is NoSignalReason.NOT_UNDERSTOOD
+    assert refusal(acknowledgement()) is NoSignalReason.NOT_UNDERSTOOD
+
+
 def test_a_document_that_is_cut_short_is_refused() -> None:
     """At whichever byte it ends before its end."""
     data = document(hourly("B14", ELEVEN, 40000))
@@ -450,6 +483,48 @@ def test_elements_without_end_are_refused(element: bytes) -> None:
     data = document(hourly("B14", ELEVEN, 1))
     assert refusal(data.replace(b"</Period>", b"</Period>" + element * 200_000)) is NoSignalReason.TOO_LARGE
     assert isinstance(read_document(data.replace(b"</Period>", b"</Period>" + element * 2_000)), GenerationDocument)
+
+
+SLICE = 65_536
+
+
+@pytest.mark.parametrize(
+    ("head", "unit", "tail"),
+    [
+        (b"<", b"a", b"/>"),
+        (b"<a b='", b"x", b"'/>"),
+        (b"<a b='", b"&amp;", b"'/>"),
+        (b"<!--", b"x", b"-->"),
+        (b"<?a ", b"x", b"?>"),
+        (b"", b"<!---->", b""),
+    ],
+    ids=["name", "attribute", "references", "comment", "instruction", "comments"],
+)
+def test_one_giant_piece_of_markup_is_refused(head: bytes, unit: bytes, tail: bytes) -> None:
+    """While expat is within it nothing else runs, so that no more of it is taken than a few slices; a small one is read."""
+    series = hourly("B14", ELEVEN, 40000)
+    for size, is_read in ((SLICE, True), (4 * SLICE, False), (64 * SLICE, False)):
+        piece = head + unit * (size // len(unit)) + tail
+        data = document(series).replace(b"</GL_MarketDocument>", piece + b"</GL_MarketDocument>")
+        if is_read:
+            assert read_document(data) == read(series)
+        else:
+            assert refusal(data) is NoSignalReason.NOT_UNDERSTOOD
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("shift", [0, 1, 2, 3, 17])
+def test_where_a_document_is_sliced_does_not_show(shift: int, encoding: str) -> None:
+    """Elements, names, values and characters of several bytes are cut anywhere and read whole."""
+    count = 3000
+    start = at(0)
+    filler = "<!--" + "\u00e9" * shift + "-->"
+    plain = document(quarterly("B14", written(start), *range(40_000, 40_000 + count)), head=filler).decode()
+    data = _encoded(plain, encoding)
+    assert len(data) > 3 * SLICE
+    found = read_document(data)
+    assert isinstance(found, GenerationDocument)
+    assert dict(found.series[0].megawatts) == {step: 40_000.0 + step for step in range(count)}
 
 
 @settings(max_examples=150, deadline=None)

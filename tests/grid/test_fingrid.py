@@ -76,6 +76,15 @@ def test_the_latest_of_a_list_counts() -> None:
         assert (seen.gco2_per_kwh, seen.observed_at) == (30.0, datetime(2026, 11, 22, 10, 30, tzinfo=UTC))
 
 
+def test_a_listed_value_of_a_time_to_come_is_passed_over() -> None:
+    """More than five minutes ahead it hides no older value; alone it is told and refused."""
+    ahead = value(endTime="2026-11-22T10:36:08Z", value=1.0)
+    seen = signal_of(CONSUMED, "FI", listed(ahead, value()))
+    assert (seen.gco2_per_kwh, read_at(seen, NOW).ineligible) == (38.2, None)
+    for answer in (ahead, listed(ahead)):
+        assert read_at(signal_of(CONSUMED, "FI", answer), NOW).ineligible is Ineligible.FUTURE_DATED
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [

@@ -351,7 +351,9 @@ async def test_every_service_gave_its_signals(witness: Witness) -> None:
     async with asyncio.timeout(LIMIT), Service(_well)() as service:
         gateway = Gateway(configured(service.origin))
         await gateway.board.refresh_all()
-    found = {(gateway.board.name_of(one.signal), one.signal.zone) for one in gateway.board.all_readings(gateway.now())}
+    now = gateway.now()
+    zones = {one.signal.zone for one in gateway.board.all_readings(now)}
+    found = {(name, zone) for zone in zones for name, _reading in gateway.board.rows_for(zone, now)}
     assert {name for name, _zone in found} == set(SERVICES)
     assert {zone for name, zone in found if name == "entsoe"} == {"FR", "SE_3", "DE_LU", "FI"}
 

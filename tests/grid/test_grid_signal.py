@@ -58,6 +58,55 @@ def test_a_value_dated_more_than_five_minutes_ahead_is_refused(age: float) -> No
     assert seen.temporal_match not in {"live_window", "fresh"}
 
 
+@pytest.mark.parametrize("minutes", [0, 5, 6, 60, 179, 181, 100_000])
+@pytest.mark.parametrize("ahead", [5.01, 6, 90])
+def test_a_value_that_was_dated_ahead_when_it_was_fetched_never_comes_true(ahead: float, minutes: float) -> None:
+    """Waiting for its time does not make it a measurement: it stays refused, and is never called live or fresh."""
+    given_signal = signal(age=-ahead)
+    seen = read_at(given_signal, NOW + timedelta(minutes=minutes))
+    assert (seen.ineligible, seen.live_eligible) == (Ineligible.FUTURE_DATED, False)
+    assert seen.temporal_match not in {"live_window", "fresh"}
+    assert seen.age_minutes == pytest.approx(max(0.0, minutes - ahead))
+
+
+@pytest.mark.parametrize(("ahead", "eligible"), [(-60, True), (0, True), (5, True), (5.01, False)])
+def test_the_skew_allowed_is_the_same_when_it_was_fetched(ahead: float, eligible: bool) -> None:
+    """Up to five minutes ahead of the fetch is a clock's fault, and the value decides once it is not ahead of now."""
+    fetched_at = NOW - timedelta(minutes=70)
+    seen = read_at(signal(observed_at=fetched_at + timedelta(minutes=ahead), fetched_at=fetched_at), NOW)
+    assert seen.live_eligible is eligible
+
+
+def test_an_estimate_dated_ahead_is_told_as_dated_ahead() -> None:
+    """A value of no time is worse than an estimate."""
+    assert reading(age=-6, estimated=True).ineligible is Ineligible.FUTURE_DATED
+
+
+@pytest.mark.parametrize("minutes", [-600, 0, 600, 600_000])
+@pytest.mark.parametrize("others", [{}, {"age": -600}, {"estimated": True}, {"kind": SignalKind.FORECAST}])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"gco2_per_kwh": None},
+        {"gco2_per_kwh": "12"},
+        {"gco2_per_kwh": [12.0]},
+        {"fetched_at": NOW.replace(tzinfo=None)},
+        {"fetched_at": "2026-11-22T10:30:00Z"},
+        {"max_age_minutes": None},
+        {"max_age_minutes": "180"},
+        {"proxy_share": "0.1"},
+        {"proxy_share": 0.1, "max_proxy_share": None},
+    ],
+)
+def test_what_is_no_signal_is_none_at_any_instant(
+    members: dict[str, Any], others: dict[str, Any], minutes: float
+) -> None:
+    """A member of the wrong type is found at once, not only at the instant at which it would come to matter."""
+    given_signal = signal(**(others | members))
+    with pytest.raises(TypeError):
+        read_at(given_signal, NOW + timedelta(minutes=minutes))
+
+
 @pytest.mark.parametrize("age", [0, 1000, -1000])
 @pytest.mark.parametrize(
     ("kind", "match"), [(SignalKind.FORECAST, "forecast"), (SignalKind.FALLBACK, "annual_fallback")]
@@ -117,6 +166,9 @@ _SIGNALS = st.builds(
     estimated=st.booleans(),
     proxy_share=st.none() | st.floats(0, 1) | st.sampled_from((0.25, 0.45, math.nan)),
     max_proxy_share=st.sampled_from((0.25, 0.45)),
+    fetched_at=(st.floats(-20_000, 20_000) | st.sampled_from((-5.0, 0.0, 15.0))).map(
+        lambda minutes: NOW - timedelta(minutes=minutes)
+    ),
     max_age_minutes=st.sampled_from((0.5, 15.0, 30.0, 180.0)),
 )
 
@@ -124,7 +176,7 @@ _SIGNALS = st.builds(
 @settings(max_examples=200, deadline=None)
 @given(_SIGNALS)
 def test_live_eligibility_is_the_contracts_formula(given_signal: GridSignal) -> None:
-    """Measured, not estimated, within the limit and at most five minutes ahead, share within the bar, finite and >= 0."""
+    """Measured, not estimated, within the limit, never five minutes ahead, share within the bar, finite and >= 0."""
     seen = read_at(given_signal, NOW)
     elapsed = NOW - given_signal.observed_at
     share = given_signal.proxy_share
@@ -132,6 +184,7 @@ def test_live_eligibility_is_the_contracts_formula(given_signal: GridSignal) -> 
         given_signal.kind == "measured"
         and not given_signal.estimated
         and timedelta(minutes=-5) <= elapsed <= timedelta(minutes=given_signal.max_age_minutes)
+        and given_signal.observed_at - given_signal.fetched_at <= timedelta(minutes=5)
         and (share is None or share <= given_signal.max_proxy_share)
         and math.isfinite(given_signal.gco2_per_kwh)
         and given_signal.gco2_per_kwh >= 0

@@ -19,6 +19,7 @@ from vetted_mw.grid.absence import Cause, NoSignal, NoSignalReason
 from vetted_mw.grid.signal import DECLARED, GridSignal, Ineligible, parse_method, read_at
 from vetted_mw.grid.sources import http_json
 from vetted_mw.grid.sources.fetching import Answer
+from vetted_mw.grid.sources.request import MAX_JSON_BYTES
 from vetted_mw.grid.sources.shipped import sources_of
 from vetted_mw.grid.sources.terms import Terms
 from vetted_mw.grid.units import GRAMS_PER_KWH
@@ -261,6 +262,8 @@ def test_direct_emissions_may_be_none_at_all() -> None:
     [
         ({"end": ENDS}, Cause.VALUE),
         ({"value": None, "end": ENDS}, Cause.VALUE),
+        ({"value": -1, "end": ENDS, "missing": False}, Cause.VALUE),
+        ({"value": 0, "end": ENDS, "missing": False}, Cause.VALUE),
         ({"value": 21.9}, Cause.OBSERVED_AT),
         ({"value": 21.9, "end": "2026-11-22T10:00:00"}, Cause.OBSERVED_AT),
         ({"value": 21.9, "end": ENDS}, Cause.ESTIMATED),
@@ -328,6 +331,7 @@ def test_a_missing_word_on_estimates_is_no_signal() -> None:
         (b"[" * 100_000, NoSignalReason.NOT_UNDERSTOOD),
         (b"<!DOCTYPE html>", NoSignalReason.HTML_PAGE),
         (b"\xff\xfe", NoSignalReason.NOT_UNDERSTOOD),
+        (b" " * (MAX_JSON_BYTES + 1), NoSignalReason.TOO_LARGE),
     ],
 )
 def test_what_is_no_answer_is_no_signal(body: bytes, reason: NoSignalReason) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from grid.asked import RECORDINGS, reason_of, recorded, service, signal_of
+from grid.asked import RECORDINGS, reason_of, recorded, service, signal_of, terms_for
 from grid.samples import LIFECYCLE, NOW
+from vetted_mw.configuration import SignalConfiguration
 from vetted_mw.grid.absence import NoSignalReason
-from vetted_mw.grid.signal import Ineligible, read_at
+from vetted_mw.grid.signal import GridSignal, Ineligible, read_at
 from vetted_mw.grid.sources import landsnet
 
 if TYPE_CHECKING:
@@ -74,33 +75,67 @@ def test_a_time_without_an_offset_is_utc_wherever_we_run(written: str, hour: int
     [
         ({"oil": ...}, (1500 * 24 + 600 * 38) / 2100),
         ({"oil": None}, (1500 * 24 + 600 * 38) / 2100),
-        ({"geothermal": ...}, 24),
         ({"oil": 100.0}, (1500 * 24 + 600 * 38 + 100 * 650) / 2200),
         ({"oil": -0.4}, (1500 * 24 + 600 * 38) / 2100),
         ({"oil": "100"}, (1500 * 24 + 600 * 38 + 100 * 650) / 2200),
         ({"wind": 50}, (1500 * 24 + 600 * 38 + 50 * 11) / 2150),
-        ({"total": 99_999, "unknown": "ND"}, (1500 * 24 + 600 * 38) / 2100),
+        ({"unknown": "ND", "comment": None, "plants": [5], "is_final": True}, (1500 * 24 + 600 * 38) / 2100),
     ],
 )
-def test_fuels_are_optional(changed: dict[str, Any], grams: float) -> None:
-    """What is missing or null is left out, wind counts when it is told, a negative is 0, what we do not know is passed."""
+def test_further_fuels_are_optional(changed: dict[str, Any], grams: float) -> None:
+    """What is missing or null is left out, wind counts when it is told, a negative is 0, what is no number is passed."""
     assert signal_of(ICELAND, "IS", snapshot(**changed)).gco2_per_kwh == pytest.approx(grams)
 
 
+@pytest.mark.parametrize("name", ["coal", "Oil", "diesel", "total"])
+def test_a_number_under_a_name_we_do_not_know_counts_as_other(name: str) -> None:
+    """It may be a fuel, which left out would make the value cleaner: it gets a stand-in's factor, and its share is told."""
+    seen = signal_of(ICELAND, "IS", snapshot(**{name: 100}))
+    assert seen.gco2_per_kwh == pytest.approx((1500 * 24 + 600 * 38 + 100 * 700) / 2200)
+    assert seen.proxy_share == pytest.approx(100 / 2200)
+    assert dict(seen.mix)["B20"] == 100.0
+
+
+def test_several_names_we_do_not_know_are_summed() -> None:
+    """None of them takes another's place, and a negative one lessens none."""
+    seen = signal_of(ICELAND, "IS", snapshot(coal=100, gas="50", pumps=-70))
+    assert dict(seen.mix)["B20"] == 150.0
+
+
+@pytest.mark.parametrize("value", [..., None, 0, 0.0, "0", -600.0])
+@pytest.mark.parametrize("name", ["hydro", "geothermal"])
+def test_without_what_iceland_always_makes_a_snapshot_is_incomplete(name: str, value: Any) -> None:
+    """Missing, null, zero or drawn: its own fuels never stop, so the data has lost them."""
+    plenty = {"hydro": 2000.0, "geothermal": 2000.0} | {name: value}
+    assert reason_of(ICELAND, "IS", snapshot(**plenty)) is NoSignalReason.INCOMPLETE
+
+
+def test_what_a_snapshot_must_hold_is_the_operators_word() -> None:
+    """An empty list turns the check off, a fuel more makes it stricter."""
+    data = b'{"hydro": 2000, "timestamp": "2026-11-22T10:30:07"}'
+    for expected, reason in ((), None), (("B12",), None), (("B12", "B06"), NoSignalReason.INCOMPLETE):
+        on = terms_for(ICELAND, "IS", SignalConfiguration(expected_types={"IS": expected}))
+        found = landsnet.parse(data, NOW, terms=on)
+        assert found == on.no(reason) if reason else isinstance(found, GridSignal)
+
+
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "reason"),
     [
-        {"hydro": 0, "geothermal": 0.0, "oil": 0},
-        {"hydro": ..., "geothermal": ..., "oil": ...},
-        {"hydro": None, "geothermal": None, "oil": None},
-        {"hydro": -1500, "geothermal": -600},
-        {"hydro": ...},
-        {"hydro": 399.9, "geothermal": 600.0},
+        ({"hydro": 0, "geothermal": 0.0, "oil": 0}, NoSignalReason.INCOMPLETE),
+        ({"hydro": ..., "geothermal": ..., "oil": ...}, NoSignalReason.INCOMPLETE),
+        ({"hydro": 399.9, "geothermal": 600.0}, NoSignalReason.IMPLAUSIBLE),
     ],
 )
-def test_a_snapshot_of_nothing_or_of_too_little_is_no_signal(changed: dict[str, Any]) -> None:
+def test_a_snapshot_of_nothing_or_of_too_little_is_no_signal(changed: dict[str, Any], reason: NoSignalReason) -> None:
     """All zero, empty, or below what Iceland always makes: fuels have vanished from the data."""
-    assert reason_of(ICELAND, "IS", snapshot(**changed)) is NoSignalReason.IMPLAUSIBLE
+    assert reason_of(ICELAND, "IS", snapshot(**changed)) is reason
+
+
+@pytest.mark.parametrize("value", [1e300, 10**13, -1e300])
+def test_an_unknown_number_beyond_every_grid_is_no_signal(value: float) -> None:
+    """It cannot be counted, and to leave it out would be to guess."""
+    assert reason_of(ICELAND, "IS", snapshot(coal=value)) is NoSignalReason.NOT_A_NUMBER
 
 
 @pytest.mark.parametrize("value", ["ND", "", "-", True, False, [], {}, [600.0], 1e300, "1 500"])

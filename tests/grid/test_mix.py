@@ -140,6 +140,27 @@ def test_there_may_be_no_such_interval(given_series: list[Series], expected: tup
     assert latest_complete(given_series, expected=expected) is None
 
 
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (0, interval(120, 60, B14=3)),
+        (59, interval(120, 60, B14=3)),
+        (60, interval(0, 60, B14=1)),
+        (119, interval(0, 60, B14=1)),
+        (120, interval(60, 60, B14=2)),
+        (179, interval(60, 60, B14=2)),
+        (180, interval(120, 60, B14=3)),
+        (100_000, interval(120, 60, B14=3)),
+        (-100_000, interval(120, 60, B14=3)),
+    ],
+)
+def test_an_interval_that_ends_later_is_passed_over(before: int, expected: Interval) -> None:
+    """The latest one that ends by then; where none does, the latest of all."""
+    assert latest_complete([series("B14", 1, 2, 3)], before=TEN + timedelta(minutes=before)) == expected
+    just_before = latest_complete([series("B14", 1, 2, 3)], before=TEN + timedelta(minutes=before, microseconds=-1))
+    assert just_before == latest_complete([series("B14", 1, 2, 3)], before=TEN + timedelta(minutes=before - 1))
+
+
 def test_an_expected_type_that_is_there_changes_nothing() -> None:
     """The expected types are part of the reference set, not a filter of it."""
     given_series = [series("B14", 1, 2), series("B16", 3, 4)]

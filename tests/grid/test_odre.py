@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from grid.asked import RECORDINGS, reason_of, recorded, service, signal_of
 from grid.samples import LIFECYCLE, NOW
 from vetted_mw.grid.absence import NoSignalReason
-from vetted_mw.grid.signal import read_at
+from vetted_mw.grid.signal import Ineligible, read_at
 from vetted_mw.grid.sources import odre
 
 MIX = service("odre", figure="mix")
@@ -156,6 +156,20 @@ def test_the_latest_row_counts_in_any_order(times: list[str], shape: Any) -> Non
     mix, direct = signal_of(MIX, "FR", shape(*rows)), signal_of(DIRECT, "FR", shape(*rows))
     assert mix.observed_at == direct.observed_at == datetime(2026, 11, 22, 9, 45, tzinfo=UTC)
     assert (dict(mix.mix)["B04"], direct.gco2_per_kwh) == (11_000.0, 21.0)
+
+
+@pytest.mark.parametrize("shape", [flat, nested])
+def test_a_row_of_a_time_to_come_is_passed_over(shape: Any) -> None:
+    """More than five minutes ahead it hides no older row; where all are, it is told and refused."""
+    ahead = row("2026-11-22T10:45:00+00:00", gaz=0, taux_co2=5)
+    for source in (MIX, DIRECT):
+        seen = signal_of(source, "FR", shape(ahead, row()))
+        assert seen.observed_at == datetime(2026, 11, 22, 9, 45, tzinfo=UTC)
+        assert read_at(seen, NOW).live_eligible
+        alone = signal_of(source, "FR", shape(ahead))
+        assert read_at(alone, NOW).ineligible is Ineligible.FUTURE_DATED
+        just = signal_of(source, "FR", shape(row("2026-11-22T10:36:07+00:00"), row()))
+        assert just.observed_at == NOW + timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("value", [..., None, "ND", "", "-", True, [], {}])

@@ -401,6 +401,15 @@ async def test_when_every_address_is_down_each_was_asked_once_and_the_last_word_
 # ---- time that an address asks for
 
 
+@pytest.mark.parametrize(("named", "seconds"), [(None, 600.0), (5.0, 600.0), (900.0, 900.0)])
+async def test_a_service_with_a_ban_is_left_alone_for_all_of_it(named: float | None, seconds: float) -> None:
+    """ENTSO-E lifts its ban after ten minutes, whatever a 429 on the way says."""
+    polled = Polled(ban_seconds=600.0, least_ban_seconds=600.0)
+    polled.session.default = Answer(status=429, body=b"", retry_after_seconds=named)
+    told = await polled.source.readings()
+    assert [one.retry_after_seconds for one in told if isinstance(one, NoSignal)] == [seconds]
+
+
 async def test_an_address_that_asked_for_time_is_left_alone_though_the_next_one_fails() -> None:
     """A 503 with `Retry-After` holds across refreshes and addresses, to the second."""
     polled = Polled(question("FR"), base_urls=(HOME, BACKUP))

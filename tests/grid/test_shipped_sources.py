@@ -43,6 +43,7 @@ ALL: dict[str, Any] = {
     "entsoe": TOKEN,
 }
 """Every source, in no order."""
+_OWN = {"value": "v", "observed_at": "t"}
 
 
 def configured(sources: Mapping[str, Any], **signals: Any) -> SignalConfiguration:
@@ -72,7 +73,8 @@ async def asked(
     zones_told: list[str] = []
     for source in sources_of(configured(sources, **signals), zones, session=session, now=lambda: NOW):
         assert isinstance(source, PolledSource)
-        source._sleep = _no_time
+        for line in source._lines:
+            line._sleep = _no_time
         told = await source.readings()
         assert all(isinstance(one, NoSignal) for one in told)
         zones_told += [one.zone for one in told]
@@ -206,13 +208,20 @@ async def test_described_services_at_one_host_share_a_refusal_and_others_do_not(
 
 
 async def test_the_operators_word_for_a_zone_is_what_is_asked_for() -> None:
-    """Over the shipped table, and for a zone the table does not know; the value is of that zone itself."""
+    """Over the shipped table, and for a zone the table does not know; of ENTSO-E the value is that zone's own."""
     sources = {"entsoe": TOKEN | {"areas": {"DE_LU": "10Y1001A1001A82H", "XX": "10YXX-----------X"}}}
     urls, told = await asked(sources, ("DE_LU", "XX", "FR"))
     assert told == ["DE_LU", "XX", "FR"]
     assert [queried(url, "in_Domain") for url in urls] == ["10Y1001A1001A82H", "10YXX-----------X", "10YFR-RTE------C"]
     assert terms("entsoe", "DE_LU", sources).area == "DE_LU"
     assert terms("entsoe", "DE_LU").area == "DE"
+
+
+def test_a_countrys_value_is_the_countrys_though_an_operator_names_it() -> None:
+    """Who writes out `se` for a bidding zone gets the area the table would have told."""
+    for areas in ({}, {"areas": {"SE_3": "se"}}):
+        on = terms("energy_charts", "SE_3", {"energy_charts": areas})
+        assert (on.zone, on.name, on.area) == ("SE_3", "se", "SE")
 
 
 async def test_an_own_address_is_asked_without_the_services_spacing() -> None:
@@ -223,6 +232,23 @@ async def test_an_own_address_is_asked_without_the_services_spacing() -> None:
         )
         assert isinstance(source, PolledSource)
         assert (source._pace.spacing_seconds, source._pace.ban_seconds) == (spacing, 900.0)
+
+
+@pytest.mark.parametrize(
+    ("sources", "least"),
+    [
+        ({"entsoe": TOKEN | {"base_url": "https://external-api.tp.entsoe.eu/api"}}, 60.0),
+        ({"entsoe": TOKEN | {"base_url": "https://mirror.example/api"}}, 0.0),
+        ({"http_json": {"zones": {"FR": _OWN | {"url": "https://API.energidataservice.dk/dataset/x"}}}}, 120.0),
+        ({"http_json": {"zones": {"FR": _OWN | {"url": "https://external-api.tp.entsoe.eu/{token}"} | TOKEN}}}, 60.0),
+        ({"http_json": {"zones": {"FR": _OWN | {"url": "https://own.example/now"}}}}, 0.0),
+    ],
+)
+def test_a_known_services_least_pause_holds_at_each_of_its_hosts(sources: dict[str, Any], least: float) -> None:
+    """After a failure too, and for whoever describes the service by another name."""
+    (source,) = sources_of(configured(sources), ZONES, session=Asking(), now=lambda: NOW)
+    assert isinstance(source, PolledSource)
+    assert source.least_pause_seconds == least
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,16 @@ import pytest
 
 from grid.samples import NOW, ScriptedSource, signal
 from vetted_mw.errors import ConfigurationError
-from vetted_mw.grid.board import SignalBoard, SourceState
+from vetted_mw.grid.absence import NoSignal, NoSignalReason
+from vetted_mw.grid.board import SignalBoard
 from vetted_mw.grid.signal import GridSignal, SignalKind
+from vetted_mw.grid.source import SourceState
 from vetted_mw.testing import ManualClock, StaticSignals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vetted_mw.grid.board import SignalSource
+    from vetted_mw.grid.source import SignalSource
 
 pytestmark = pytest.mark.anyio
 
@@ -142,7 +144,7 @@ async def test_a_value_that_cannot_be_never_displaces_one_that_can(
     clock: ManualClock, bad: GridSignal, together: bool
 ) -> None:
     """A point dated hours ahead, or no number, neither hides the last good value nor blocks the next one."""
-    good, next_good = signal(20.0, age=30), signal(25.0, age=-15)
+    good, next_good = signal(20.0, age=30), signal(25.0, age=-15, fetched_at=NOW + timedelta(minutes=20))
     lines = [[good, bad]] if together else [[good], [bad]]
     board = board_of(clock, ScriptedSource(*lines, [next_good]))
     for _ in lines:
@@ -162,6 +164,101 @@ async def test_a_value_that_cannot_be_makes_way_for_one_that_can(clock: ManualCl
     assert value(board, "FR", clock) == 20.0
 
 
+@pytest.mark.parametrize(
+    ("then", "value_then", "reason"),
+    [
+        (signal(30.0, age=20), 30.0, None),
+        (signal(30.0, age=30), 30.0, None),
+        (signal(30.0, age=31), 20.0, "outdated"),
+        (signal(30.0, age=500), 20.0, "outdated"),
+        (signal(30.0, age=-60), 20.0, "future_dated"),
+        (signal(30.0, age=-60, estimated=True), 20.0, "future_dated"),
+        (signal(30.0, age=0, estimated=True), 20.0, "estimated"),
+        (signal(30.0, age=30, estimated=True), 20.0, "estimated"),
+        (signal(float("nan"), age=0), 20.0, "not_a_number"),
+        (signal(30.0, age=20, proxy_share=0.9), 30.0, None),
+        (signal(30.0, age=31, proxy_share=0.9), 20.0, "outdated"),
+    ],
+    ids=[
+        *("newer", "of the same time", "older", "much older", "ahead", "an estimate ahead"),
+        *("a newer estimate", "an estimate of the same time", "no number", "stand-ins", "older stand-ins"),
+    ],
+)
+async def test_an_answer_no_better_than_what_is_known_is_told_as_an_absence(
+    clock: ManualClock, then: GridSignal, value_then: float, reason: str | None
+) -> None:
+    """What is dropped is not dropped in silence, and is an answer all the same; the next better one ends it."""
+    better = signal(40.0, age=-5)
+    board = board_of(clock, ScriptedSource([signal(20.0, age=30)], [then], [then], [better]))
+    await board.refresh("scripted")
+    for _ in range(2):
+        clock.tick(1)
+        await board.refresh("scripted")
+    assert value(board, "FR", clock) == value_then
+    told = [(one.told.source, one.told.reason, one.since) for one in board.absences_for("FR")]
+    assert told == ([] if reason is None else [("entsoe_derived_live", reason, NOW + timedelta(seconds=1))])
+    assert (board.states()["scripted"].failures, board.states()["scripted"].succeeded_at) == (0, clock.now())
+    await board.refresh("scripted")
+    assert (value(board, "FR", clock), board.absences_for("FR")) == (40.0, ())
+
+
+async def test_older_values_beside_the_latest_are_no_absence(clock: ManualClock) -> None:
+    """A series in one answer brings something new."""
+    board = board_of(clock, ScriptedSource([signal(1.0, age=30), signal(2.0, age=10), signal(3.0, age=-60)]))
+    await board.refresh("scripted")
+    assert (value(board, "FR", clock), board.absences_for("FR")) == (2.0, ())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ([signal(30.0, age=0, estimated=True), signal(20.0, age=170)], 20.0),
+        ([signal(20.0, age=999), signal(30.0, age=0, estimated=True)], 20.0),
+        ([signal(30.0, age=0, estimated=True), signal(40.0, age=-60)], 30.0),
+        ([signal(40.0, age=-60), signal(30.0, age=0, estimated=True)], 30.0),
+        ([signal(30.0, age=0, proxy_share=0.9), signal(20.0, age=170)], 30.0),
+    ],
+    ids=["then measured", "then an estimate", "then ahead", "ahead first", "stand-ins"],
+)
+@pytest.mark.parametrize("together", [True, False])
+async def test_an_estimate_stands_between_what_was_measured_and_what_cannot_be(
+    clock: ManualClock, line: list[GridSignal], expected: float, together: bool
+) -> None:
+    """Whatever comes first: a measured value makes way for no estimate, an estimate for no value of the future."""
+    lines = [line] if together else [[one] for one in line]
+    board = board_of(clock, ScriptedSource(*lines))
+    for _ in lines:
+        await board.refresh("scripted")
+    assert value(board, "FR", clock) == expected
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"gco2_per_kwh": None},
+        {"gco2_per_kwh": "12"},
+        {"fetched_at": datetime(2026, 11, 22, 10, 30)},  # noqa: DTZ001 (what is tested)
+        {"max_age_minutes": None},
+        {"proxy_share": "0.1"},
+        {"zone": ["FR"]},
+    ],
+    ids=["None", "text", "naive", "no limit", "share", "zones"],
+)
+@pytest.mark.parametrize("complete", [True, False])
+async def test_an_answer_with_a_bad_value_costs_a_refresh_and_nothing_else(
+    clock: ManualClock, members: dict[str, Any], complete: bool
+) -> None:
+    """All is judged before anything is kept, so that no request finds what nobody can judge."""
+    line = [signal(30.0, age=1), signal(**({"age": 0, "zone": "SE_3"} | members))]
+    board = board_of(clock, ScriptedSource([signal(20.0, age=30)], line, complete=complete))
+    await board.refresh("scripted")
+    await board.refresh("scripted")
+    assert (value(board, "FR", clock), value(board, "SE_3", clock)) == (20.0, None)
+    assert len(board.all_readings(clock.now())) == 1
+    state = board.states()["scripted"]
+    assert (state.failures, state.error, board.absences_for("SE_3")) == (1, "TypeError", ())
+
+
 async def test_ever_new_zones_cannot_grow_the_board_without_bound(clock: ManualClock) -> None:
     """A source gone mad costs old readings, not memory."""
     lines = [[signal(1.0, zone=f"{batch}-{number}") for number in range(5000)] for batch in range(3)]
@@ -171,6 +268,53 @@ async def test_ever_new_zones_cannot_grow_the_board_without_bound(clock: ManualC
         await board.refresh("scripted")
         sizes.append(len(board.all_readings(clock.now())))
     assert sizes[0] == sizes[1] == sizes[2] <= 5000
+
+
+async def test_ever_new_zones_do_not_drive_out_those_that_are_looked_at(clock: ManualClock) -> None:
+    """The zones of requests stay, whoever names others meanwhile; what nobody asks for goes first."""
+    lines = [[signal(1.0, zone=f"{batch}-{number}") for number in range(1500)] for batch in range(4)]
+    known = ScriptedSource([signal(20.0), signal(12.0, zone="SE_3")], name="known")
+    board = board_of(clock, known, ScriptedSource(*lines, name="mad", complete=True))
+    await board.refresh("known")
+    for _ in lines:
+        await board.refresh("mad")
+        assert value(board, "FR", clock) == 20.0
+    assert value(board, "SE_3", clock) is None
+
+
+async def test_ever_new_labels_cannot_grow_the_board_without_bound(clock: ManualClock) -> None:
+    """A label is a source's own word, so a zone keeps only the latest of them."""
+    absences: list[Any] = [
+        NoSignal(source=f"label-{number}", zone="FR", reason=NoSignalReason.NO_DATA) for number in range(2000)
+    ]
+    board = board_of(clock, ScriptedSource(absences))
+    await board.refresh("scripted")
+    labels = [one.told.source for one in board.absences_for("FR")]
+    assert len(labels) < 500
+    assert labels[-1] == "label-1999"
+
+
+async def test_what_a_refresh_changes_is_seen_at_once_and_in_its_zone_only(clock: ManualClock) -> None:
+    """A zone that was looked at before is not shown as it was then: not after a new value, nor one taken back."""
+    source = ScriptedSource([signal(20.0), signal(12.0, zone="SE_3")], [signal(21.0), signal(12.0, zone="SE_3")], [])
+    source.is_complete = True
+    board = board_of(clock, source)
+    seen = [(value(board, "FR", clock), value(board, "SE_3", clock))]
+    for _ in range(3):
+        await board.refresh("scripted")
+        seen.append((value(board, "FR", clock), value(board, "SE_3", clock)))
+    assert seen == [(None, None), (20.0, 12.0), (21.0, 12.0), (None, None)]
+
+
+async def test_each_reading_comes_with_the_name_of_its_source(clock: ManualClock) -> None:
+    """Not its label, which several may share; in the chain's order, every kind."""
+    first = ScriptedSource([signal(1.0), signal(2.0, kind=SignalKind.FORECAST)], name="first")
+    second, other = ScriptedSource([signal(1.0)], name="second"), ScriptedSource([signal(4.0)], name="other")
+    board = board_of(clock, other, first, second, chains={"FR": ("second", "first")})
+    await board.refresh_all()
+    rows = [(name, seen.signal.gco2_per_kwh, seen.read_at) for name, seen in board.rows_for("FR", NOW)]
+    assert rows == [("second", 1.0, NOW), ("first", 1.0, NOW), ("first", 2.0, NOW)]
+    assert board.rows_for("SE_3", NOW) == ()
 
 
 # ---- which one is best
@@ -248,6 +392,29 @@ async def test_without_a_live_value_the_most_telling_one_is_shown(clock: ManualC
     assert seen is not None
     assert (seen.signal.gco2_per_kwh, seen.live_eligible) == (40.0, False)
     assert {r.signal.gco2_per_kwh for r in board.all_readings(clock.now())} == {1.0, 2.0, 30.0, 40.0}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [signal(1.0, age=-600), signal(1.0, age=-600, estimated=True), signal(float("nan")), signal(-1.0)],
+    ids=["ahead", "an estimate ahead", "nan", "negative"],
+)
+@pytest.mark.parametrize("hours", [0, 9, 12, 1000])
+async def test_a_value_that_cannot_be_is_never_the_most_telling(
+    clock: ManualClock, bad: GridSignal, hours: int
+) -> None:
+    """However old the last measured value of another source is, it says more, also when the other's time has come."""
+    impossible = ScriptedSource([bad], name="impossible")
+    board = board_of(clock, impossible, ScriptedSource([signal(20.0, age=999)], name="old"))
+    await board.refresh("impossible")
+    alone = board.best("FR", clock.now())
+    assert alone is not None
+    assert alone.signal is bad
+    await board.refresh("old")
+    clock.tick(hours * 3600)
+    seen = board.best("FR", clock.now())
+    assert seen is not None
+    assert (seen.signal.gco2_per_kwh, seen.ineligible) == (20.0, "stale")
 
 
 async def test_a_zone_of_which_only_a_forecast_is_known_shows_it(clock: ManualClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -402,6 +403,91 @@ async def test_a_refused_file_keeps_the_readings_of_before_and_is_said_once(
     assert len(_lines(caplog, UNUSABLE)) == 2
     watched.path.write_text(GOOD.replace("21.9", "33.125"))
     assert await watched.value() == 33.125
+
+
+@pytest.mark.anyio
+async def test_a_refused_state_of_a_file_is_parsed_once(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same words are said of the same file every second, without reading it every second."""
+    parsed: list[bytes] = []
+
+    def noted(data: bytes, fetched_at: datetime, *, max_age_minutes: float) -> tuple[GridSignal, ...]:
+        parsed.append(data)
+        return parse_readings(data, fetched_at, max_age_minutes=max_age_minutes)
+
+    monkeypatch.setattr("vetted_mw.grid.sources.file.parse_readings", noted)
+    watched.path.write_text(row(zone="1"))
+    told = set()
+    for _ in range(3):
+        with pytest.raises(ReadingsFileError) as refused:
+            await watched.source.readings()
+        told.add(str(refused.value))
+    assert len(parsed) == len(told) == 1
+    watched.path.write_text(row(zone='""', kind=None))
+    with pytest.raises(ReadingsFileError, match="lacks kind"):
+        await watched.source.readings()
+    watched.path.write_text(GOOD)
+    assert len(await watched.source.readings()) == 1
+    assert len(parsed) == 3
+
+
+@pytest.mark.anyio
+async def test_a_file_that_cannot_be_opened_is_tried_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A missing permission changes nothing that is looked at, so it is no lasting refusal; it is told once."""
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.open", _denied)
+        for _ in range(2):
+            assert await watched.value() is None
+    (line,) = _lines(caplog, UNUSABLE)
+    assert line["reason"] == "it cannot be read (PermissionError)."
+    assert await watched.value() == 21.9
+
+
+def _denied(_path: Path, _mode: str) -> bytes:
+    raise PermissionError(13, "denied")
+
+
+@pytest.mark.anyio
+async def test_a_file_of_more_than_a_mebibyte_is_refused(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    """It would stand in requests' way; at the limit it is read, above it is not, and the log says why."""
+    assert await watched.value() == 21.9
+    limit = 1_048_576
+    watched.path.write_text(GOOD.replace("21.9", "30.0").ljust(limit - 1, "#") + "\n")
+    assert await watched.value() == 30.0
+    watched.path.write_text(GOOD.ljust(limit, "#") + "\n")
+    assert await watched.value() == 30.0
+    (line,) = _lines(caplog, UNUSABLE)
+    assert "larger than 1 MiB" in line["reason"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "link to a pipe"])
+async def test_what_is_no_regular_file_is_refused_unopened(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Opening a pipe waits for whoever writes to it: the loop would stand still for good."""
+    path = tmp_path / "signals.toml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to(os.devnull)
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to(tmp_path / "pipe")
+    monkeypatch.setattr("pathlib.Path.open", _never)
+    watched = Watched(path)
+    for _ in range(2):
+        assert await watched.value() is None
+    assert watched.board.states()["file"].error == "ReadingsFileError"
+    (line,) = _lines(caplog, UNUSABLE)
+    assert line["reason"].startswith("it is no regular file.")
+
+
+def _never(path: Path, *_arguments: object) -> bytes:
+    pytest.fail(f"{path} was opened")
 
 
 @pytest.mark.anyio

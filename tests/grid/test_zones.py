@@ -106,7 +106,7 @@ def test_a_value_says_whose_it_is(zone: str, source: str, name: str, area: str) 
         ("DE_LU", 20000, ("B02", "B04", "B05", "B19"), 0.45),
         ("SE_3", 3000, ("B14", "B19"), None),
         ("FI", 3000, ("B14", "B19"), None),
-        ("IS", 1000, (), None),
+        ("IS", 1000, ("B09", "B12"), None),
         ("LU", 0, (), None),
         ("NO_5", 0, (), None),
     ],
@@ -143,7 +143,7 @@ def test_a_zone_that_is_not_known_has_no_service() -> None:
 
 
 def test_an_operator_names_an_area() -> None:
-    """The value is then of the zone itself; the other services' words, the bars and the shipped table stay."""
+    """Of ENTSO-E's word the value is the zone's own; the other services' words, the bars and the shipped table stay."""
     shipped = zone_of("DE_LU")
     named = with_area(shipped, "entsoe", "10Y1001A1001A82H")
     assert named.areas["entsoe"] == Area(name="10Y1001A1001A82H", area="DE_LU")
@@ -156,7 +156,33 @@ def test_an_operator_names_an_area() -> None:
         shipped.max_proxy_share,
     )
     assert zone_of("DE_LU").areas["entsoe"].name == "10Y1001A1001A83F"
-    assert with_area(zone_of("XX_9"), "landsnet", "XX").areas == {"landsnet": Area(name="XX", area="XX_9")}
+    assert with_area(zone_of("XX_9"), "landsnet", "XX").areas == {"landsnet": Area(name="XX", area="XX")}
+
+
+@pytest.mark.parametrize(
+    ("zone", "source", "name", "area"),
+    [
+        ("SE_3", "energy_charts", "se", "SE"),
+        ("XX", "energy_charts", "se", "SE"),
+        ("SE_3", "energy_charts", "de", "DE"),
+        ("SE_3", "entsoe", "10YSE-1--------K", "SE_3"),
+        ("XX", "entsoe", "10YXX-----------X", "XX"),
+        ("DE_LU", "entsoe", "10Y1001A1001A83F", "DE"),
+        ("DE_LU", "entsoe", "10Y1001A1001A82H", "DE_LU"),
+        ("SE_3", "electricity_maps", "SE", "SE"),
+        ("SE_3", "electricity_maps", "SE-SE4", "SE_4"),
+        ("IT", "electricity_maps", "IT-NO", "IT-NO"),
+        ("SE_3", "electricity_maps", "US-CAR-DUK", "US-CAR-DUK"),
+        ("SE_3", "electricity_maps", "SE-NO1", "SE-NO1"),
+        ("DK_1", "energinet", "DK2", "DK_2"),
+        ("SE_3", "statnett", "NO", "NO"),
+        ("SE_3", "statnett", "7", "7"),
+        ("SE_3", "statnett", "-", "-"),
+    ],
+)
+def test_an_operators_word_is_of_the_place_it_names(zone: str, source: str, name: str, area: str) -> None:
+    """As the table's own: a country's value is the country's whoever names it, and the table's word stays what it is."""
+    assert with_area(zone_of(zone), source, name).areas[source] == Area(name=name, area=area)
 
 
 def test_the_table_cannot_be_changed() -> None:

@@ -7,6 +7,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import ValidationError
 
 from settings.whole import FIRST, KEYS, Key, furnish, leaves, loaded, sections, variable, with_value
 from vetted_mw import ConfigurationError, load_configuration
@@ -33,11 +34,22 @@ def paris(**keys: Any) -> dict[str, Any]:
 # ---- the value is never told
 
 
+def everything_of(error: BaseException | None) -> str:
+    """Return all that can be read off an error and off what it grew from, as a tool that reports errors would."""
+    told = ""
+    while error is not None:
+        told += f"{error} {error!r} {error.args!r} {vars(error)!r} {getattr(error, 'object', '')!r}\n"
+        if isinstance(error, ValidationError):
+            told += repr(error.errors())
+        error = error.__cause__ or error.__context__
+    return told
+
+
 def _never_told(load: Any, key: Key) -> None:
     try:
         load()
     except ConfigurationError as error:
-        told = "".join(traceback.format_exception(error)) + error.field + error.remedy
+        told = "".join(traceback.format_exception(error)) + everything_of(error)
         assert CANARY not in told
         assert error.remedy  # noqa: PT017
         assert error.field.split(".")[0] in {key[0], "default_order"}  # noqa: PT017
@@ -101,6 +113,47 @@ def test_the_key_itself_in_the_keys_place_is_refused_with_the_way_to_write_it() 
         assert "never be the key itself" in str(error)
         assert "{ env = " in error.remedy
         assert "{ file = " in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("environ", "overrides"),
+    [
+        ({}, {"regions": {"scaleway-par-1": PARIS | {"api_key": CANARY}}}),
+        ({}, {"signals": {"sources": {"entsoe": {"token": CANARY}}}}),
+        ({"VETTED_CALLERS__TEAM__KEY": CANARY}, {}),
+        ({"VETTED_SERVER__PORT": CANARY}, {}),
+        ({"VETTED_REGIONS": f'{{"{CANARY}'}, {}),
+        ({}, {"regions": {"scaleway-par-1": PARIS | {"base_url": f"https://h.example:{CANARY}/v1"}}}),
+        ({}, {"callers": {"team": {"key": {"file": "not-ascii.key"}}}}),
+        ({"VETTED_CONFIG": "not-utf-8.toml"}, {}),
+        ({"VETTED_CONFIG": "twice.toml"}, {}),
+    ],
+    ids=["api_key", "token", "caller", "number", "json", "port", "key file", "encoding", "syntax"],
+)
+def test_nothing_an_error_grew_from_is_kept_with_it(
+    environ: dict[str, str], overrides: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pydantic's and Python's own errors hold what they were given: whoever walks the chain must not come to them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "not-ascii.key").write_bytes(CANARY.encode() + b"\xff")
+    (tmp_path / "not-utf-8.toml").write_bytes(f'issuer = "{CANARY}'.encode() + b'\xff"')
+    (tmp_path / "twice.toml").write_text(f"{CANARY} = 1\n{CANARY} = 2\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_configuration(environ=environ, overrides=overrides)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    assert CANARY not in everything_of(caught.value)
+    assert caught.value.remedy
+
+
+def test_an_error_raised_while_another_is_handled_keeps_that_one_alone() -> None:
+    """An application that loads settings in an exception handler sees its own error behind ours, as anywhere."""
+    own = LookupError("the application's own")
+    try:
+        raise own
+    except LookupError:
+        error = refused(regions=paris(api_key=CANARY))
+    assert error.__context__ is own
+    assert CANARY not in everything_of(error)
 
 
 # ---- unknown keys

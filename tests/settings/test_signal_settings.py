@@ -125,7 +125,7 @@ def service_of_first(name: str, number: int, **keys: Any) -> ServiceSource:
         base_urls=(f"https://{name.replace('_', '-')}.example",),
         max_age_minutes=40 + number,
         refresh_seconds=10 + number,
-        areas={"FR": f"F{number}a"},
+        areas={"FR": f"F{number}a"} if SERVICES[name].has_areas else {},
         key=Secret("grid-key") if name in KEYED else None,
     )
     return dataclasses.replace(source, **keys)
@@ -347,9 +347,9 @@ def test_an_unknown_variable_names_itself_and_the_nearest_key(name: str, field: 
         (sources(landsnet={"refresh_seconds": -1}), "sources.landsnet.refresh_seconds", "greater than 0"),
         (sources(landsnet={"base_url": "amper.landsnet.is"}), "sources.landsnet.base_url", "http or https"),
         (sources(landsnet={"base_url": "https://h.example/?a=b"}), "sources.landsnet.base_url", "End it at the path"),
-        (sources(landsnet={"areas": "IS"}), "sources.landsnet.areas", "table"),
-        (sources(landsnet={"areas": {"IS": ""}}), "sources.landsnet.areas.IS", "Write a text"),
-        (sources(landsnet={"areas": {"IS": 1}}), "sources.landsnet.areas.IS", "Write a text"),
+        (sources(statnett={"areas": "SE"}), "sources.statnett.areas", "table"),
+        (sources(statnett={"areas": {"SE": ""}}), "sources.statnett.areas.SE", "Write a text"),
+        (sources(statnett={"areas": {"SE": 1}}), "sources.statnett.areas.SE", "Write a text"),
         (sources(entsoe=TOKEN | {"backup_urls": SPARE}), "sources.entsoe.backup_urls", "Write a list"),
         (sources(entsoe=TOKEN | {"backup_urls": [""]}), "sources.entsoe.backup_urls", "Write a text"),
         (sources(entsoe=TOKEN | {"backup_urls": [SPARE, f"{SPARE}/"]}), "sources.entsoe.backup_urls", "once"),
@@ -511,8 +511,10 @@ def test_below_a_services_own_floor_is_refused_at_its_own_address(service: Servi
         {"base_url": f"https://{host}:443/elsewhere"},
         {"base_url": f"https://{host}."},
     ]
+    written += [{"base_url": f"https://{other.upper()}/api"} for other in service.other_hosts]
     if service.name == "entsoe":
         written.append({"base_url": SPARE, "backup_urls": [service.base_url]})
+        written.append({"base_url": SPARE, "backup_urls": ["https://external-api.tp.entsoe.eu/api"]})
     for keys in written:
         error = refused(**asked(service, refresh_seconds=least - 0.5, **keys))
         assert error.field == f"signals.sources.{service.name}.refresh_seconds"
@@ -552,6 +554,41 @@ def test_a_described_service_is_asked_as_often_as_it_says_else_as_all_else_every
         assert signals.http_json.refresh_seconds == seconds
 
 
+@by_service
+def test_a_known_services_floor_holds_for_a_description_of_it(service: Service) -> None:
+    """Whoever describes a service we know by another name asks it no more often, whichever of its hosts it is."""
+    least = service.least_refresh_seconds
+    hosts = [service.base_url.partition("//")[2].partition("/")[0], *service.other_hosts]
+    for host in hosts:
+        zones = {"FR": READING, "SE_3": READING | {"url": f"https://{host.upper()}/v1?zone=SE"}}
+        asked_too_often = sources(http_json={"zones": zones, "refresh_seconds": least - 0.5})
+        error = refused(**asked_too_often)
+        assert error.field == "signals.sources.http_json.refresh_seconds"
+        assert f"at least {least:g}" in error.remedy
+        for table, seconds in (
+            (sources(http_json={"zones": zones, "refresh_seconds": least}), least),
+            ({"refresh_seconds": 2} | sources(http_json={"zones": zones}), least),
+            (sources(http_json={"zones": zones}), 900),
+        ):
+            source = signals_of(**table).http_json
+            assert source is not None
+            assert source.refresh_seconds == seconds
+
+
+def test_a_described_service_is_asked_once_a_second_at_most() -> None:
+    """Wherever it is: a smaller number is refused, and lifted where it is meant for all services."""
+    table = described()["sources"]["http_json"]
+    error = refused(sources={"http_json": table | {"refresh_seconds": 0.5}})
+    assert error.field == "signals.sources.http_json.refresh_seconds"
+    assert "at least 1" in error.remedy
+    for source in (
+        signals_of(refresh_seconds=0.5, **described()).http_json,
+        signals_of(sources={"http_json": table | {"refresh_seconds": 1}}).http_json,
+    ):
+        assert source is not None
+        assert source.refresh_seconds == 1
+
+
 # ---- zones and types
 
 
@@ -563,7 +600,7 @@ def test_a_described_service_is_asked_as_often_as_it_says_else_as_all_else_every
         ("max_proxy_share", 0.3),
         ("min_total_mw", 1),
         ("expected_types", ["B14"]),
-        ("sources.landsnet.areas", "IS"),
+        ("sources.statnett.areas", "SE"),
         ("sources.http_json.zones", READING),
     ],
 )
@@ -607,6 +644,20 @@ def test_no_expected_types_is_a_choice_too() -> None:
     """An empty list, in a file or a variable, expects nothing of the zone, whatever the shipped table says."""
     assert signals_of(expected_types={"FR": []}).expected_types == {"FR": ()}
     assert signals_of(environ={"VETTED_SIGNALS__EXPECTED_TYPES__FR": ""}).expected_types == {"FR": ()}
+
+
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if not service.has_areas])
+def test_a_service_of_one_place_has_no_areas(name: str) -> None:
+    """A word for another place would be sent nowhere: the key is not known there."""
+    error = refused(**asked(SERVICES[name], areas={"FR": "FR"}))
+    assert error.field == f"signals.sources.{name}.areas"
+    assert "unknown key" in str(error)
+
+
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if service.has_areas])
+def test_a_service_of_many_places_takes_further_ones(name: str) -> None:
+    """Its own word for a zone that the shipped table does not have."""
+    assert one(signals_of(**asked(SERVICES[name], areas={"PT": "there"}))).areas == {"PT": "there"}
 
 
 # ---- services of the operator's own
@@ -689,6 +740,10 @@ def test_a_token_and_its_place_belong_together(keys: dict[str, Any], told: str, 
         ({"value": "a\nb"}, "value", "dots between them"),
         ({"value": ".".join("a" * 17)}, "value", "dots between them"),
         ({"value": 0}, "value", "Write a text"),
+        ({"value": "data[0].intensity"}, "value", "data.0.intensity.actual"),
+        ({"value": "$.data.value"}, "value", "without $ and brackets: data.0."),
+        ({"observed_at": "$['at']"}, "observed_at", "without $ and brackets"),
+        ({"estimated": "data]"}, "estimated", "without $ and brackets"),
         ({"observed_at": " at"}, "observed_at", "dots between them"),
         ({"estimated": "a..b"}, "estimated", "dots between them"),
         ({"estimated": True}, "estimated", "Write a text"),
@@ -716,6 +771,60 @@ def test_a_wrong_description_names_its_key_and_what_to_write(keys: dict[str, Any
     assert CANARY not in "".join(traceback.format_exception(error))
 
 
+KEY_NAMES = [
+    *("key", "apikey", "api_key", "token", "securityToken", "access_token", "password", "secret"),
+    *("API-Key", "KEY", "Access-Token", "accessToken", "auth_token", "client_secret", "api%5Fkey"),
+]
+
+
+@pytest.mark.parametrize("name", KEY_NAMES)
+@pytest.mark.parametrize("text", [CANARY, f"{CANARY}{{token}}", f"{{token}}{CANARY}", f"%41{CANARY}", ""])
+def test_a_key_pasted_into_a_url_is_refused_with_its_place(name: str, text: str) -> None:
+    """A query name that means a key takes `{token}` and nothing else, and the key is not repeated."""
+    for query in (f"{name}={text}", f"zone=FR&{name}={text}", f"{name}={{token}}&{name}={text}"):
+        error = refused(**described(url=f"https://own.example/now?{query}", **TOKEN))
+        assert error.field == "signals.sources.http_json.zones.FR.url"
+        assert "holds a key" in str(error)
+        assert "Write {token} in its place, and token = { env = " in error.remedy
+        assert CANARY not in "".join(traceback.format_exception(error)) + error.remedy
+
+
+@pytest.mark.parametrize("name", KEY_NAMES)
+def test_a_keys_place_in_a_url_is_where_its_name_is(name: str) -> None:
+    """What the remedy says is taken."""
+    reading = reading_of(url=f"https://own.example/now?zone=FR&{name}={{token}}", **TOKEN)
+    assert reading.url == Secret(f"https://own.example/now?zone=FR&{name}=grid-key")
+
+
+@pytest.mark.parametrize("query", ["keyword=x", "tokens=3", "zone=key", "monkey=1", "secretary=a&zone=FR", "a=token"])
+def test_a_query_that_only_looks_like_a_keys_is_taken(query: str) -> None:
+    """Only the name of a parameter tells, and only the whole of it."""
+    url = f"https://own.example/now?{query}"
+    assert reading_of(url=url).url == Secret(url)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("host", "Content-Length", "transfer-encoding", "Connection", "te", "trailer", "upgrade", "expect"),
+        *("content-type", "content-encoding", "accept-encoding", "Accept", "User-Agent", "traceparent", "baggage"),
+        *("keep-alive", "http2-settings", "set-cookie", "tracestate"),
+    ],
+)
+def test_a_header_that_carries_no_key_is_refused(name: str) -> None:
+    """A key in place of a host or a length would break the request, or be sent in place of what the client says."""
+    error = refused(**described(header=name, **TOKEN))
+    assert error.field == "signals.sources.http_json.zones.FR.header"
+    assert "carries no key" in str(error)
+    assert "x-api-key" in error.remedy
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "auth-token", "authorization", "cookie", "ocp-apim-subscription-key"])
+def test_a_header_that_carries_a_key_is_taken(name: str) -> None:
+    """Services' own names, and the two that carry credentials anywhere."""
+    assert reading_of(header=name, **TOKEN).header == name
+
+
 def test_the_header_of_a_key_is_kept_in_lower_case() -> None:
     """Header names are compared without regard to case."""
     reading = reading_of(header="X-Api-Key", **TOKEN)
@@ -726,26 +835,30 @@ def test_the_header_of_a_key_is_kept_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chain", "signals"),
+    ("chain", "signals", "entry", "remedy"),
     [
-        (["landsnet"], {}),
-        (["landsnet", "entsoe"], sources(landsnet={})),
-        (["landsnet_live"], sources(landsnet={})),
-        (["http_json"], sources(landsnet={})),
-        (["file"], sources(landsnet={})),
+        (["landsnet"], {}, 1, "Add its table, [signals.sources.landsnet], or take it out. Configured: none."),
+        (["landsnet", "entsoe"], sources(landsnet={}), 2, "[signals.sources.entsoe], or take it out. Configured: land"),
+        (["landsnet_live"], sources(landsnet={}), 1, "Did you mean landsnet? Configured: landsnet."),
+        (["Landsnet"], sources(landsnet={}), 1, "Did you mean landsnet?"),
+        (["landsnet", "http_json"], sources(landsnet={}), 2, "[signals.sources.http_json]"),
+        (["file"], sources(landsnet={}), 1, "[signals.sources.file]"),
+        ([CANARY], sources(landsnet={}), 1, "Configured: landsnet."),
     ],
 )
 def test_a_chain_of_a_source_that_is_not_configured_builds_no_gateway(
-    chain: list[str], signals: dict[str, Any]
+    chain: list[str], signals: dict[str, Any], entry: int, remedy: str
 ) -> None:
-    """A source that is not there would be silence for its zone: the gateway refuses, and names those there are."""
+    """A source that is not there would be silence for its zone: the entry is told by number, with what was meant."""
     configuration = load_configuration(
         environ={}, overrides={"regions": PARIS, "signals": signals | {"chains": {"IS": chain}}}
     )
     with pytest.raises(ConfigurationError) as caught:
         Gateway(configuration)
     assert caught.value.field == "signals.chains.IS"
-    assert ("landsnet" if signals else "[signals.sources]") in caught.value.remedy
+    assert f"its entry {entry} is no configured source" in str(caught.value)
+    assert remedy in caught.value.remedy
+    assert CANARY not in str(caught.value)
 
 
 def test_a_chain_of_configured_sources_builds_a_gateway() -> None:

@@ -139,13 +139,11 @@ FIRST: dict[str, Any] = {
                 "base_url": "https://landsnet.example",
                 "max_age_minutes": 41,
                 "refresh_seconds": 11,
-                "areas": {"FR": "F1a"},
             },
             "odre": {
                 "base_url": "https://odre.example",
                 "max_age_minutes": 42,
                 "refresh_seconds": 12,
-                "areas": {"FR": "F2a"},
                 "figure": "taux_co2",
             },
             "statnett": {
@@ -164,7 +162,6 @@ FIRST: dict[str, Any] = {
                 "base_url": "https://fingrid.example",
                 "max_age_minutes": 45,
                 "refresh_seconds": 15,
-                "areas": {"FR": "F5a"},
                 "token": {"env": "GRID_KEY"},
                 "figure": "consumption",
             },
@@ -322,13 +319,11 @@ SECOND: dict[str, Any] = {
                 "base_url": "https://landsnet-too.example",
                 "max_age_minutes": 41.5,
                 "refresh_seconds": 11.5,
-                "areas": {"FR": "F1b"},
             },
             "odre": {
                 "base_url": "https://odre-too.example",
                 "max_age_minutes": 42.5,
                 "refresh_seconds": 12.5,
-                "areas": {"FR": "F2b"},
                 "figure": "mix",
             },
             "statnett": {
@@ -347,7 +342,6 @@ SECOND: dict[str, Any] = {
                 "base_url": "https://fingrid-too.example",
                 "max_age_minutes": 45.5,
                 "refresh_seconds": 15.5,
-                "areas": {"FR": "F5b"},
                 "token": {"file": "grid.key"},
                 "figure": "production",
             },
@@ -411,7 +405,7 @@ _TABLES = {
     ("signals", "min_total_mw"),
     ("signals", "expected_types"),
     ("signals", "sources", "http_json", "zones"),
-    *(("signals", "sources", name, "areas") for name in SERVICES),
+    *(("signals", "sources", name, "areas") for name, service in SERVICES.items() if service.has_areas),
 }
 
 _CERTIFICATE = """\

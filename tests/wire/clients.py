@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from vetted_mw.asgi.door import Identify
-    from vetted_mw.grid.board import SignalSource
+    from vetted_mw.grid.source import SignalSource
 
 PARIS = "scaleway-par-1"
 GRAVELINES = "ovh-gra-1"

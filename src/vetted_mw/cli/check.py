@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vetted_mw.cli.signal_warnings import signal_warnings
+from vetted_mw.cli.told import source_paces, sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.services import require_sources
 from vetted_mw.routing.regions import SHIPPED_DEFAULT_ORDER
@@ -27,7 +28,7 @@ def check(arguments: argparse.Namespace) -> int:
         require_upstream(configuration)
         forbid_open_host(configuration.server.host, callers=bool(configuration.callers), is_open=arguments.open)
         if not arguments.own_sources:
-            require_sources(configuration.signals.chains, _sources(configuration))
+            require_sources(configuration.signals.chains, [one["name"] for one in source_paces(configuration.signals)])
     except ConfigurationError as error:
         told = {"ok": False, "field": error.field, "message": str(error), "remedy": error.remedy}
         print(msgspec.json.encode(told).decode() if arguments.json else f"not usable: {error}")
@@ -46,15 +47,9 @@ def _told(configuration: Configuration) -> dict[str, object]:
         "upstreams": list(configuration.upstreams),
         "default_order": list(configuration.rules.default_order),
         "callers": [caller.name for caller in configuration.callers],
-        "sources": _sources(configuration),
+        "sources": source_paces(configuration.signals),
         "warnings": _warnings(configuration),
     }
-
-
-def _sources(configuration: Configuration) -> list[str]:
-    signals = configuration.signals
-    described = (("http_json", signals.http_json), ("file", signals.file))
-    return [service.name for service in signals.services] + [name for name, one in described if one is not None]
 
 
 def _warnings(configuration: Configuration) -> list[str]:
@@ -69,14 +64,13 @@ def _warnings(configuration: Configuration) -> list[str]:
 
 def _readable(configuration: Configuration) -> str:
     callers = ", ".join(caller.name for caller in configuration.callers)
-    sources = ", ".join(_sources(configuration))
     return "\n".join(
         [
             f"ok: {configuration.source or 'settings from the environment'}",
             f"upstreams      {', '.join(configuration.upstreams)}",
             f"default order  {', '.join(configuration.rules.default_order)}",
             f"callers        {callers or 'none: whoever reaches the gateway may use it'}",
-            f"sources        {sources or 'none: carbon-aware requests run in the default order'}",
+            f"sources        {sources_told(configuration.signals)}",
             *(f"warning        {warning}" for warning in _warnings(configuration)),
         ]
     )

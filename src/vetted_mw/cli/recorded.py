@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,10 @@ def recorded(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: the file cannot be read, or the source has nothing for the zone.
     """
+    if arguments.watch:
+        raise ConfigurationError(
+            "--watch and --from-file exclude each other.", remedy="A file is read once: leave one out."
+        )
     if arguments.source is None or arguments.zone is None:
         raise ConfigurationError(
             "--from-file needs to know what the file is.",
@@ -48,8 +54,7 @@ def recorded(arguments: argparse.Namespace) -> int:
         )
     at = datetime.now(UTC) if arguments.at is None else _instant(arguments.at)
     data = _read(arguments.from_file)
-    configured = None if arguments.config is None else load_configuration(arguments.config).signals
-    parsed = _parsed(arguments.source, arguments.zone, configured or SignalConfiguration(), data, at)
+    parsed = _parsed(arguments.source, arguments.zone, _signals(arguments.config), data, at)
     told = [_told(one, at) for one in parsed]
     if arguments.json:
         shown: Any = told[0] if len(told) == 1 else told
@@ -59,14 +64,33 @@ def recorded(arguments: argparse.Namespace) -> int:
     return 0 if "gco2_per_kwh" in told[0] else 1
 
 
+def _signals(file: Path | None) -> SignalConfiguration:
+    """Return the settings every command would use; without a file that was named, what is wrong with them is no bar."""
+    try:
+        return load_configuration(file).signals
+    except ConfigurationError as error:
+        if file is not None:
+            raise
+        print(f"vetted-mw: the settings cannot be used, so the shipped defaults are: {error}", file=sys.stderr)
+        return SignalConfiguration()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reader:
+    """What reads an answer: the label its signals have, and one parser for each kind of value."""
+
+    label: str
+    parsers: Sequence[Callable[[bytes, datetime], Parsed]]
+
+
 def _parsed(source: str, zone: str, signals: SignalConfiguration, data: bytes, at: datetime) -> list[Parsed]:
+    reader = _described(zone, signals) if source == http_json.LABEL else _shipped(source, zone, signals)
     if len(data) > MAX_BODY_BYTES:
-        return [NoSignal(source=source, zone=zone, reason=NoSignalReason.TOO_LARGE)]
-    parsers = _described(zone, signals) if source == http_json.LABEL else _shipped(source, zone, signals)
-    return [parse(data, at) for parse in parsers]
+        return [NoSignal(source=reader.label, zone=zone, reason=NoSignalReason.TOO_LARGE)]
+    return [parse(data, at) for parse in reader.parsers]
 
 
-def _described(zone: str, signals: SignalConfiguration) -> list[Callable[[bytes, datetime], Parsed]]:
+def _described(zone: str, signals: SignalConfiguration) -> _Reader:
     readings = () if signals.http_json is None else signals.http_json.readings
     found = [parser_described(reading, signals) for reading in readings if reading.zone == zone]
     if not found:
@@ -75,10 +99,10 @@ def _described(zone: str, signals: SignalConfiguration) -> list[Callable[[bytes,
             field="--zone",
             remedy=f"Add --config FILE with [signals.sources.http_json.zones.{zone}].",
         )
-    return found
+    return _Reader(label=http_json.LABEL, parsers=found)
 
 
-def _shipped(source: str, zone: str, signals: SignalConfiguration) -> Sequence[Callable[[bytes, datetime], Parsed]]:
+def _shipped(source: str, zone: str, signals: SignalConfiguration) -> _Reader:
     service = SERVICES[source]
     asked = next((one for one in signals.services if one.name == source), None) or ServiceSource(
         name=source,
@@ -93,7 +117,7 @@ def _shipped(source: str, zone: str, signals: SignalConfiguration) -> Sequence[C
         raise ConfigurationError(
             f"{source} has nothing for that zone.", field="--zone", remedy=f"It has {', '.join(known)}."
         )
-    return parsers_of(asked, terms)
+    return _Reader(label=terms.source, parsers=parsers_of(asked, terms))
 
 
 def _told(parsed: Parsed, at: datetime) -> dict[str, Any]:
@@ -105,7 +129,7 @@ def _told(parsed: Parsed, at: datetime) -> dict[str, Any]:
         }
     factors = load_factors()
     told = {"zone": parsed.zone, **reading_facts(read_at(parsed, at))}
-    if parsed.method.factor_set == factors.id:
+    if parsed.mix and parsed.method.factor_set == factors.id:
         told["factor_set_digest"] = factors.digest
         told["factors"] = {
             code: factors.factor(code, parsed.zone).gco2_per_kwh for code, _ in parsed.mix if factors.counts(code)
@@ -126,16 +150,23 @@ def _readable(told: dict[str, Any]) -> str:
         line("intensity", f"{told['gco2_per_kwh']:g} gCO2e/kWh, {told['signal_kind']}"),
         line("method", told["method"]),
     ]
-    if told["mix"] is not None:
-        factors = told.get("factors", {})
+    if "factors" in told:
+        factors = told["factors"]
         mix = (
-            f"{code} {megawatts:g} MW x {factors[code]:g}" for code, megawatts in told["mix"].items() if code in factors
+            f"{code} {_fuel(code)} {megawatts:g} MW x {factors[code]:g}"
+            for code, megawatts in told["mix"].items()
+            if code in factors
         )
         lines += [line("mix", ", ".join(mix)), line("factor set", f"{told['factor_set']}, {told['factor_set_digest']}")]
         lines.append(line("proxy share", f"{told['proxy_share']:.1%} (limit {told['max_proxy_share']:.0%})"))
     verdict = "yes" if told["live_eligible"] else f"no: {told['ineligible_reason']}"
     age = f"{_age(told['age_minutes'])} old at {told['requested_at']}, limit {_age(told['max_age_minutes'])}"
     return "\n".join([*lines, line("may decide", f"{verdict} ({age})"), line("body", f"sha-256 {told['raw_ref']}")])
+
+
+def _fuel(code: str) -> str:
+    known = load_factors().factors.get(code)
+    return "unknown" if known is None else known.name
 
 
 def _age(minutes: float) -> str:

@@ -11,6 +11,7 @@ from vetted_mw.cli.table import table
 from vetted_mw.endpoints import region_facts
 from vetted_mw.fleet.fleet import Health
 from vetted_mw.gateway import Gateway
+from vetted_mw.grid.signal import SignalKind
 from vetted_mw.settings import load_configuration
 
 if TYPE_CHECKING:
@@ -85,10 +86,19 @@ def _health(facts: dict[str, Any]) -> str:
     return str(health["probe"]) if is_plain else f"{health['probe']} (HTTP {status})"
 
 
+def _why_not(facts: dict[str, Any]) -> str:
+    """Return why the zone's most telling value may not decide: a forecast is told as one."""
+    shown = facts["signal"]
+    of_source = (row for row in facts["signals"] if row["source"] == shown["source"])
+    reasons = (row["ineligible_reason"] for row in of_source if row["observed_at"] == shown["observed_at"])
+    reason = next(reasons, None) if shown["signal_kind"] == SignalKind.MEASURED else None
+    return str(reason or shown["temporal_match"])
+
+
 def _intensity(facts: dict[str, Any]) -> tuple[str, str, str]:
     signal = facts["signal"]
     if signal is not None:
-        mark = "" if signal["live_eligible"] else f" ({signal['temporal_match']})"
+        mark = "" if signal["live_eligible"] else f" ({_why_not(facts)})"
         return f"{signal['gco2_per_kwh']:.4g}", signal["source"] + mark, f"{signal['age_minutes']:.0f} min"
     annual = facts["annual"]
     if annual["gco2_per_kwh"] is None:

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vetted_mw.cli.logs import configure_logging
+from vetted_mw.cli.told import sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.gateway import Gateway
 from vetted_mw.middleware import VettedProxy
@@ -19,7 +20,7 @@ from vetted_mw.settings import forbid_open_host, load_configuration, require_ups
 if TYPE_CHECKING:
     import argparse
 
-    from vetted_mw.configuration import Configuration, SignalConfiguration
+    from vetted_mw.configuration import Configuration
 
 __all__ = ["create_app", "interrupt_on_sigterm", "require_server", "run_server", "serve"]
 
@@ -131,20 +132,11 @@ def _raise_descriptor_limit() -> None:
         print(f"the limit of open files stays at {soft}", file=sys.stderr, flush=True)
 
 
-def _sources(signals: SignalConfiguration) -> str:
-    asked = [f"{one.name} every {one.refresh_seconds:g} s" for one in signals.services]
-    if signals.http_json is not None:
-        asked.append(f"http_json every {signals.http_json.refresh_seconds:g} s")
-    if signals.file is not None:
-        asked.append(f"file {signals.file.path}")
-    return ", ".join(asked) or "none, so carbon-aware requests run in the default order and say so"
-
-
 def _show(configuration: Configuration, *, host: str, port: int) -> None:
     for code, upstream in configuration.upstreams.items():
         region = configuration.regions[code]
         print(f"region {code} ({region.location}, {region.country}) -> {upstream.base_url}", file=sys.stderr)
     print(f"default order: {', '.join(configuration.rules.default_order)}", file=sys.stderr)
-    print(f"grid sources: {_sources(configuration.signals)}", file=sys.stderr)
+    print(f"grid sources: {sources_told(configuration.signals)}", file=sys.stderr)
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {', '.join(configuration.paths)} on http://{shown}:{port}", file=sys.stderr, flush=True)

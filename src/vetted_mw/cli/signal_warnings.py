@@ -6,21 +6,24 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vetted_mw.grid.services import SERVICES
-from vetted_mw.grid.sources.file import ReadingsFileError, parse_readings
+from vetted_mw.grid.sources.file import ReadingsFileError, parse_readings, read_file
+from vetted_mw.grid.sources.methods import method_of
 from vetted_mw.grid.sources.shipped import terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from vetted_mw.configuration import Configuration, FileSource, SignalConfiguration
+    from vetted_mw.grid.signal import Method
 
-__all__ = ["signal_warnings"]
+__all__ = ["signal_warnings", "uncovered_zones"]
 
 
 def signal_warnings(configuration: Configuration) -> list[str]:
     """Return a line per doubt."""
     signals = configuration.signals
-    of_file, faults = _zones_of_file(signals.file)
+    in_file, faults = _methods_in_file(signals.file)
+    of_file = None if in_file is None else frozenset(in_file)
     sources = _zones_by_source(configuration, of_file)
     zones = {region.zone for region in configuration.regions.values()} - {""}
     stray = [
@@ -29,20 +32,39 @@ def signal_warnings(configuration: Configuration) -> list[str]:
         if zone not in zones
     ]
     silent = _silence_warnings(configuration, sources) if sources else []
-    return [*_chain_warnings(signals.chains, sources), *faults, *stray, *silent, *_stale_warnings(signals)]
+    unlike = _method_warnings(configuration, sources, in_file or {})
+    return [*_chain_warnings(signals.chains, sources), *faults, *stray, *silent, *unlike, *_stale_warnings(signals)]
 
 
-def _zones_of_file(file: FileSource | None) -> tuple[frozenset[str] | None, list[str]]:
-    """Return the zones the signals file has readings for, None when it cannot be told, and what is wrong with it."""
+def uncovered_zones(configuration: Configuration) -> dict[str, str]:
+    """Return the zones of regions for which no configured source can have anything, each with the reason."""
+    signals = configuration.signals
+    in_file, faults = _methods_in_file(signals.file)
+    sources = _zones_by_source(configuration, None if in_file is None else frozenset(in_file))
+    found = {}
+    for zone in dict.fromkeys(region.zone for region in configuration.regions.values() if region.zone):
+        names = [name for name in signals.chains.get(zone, tuple(sources)) if name in sources]
+        if not any(zone in sources[name] for name in names):
+            found[zone] = "no configured source has it"
+        elif faults and names == ["file"]:
+            found[zone] = faults[0]
+    return found
+
+
+def _methods_in_file(file: FileSource | None) -> tuple[dict[str, Method] | None, list[str]]:
+    """Return the zones the signals file has readings for, each with the last one's method, and what is wrong with it.
+
+    None in place of the zones when they cannot be told.
+    """
     if file is None:
-        return frozenset(), []
+        return {}, []
     try:
-        readings = parse_readings(file.path.read_bytes(), datetime.now(UTC), max_age_minutes=file.max_age_minutes)
+        readings = parse_readings(read_file(file.path), datetime.now(UTC), max_age_minutes=file.max_age_minutes)
     except OSError as error:
         return None, [f"the signals file {file.path} cannot be read ({type(error).__name__})"]
     except ReadingsFileError as error:
         return None, [f"the signals file {file.path} cannot be used: {error}"]
-    return frozenset(reading.zone for reading in readings), []
+    return {reading.zone: reading.method for reading in readings}, []
 
 
 def _zones_by_source(configuration: Configuration, of_file: frozenset[str] | None) -> dict[str, frozenset[str]]:
@@ -109,6 +131,28 @@ def _silence_warnings(configuration: Configuration, sources: Mapping[str, frozen
             own = f"no signal source has anything for zone {zone} ({', '.join(codes)})"
             found.append(f"{own}: carbon-aware routing cannot choose it, and is degraded where it is all there is")
     return found
+
+
+def _method_warnings(
+    configuration: Configuration, sources: Mapping[str, frozenset[str]], in_file: Mapping[str, Method]
+) -> list[str]:
+    """Say which served zones take their values by which method, where they can never compete."""
+    signals = configuration.signals
+    methods = {(one.name, zone): method_of(one) for one in signals.services for zone in sources[one.name]}
+    described = () if signals.http_json is None else signals.http_json.readings
+    methods |= {("http_json", reading.zone): reading.method for reading in described}
+    methods |= {("file", zone): method for zone, method in in_file.items()}
+    found: dict[str, list[str]] = {}
+    for zone in dict.fromkeys(configuration.regions[code].zone for code in configuration.upstreams):
+        names = signals.chains.get(zone, tuple(sources))
+        # The first that has something for the zone; what an application's own source has is not known here.
+        name = next((one for one in names if one not in sources or zone in sources[one]), "")
+        if (name, zone) in methods:
+            found.setdefault(str(methods[name, zone]), []).append(f"{zone} ({name})")
+    if len(found) <= 1:
+        return []
+    told = "; ".join(f"{', '.join(zones)} by {method}" for method, zones in found.items())
+    return [f"zones take their values by different methods, which are never ranked against each other: {told}"]
 
 
 def _stale_warnings(signals: SignalConfiguration) -> list[str]:

@@ -115,6 +115,7 @@ def _settings(ports: dict[str, int], grid: dict[str, str], token: Path) -> str:
         'issuer = "demo"',
         "[signals]",
         f"refresh_seconds = {_SIGNAL_SECONDS:g}",
+        f"timeout_seconds = {_SIGNAL_SECONDS:g}",
         "[signals.sources.entsoe]",
         f'token = {{ file = "{token.as_posix()}" }}',
         f'base_url = "{grid["entsoe"]}"',

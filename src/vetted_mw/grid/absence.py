@@ -40,6 +40,9 @@ class NoSignalReason(StrEnum):
     IMPLAUSIBLE = "implausible"
     NO_OFFSET = "no_offset"
     NOT_A_NUMBER = "not_a_number"
+    OUTDATED = "outdated"
+    FUTURE_DATED = "future_dated"
+    ESTIMATED = "estimated"
 
     @property
     def sentence(self) -> str:
@@ -48,8 +51,11 @@ class NoSignalReason(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the service is at fault, so that it is asked again sooner, and counts as failing."""
-        return self is not NoSignalReason.NO_DATA
+        """Whether the service is at fault, so that it is asked again sooner, and counts as failing.
+
+        It is not when it has nothing, nor when it has a value that is no better than the one already known.
+        """
+        return self not in _ANSWERS
 
     @property
     def is_transient(self) -> bool:
@@ -77,7 +83,13 @@ _SENTENCES = {
     "data, or the unit is another.",
     NoSignalReason.NO_OFFSET: "The value's time names no offset, so that its age is not known.",
     NoSignalReason.NOT_A_NUMBER: "Where the value should stand is none.",
+    NoSignalReason.OUTDATED: "The answer is older than what is known.",
+    NoSignalReason.FUTURE_DATED: "The answer is dated ahead of our clock.",
+    NoSignalReason.ESTIMATED: "The answer is an estimate, and a measured value is known.",
 }
+_ANSWERS = frozenset(
+    {NoSignalReason.NO_DATA, NoSignalReason.OUTDATED, NoSignalReason.FUTURE_DATED, NoSignalReason.ESTIMATED}
+)
 _TRANSIENT = frozenset(
     {
         NoSignalReason.UNREACHABLE,

@@ -56,10 +56,17 @@ class Interval:
         return self.start + timedelta(minutes=self.minutes)
 
 
-def latest_complete(series: Iterable[Series], *, expected: Collection[str] = ()) -> Interval | None:
-    """Return the latest interval in which every type has a value, the expected ones included; None when there is none.
+def latest_complete(
+    series: Iterable[Series], *, expected: Collection[str] = (), before: datetime | None = None
+) -> Interval | None:
+    """Return the latest interval in which every type has a value; None when there is none.
 
     The interval is as long as the coarsest series' steps; finer ones are averaged up.
+
+    Args:
+        series: in any order, several of a type among them.
+        expected: types that must have a value though no series is of them.
+        before: an interval that ends later is taken only where every whole one does.
     """
     series = list(series)
     wanted = sorted({one.code for one in series} | set(expected))
@@ -76,7 +83,8 @@ def latest_complete(series: Iterable[Series], *, expected: Collection[str] = ())
     complete = set.intersection(*(fuel.complete() for fuel in fuels.values()))
     if not complete:
         return None
-    latest = max(complete)
+    most = None if before is None else (_minute(before) - origin) // length  # so many end by then
+    latest = max((number for number in complete if most is None or number < most), default=max(complete))
     return Interval(
         start=_EPOCH + (origin + latest * length) * _MINUTE,
         minutes=length,

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vetted_mw.grid.absence import NoSignal
-    from vetted_mw.grid.board import Absence, SignalBoard, SourceState
+    from vetted_mw.grid.board import SignalBoard
     from vetted_mw.grid.signal import GridSignal, SignalReading
+    from vetted_mw.grid.source import Absence, SourceState
 
 _MEMBERS = (
     *("source", "area", "signal_kind", "gco2_per_kwh", "interval_start", "observed_at", "fetched_at"),
@@ -35,8 +36,7 @@ def zone_facts(board: SignalBoard, zone: str, now: datetime) -> list[dict[str, A
     rows: list[tuple[int, dict[str, Any]]] = []
     absences = {(one.source, one.told.source): one for one in board.absences_for(zone)}
     is_taken = False
-    for reading in board.readings_for(zone, now):
-        name = board.name_of(reading.signal)
+    for name, reading in board.rows_for(zone, now):
         absence = absences.pop((name, reading.signal.source), None)
         of_zone = reading.live_eligible and not is_taken
         is_taken = is_taken or of_zone

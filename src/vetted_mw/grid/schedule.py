@@ -23,12 +23,14 @@ class Pace:
         least_seconds: between two refreshes at least, whatever jitter and failures say.
         spacing_seconds: between two requests of one refresh.
         ban_seconds: how long it is left alone after a 429 that names no time.
+        least_ban_seconds: and at least after any 429, however short a time it names.
     """
 
     refresh_seconds: float
     least_seconds: float = 0.0
     spacing_seconds: float = 0.0
     ban_seconds: float = 60.0
+    least_ban_seconds: float = 0.0
 
 
 def next_pause(

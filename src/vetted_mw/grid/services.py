@@ -13,7 +13,7 @@ from vetted_mw.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-__all__ = ["DEFAULT_CHAIN", "SERVICES", "Service", "require_sources"]
+__all__ = ["DEFAULT_CHAIN", "SERVICES", "Service", "least_refresh_seconds", "require_sources"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class Service:
         ban_seconds: how long it is left alone after a 429 that names no time.
         needs_key: whether it answers only with a key.
         has_areas: whether it tells several places apart, so that an operator may name further ones.
+        other_hosts: where it is too, under the same limits.
     """
 
     name: str
@@ -43,10 +44,11 @@ class Service:
     ban_seconds: float = 60.0
     needs_key: bool = False
     has_areas: bool = True
+    other_hosts: tuple[str, ...] = ()
 
     def is_at(self, base_urls: Iterable[str]) -> bool:
         """Whether one of the addresses is the service's own, however it is written: there its limits hold."""
-        return _host(self.base_url) in {_host(url) for url in base_urls}
+        return not {_host(self.base_url), *self.other_hosts}.isdisjoint(map(_host, base_urls))
 
 
 def _host(url: str) -> str:
@@ -66,6 +68,7 @@ _ALL = (
         spacing_seconds=0.2,
         ban_seconds=600.0,
         needs_key=True,
+        other_hosts=("external-api.tp.entsoe.eu",),
     ),
     Service(
         # No limit is published; a value a minute, asked every five.
@@ -130,6 +133,7 @@ _ALL = (
         least_refresh_seconds=60.0,
         spacing_seconds=0.2,
         needs_key=True,
+        other_hosts=("api.electricitymap.org",),
     ),
     Service(
         # One request per dataset, minute and address since 2025-08-26.
@@ -148,6 +152,11 @@ SERVICES: Mapping[str, Service] = MappingProxyType({service.name: service for se
 
 DEFAULT_CHAIN = (*SERVICES, "http_json", "file")
 """A zone whose chain is not set takes the configured sources in this order, sources of the application's own last."""
+
+
+def least_refresh_seconds(urls: Collection[str]) -> float:
+    """Return how often these addresses may be asked at most by what the services there allow; 0 for unknown ones."""
+    return max((service.least_refresh_seconds for service in _ALL if service.is_at(urls)), default=0.0)
 
 
 def require_sources(chains: Mapping[str, Iterable[str]], configured: Collection[str]) -> None:

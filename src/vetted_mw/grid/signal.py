@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DECLARED",
+    "MAX_SKEW_MINUTES",
     "GridSignal",
     "Ineligible",
     "Method",
@@ -24,6 +26,7 @@ __all__ = [
 
 LIVE_WINDOW_MINUTES = 15.0
 MAX_SKEW_MINUTES = 5.0
+_MAX_SKEW = timedelta(minutes=MAX_SKEW_MINUTES)
 
 
 class SignalKind(StrEnum):
@@ -178,36 +181,47 @@ class SignalReading:
 
 
 def read_at(signal: GridSignal, now: datetime) -> SignalReading:
-    """Judge `signal` at `now`; equal arguments give an equal reading."""
+    """Judge `signal` at `now`; equal arguments give an equal reading.
+
+    A value that was dated ahead when it was fetched stays so: it does not become true by waiting for its time.
+
+    Raises:
+        TypeError: a member is not of its type. Every one that counts is looked at, so that a signal that can be judged
+            at one instant can be at any.
+    """
     elapsed = (now - signal.observed_at).total_seconds() / 60.0
+    is_number = math.isfinite(signal.gco2_per_kwh) and signal.gco2_per_kwh >= 0
+    is_ahead = (signal.observed_at - signal.fetched_at > _MAX_SKEW) | (elapsed < -MAX_SKEW_MINUTES)
+    is_stale = elapsed > signal.max_age_minutes
+    share = signal.proxy_share
+    is_stand_in = share is not None and not share <= signal.max_proxy_share
+    ineligible: Ineligible | None = None
+    if not is_number:
+        ineligible = Ineligible.NOT_A_NUMBER
+    elif signal.kind is not SignalKind.MEASURED:
+        ineligible = Ineligible.NOT_MEASURED
+    elif is_ahead:
+        ineligible = Ineligible.FUTURE_DATED
+    elif signal.estimated:
+        ineligible = Ineligible.ESTIMATED
+    elif is_stand_in:
+        ineligible = Ineligible.PROXY_SHARE
+    elif is_stale:
+        ineligible = Ineligible.STALE
     return SignalReading(
         signal=signal,
         read_at=now,
         age_minutes=max(0.0, elapsed),
-        temporal_match=_temporal_match(signal, elapsed),
-        ineligible=_ineligible(signal, elapsed),
+        temporal_match=_temporal_match(signal.kind, elapsed, is_ahead=is_ahead, is_stale=is_stale),
+        ineligible=ineligible,
     )
 
 
-def _temporal_match(signal: GridSignal, elapsed: float) -> TemporalMatch:
-    if signal.kind is SignalKind.FALLBACK:
+def _temporal_match(kind: SignalKind, elapsed: float, *, is_ahead: bool, is_stale: bool) -> TemporalMatch:
+    if kind is SignalKind.FALLBACK:
         return TemporalMatch.ANNUAL_FALLBACK
-    if signal.kind is SignalKind.FORECAST or elapsed < -MAX_SKEW_MINUTES:
+    if kind is SignalKind.FORECAST or is_ahead:
         return TemporalMatch.FORECAST
-    if elapsed > signal.max_age_minutes:
+    if is_stale:
         return TemporalMatch.STALE
     return TemporalMatch.LIVE_WINDOW if elapsed <= LIVE_WINDOW_MINUTES else TemporalMatch.FRESH
-
-
-def _ineligible(signal: GridSignal, elapsed: float) -> Ineligible | None:
-    if not math.isfinite(signal.gco2_per_kwh) or signal.gco2_per_kwh < 0:
-        return Ineligible.NOT_A_NUMBER
-    if signal.kind is not SignalKind.MEASURED:
-        return Ineligible.NOT_MEASURED
-    if signal.estimated:
-        return Ineligible.ESTIMATED
-    if elapsed < -MAX_SKEW_MINUTES:
-        return Ineligible.FUTURE_DATED
-    if signal.proxy_share is not None and not signal.proxy_share <= signal.max_proxy_share:
-        return Ineligible.PROXY_SHARE
-    return Ineligible.STALE if elapsed > signal.max_age_minutes else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GRAMS_PER_KWH", "MOST_GCO2_PER_KWH", "is_plausible"]
+__all__ = ["GRAMS_PER_KWH", "is_plausible"]
 
 GRAMS_PER_KWH: Mapping[str, float] = MappingProxyType(
     {
@@ -29,9 +29,9 @@ _LEAST_GCO2_PER_KWH = 1.0
 
 
 def is_plausible(gco2_per_kwh: float, basis: str) -> bool:
-    """Whether a grid can have this value where the operator said its unit; by direct emissions alone some reach zero.
+    """Whether a grid can have this value; by direct emissions alone some reach zero.
 
-    A value in kg/kWh taken for grams would else win every comparison.
+    A value in kg/kWh taken for grams, or a zero that stands for none, would else win every comparison.
     """
     least = 0.0 if basis == "direct" else _LEAST_GCO2_PER_KWH
     return least <= gco2_per_kwh <= MOST_GCO2_PER_KWH

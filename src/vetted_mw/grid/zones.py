@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MAX_PROXY_SHARE", "Area", "Zone", "load_zones", "with_area", "zone_of"]
 
 DEFAULT_MAX_PROXY_SHARE = 0.25
+_BIDDING_ZONE = re.compile(r"(?:([A-Z]{2})-(?=\1))?(?P<country>[A-Z]{2})(?P<number>[0-9])")
 _BARS = ("min_total_mw", "expected_types", "max_proxy_share")
 
 
@@ -63,8 +65,11 @@ def zone_of(code: str) -> Zone:
 
 
 def with_area(zone: Zone, source: str, name: str) -> Zone:
-    """Return `zone` with the operator's word for it at `source`; the value is then of the zone itself."""
-    areas = dict(zone.areas) | {source: Area(name=name, area=zone.code)}
+    """Return `zone` with the operator's word for it at `source`; it is of the place it names, as the table's are."""
+    shipped = zone.areas.get(source)
+    if shipped is not None and shipped.name == name:
+        return zone
+    areas = dict(zone.areas) | {source: Area(name=name, area=_area(zone.code, source, name))}
     return replace(zone, areas=MappingProxyType(areas))
 
 
@@ -92,6 +97,6 @@ def _area(code: str, source: str, name: str) -> str:
 
 
 def _our_word(name: str) -> str:
-    """Write `SE-SE3` and `DK1` as we do: `SE_3`, `DK_1`."""
-    last = name.rsplit("-", 1)[-1]
-    return f"{last[:-1]}_{last[-1]}" if last[-1].isdigit() else last
+    """Write `SE-SE3` and `DK1` as we do: `SE_3`, `DK_1`; what is not of that form stays, `IT-NO` being no Norway."""
+    found = _BIDDING_ZONE.fullmatch(name)
+    return name if found is None else f"{found['country']}_{found['number']}"

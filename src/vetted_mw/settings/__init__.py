@@ -37,7 +37,17 @@ def load_configuration(
     Raises:
         ConfigurationError: they cannot be used; the text names the key, its place and the remedy.
     """
-    environment = os.environ if environ is None else environ
+    try:
+        return _loaded(path, os.environ if environ is None else environ, overrides)
+    except ConfigurationError as error:
+        told = ConfigurationError(str(error.args[0]), field=error.field, remedy=error.remedy)
+    # Raised out here: what the error grew from, pydantic's say, holds what was written, and so perhaps a key.
+    raise told
+
+
+def _loaded(
+    path: Path | str | None, environment: Mapping[str, str], overrides: Mapping[str, object] | None
+) -> Configuration:
     named = None if path is None else Path(path)
     file = settings_file(named, environ=environment, cwd=Path.cwd())
     written = read_settings(file, environ=environment, overrides=overrides)

@@ -112,7 +112,7 @@ class JsonReadingSettings(Section):
 class JsonSourceSettings(Section):
     """`[signals.sources.http_json]`: services of the operator's own, read by description."""
 
-    refresh_seconds: Seconds | None = None
+    refresh_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] | None = None
     zones: Annotated[dict[str, JsonReadingSettings], Field(min_length=1)]
 
 

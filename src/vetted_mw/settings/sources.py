@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from vetted_mw.configuration import FileSource, JsonReading, JsonSource, Secret, ServiceSource, SignalConfiguration
 from vetted_mw.errors import ConfigurationError
-from vetted_mw.grid.services import SERVICES
+from vetted_mw.grid.services import SERVICES, least_refresh_seconds
 from vetted_mw.grid.signal import parse_method
 from vetted_mw.settings import texts
 from vetted_mw.settings.places import beside
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["signals_of"]
 
 _JSON_REFRESH_SECONDS = 900.0
+_LEAST_JSON_REFRESH_SECONDS = 1.0
 _DEFAULT = "default"
 
 
@@ -101,9 +102,16 @@ def _http_json(written: Written, environ: Mapping[str, str]) -> JsonSource | Non
     if source is None:
         return None
     _require_zones(source.zones, field="signals.sources.http_json.zones")
+    least = max(_LEAST_JSON_REFRESH_SECONDS, least_refresh_seconds([one.url for one in source.zones.values()]))
+    if source.refresh_seconds is not None and source.refresh_seconds < least:
+        raise ConfigurationError(
+            "asks a service that is known more often than it allows.",
+            field="signals.sources.http_json.refresh_seconds",
+            remedy=f"Write at least {least:g}; only addresses of your own may be asked more often.",
+        )
     return JsonSource(
         readings=tuple(_reading(zone, one, written, environ) for zone, one in source.zones.items()),
-        refresh_seconds=source.refresh_seconds or signals.refresh_seconds or _JSON_REFRESH_SECONDS,
+        refresh_seconds=source.refresh_seconds or max(signals.refresh_seconds or _JSON_REFRESH_SECONDS, least),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from vetted_mw.grid.factors import load_factors
 from vetted_mw.grid.signal import parse_method
@@ -43,6 +43,24 @@ _PRINTABLE = re.compile(r"[!-~]+")
 
 KEY_PLACE = "{token}"
 """Stands in the URL of a described service where its key belongs."""
+
+# Query names, without regard to case, '-' and '_', whose value is a key.
+_KEY_NAMES = frozenset(
+    {
+        "accesskey",
+        "accesstoken",
+        "apikey",
+        "apitoken",
+        "authtoken",
+        "clientsecret",
+        "key",
+        "password",
+        "secret",
+        "securitytoken",
+        "subscriptionkey",
+        "token",
+    }
+)
 
 # Members of a chat-completion answer, of its chunks and of an error answer, and our own second one.
 _ANSWER_MEMBERS = frozenset(
@@ -141,6 +159,13 @@ def asked_url(value: str) -> str:
         raise refused("is no address.", "Write it without blanks and fragment, special characters %-encoded.")
     if KEY_PLACE in urlsplit(value).netloc:  # a host's name travels in the clear
         raise refused("has the key's place in the host's name.", f"Write {KEY_PLACE} in the path or the query.")
+    if any(
+        re.sub("[-_]", "", name).lower() in _KEY_NAMES and text != KEY_PLACE
+        for name, text in parse_qsl(urlsplit(value).query, keep_blank_values=True)
+    ):
+        raise refused(
+            "holds a key.", f'Write {KEY_PLACE} in its place, and token = {{ env = "NAME_OF_A_VARIABLE" }} beside it.'
+        )
     if not {"{", "}"}.isdisjoint(value.replace(KEY_PLACE, "")):
         raise refused("holds a brace.", f"Write {KEY_PLACE} where the key belongs, and any other brace as %7B or %7D.")
     return value
@@ -152,6 +177,11 @@ def member_path(value: str) -> str:
         raise refused(
             "is not the place of a value.",
             "Write member names and list positions with dots between them, as in data.0.intensity.actual.",
+        )
+    if not {"[", "]", "$"}.isdisjoint(value):
+        raise refused(
+            "is written in another notation.",
+            "Write names and list positions with dots between them, without $ and brackets: data.0.intensity.actual.",
         )
     return value
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from vetted_mw.grid.signal import GridSignal
     from vetted_mw.grid.sources.terms import Terms
 
-__all__ = ["parse", "request"]
+__all__ = ["METHODS", "parse", "request"]
 
 _HOUR = timedelta(hours=1)
-_METHODS = {
+METHODS = {
     "lifecycle": Method(accounting="consumption", basis="lifecycle", kind="average", factor_set="electricity_maps"),
     "direct": Method(accounting="consumption", basis="direct", kind="average", factor_set="electricity_maps"),
 }
@@ -60,7 +60,7 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms, figure: str) -> Gr
         data,
         observed_at=end,
         fetched_at=fetched_at,
-        method=_METHODS[figure],
+        method=METHODS[figure],
         resolution_minutes=60,
         estimated=answer.get("isEstimated") is not False,
     )

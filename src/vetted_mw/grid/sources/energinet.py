@@ -11,7 +11,7 @@ from vetted_mw.grid.absence import NoSignalReason
 from vetted_mw.grid.signal import Method
 from vetted_mw.grid.sources.numbers import finite
 from vetted_mw.grid.sources.request import Request
-from vetted_mw.grid.sources.unreadable import UnreadableError, instant, json_object, rows
+from vetted_mw.grid.sources.unreadable import UnreadableError, instant, json_object, latest, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | No
         ]
         if not found:
             return terms.no(NoSignalReason.NO_DATA)
-        start, value = max(found, key=lambda one: one[0])
+        start, value = latest(found, fetched_at, lasting=_STEP)
         end = start + _STEP
     except UnreadableError as error:
         return terms.no(error.reason)

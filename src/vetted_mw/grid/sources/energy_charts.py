@@ -15,7 +15,7 @@ from vetted_mw.grid.absence import NoSignalReason
 from vetted_mw.grid.signal import Method, SignalKind
 from vetted_mw.grid.sources.numbers import finite
 from vetted_mw.grid.sources.request import Request
-from vetted_mw.grid.sources.unreadable import UnreadableError, instant_of_seconds, json_object, rows
+from vetted_mw.grid.sources.unreadable import UnreadableError, instant_of_seconds, json_object, latest, rows
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,14 +37,18 @@ def request(base_url: str, terms: Terms) -> Request:
 
 
 def parse(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | NoSignal:
-    """Return the last measured value."""
+    """Return the last measured value of a quarter of an hour that is over."""
     try:
         starts, measured, _forecast = _arrays(data)
-        found = [(start, value) for start, value in zip(starts, measured, strict=True) if value is not None]
+        found = [
+            (instant_of_seconds(start), value)
+            for start, value in zip(starts, measured, strict=True)
+            if value is not None
+        ]
         if not found:
             return terms.no(NoSignalReason.NO_DATA)
-        start, value = found[-1]
-        end = instant_of_seconds(start) + _STEP
+        start, value = latest(found, fetched_at, lasting=_STEP)
+        end = start + _STEP
     except UnreadableError as error:
         return terms.no(error.reason)
     except OverflowError:

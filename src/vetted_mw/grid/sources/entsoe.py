@@ -18,7 +18,7 @@ from vetted_mw.grid.factors import load_factors
 from vetted_mw.grid.mix import latest_complete
 from vetted_mw.grid.sources.entsoe_document import Acknowledgement, read_document
 from vetted_mw.grid.sources.request import MAX_BODY_BYTES, Request
-from vetted_mw.grid.sources.unreadable import UnreadableError, looks_like_html
+from vetted_mw.grid.sources.unreadable import UnreadableError, horizon, looks_like_html
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,7 +55,7 @@ def request(base_url: str, terms: Terms, now: datetime, *, token: str) -> Reques
 def parse(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | NoSignal:
     """Return the intensity of the latest interval for which every type has a value, or why there is none."""
     try:
-        interval = _interval(_unzipped(data) if data.startswith(b"PK") else data, terms)
+        interval = _interval(_unzipped(data) if data.startswith(b"PK") else data, terms, horizon(fetched_at))
     except UnreadableError as error:
         return terms.no(error.reason)
     return terms.signal_of_mix(
@@ -63,7 +63,7 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | No
     )
 
 
-def _interval(data: bytes, terms: Terms) -> Interval:
+def _interval(data: bytes, terms: Terms, before: datetime) -> Interval:
     if looks_like_html(data):
         raise UnreadableError(NoSignalReason.HTML_PAGE)
     document = read_document(data)
@@ -75,7 +75,7 @@ def _interval(data: bytes, terms: Terms) -> Interval:
         raise UnreadableError(NoSignalReason.WRONG_AREA)
     factors = load_factors()
     counted = [series for series in document.series if factors.counts(series.code)]
-    interval = latest_complete(counted, expected=terms.expected_types)
+    interval = latest_complete(counted, expected=terms.expected_types, before=before)
     if interval is None:
         raise UnreadableError(NoSignalReason.INCOMPLETE if counted else NoSignalReason.NO_DATA)
     return interval

@@ -25,6 +25,9 @@ _ENCODINGS = frozenset({"utf-8", "utf-16", "iso-8859-1", "us-ascii"})
 _MAX_DEPTH = 32
 _MAX_ELEMENTS = 200_000  # thirty times the largest real document; 5 MiB of empty ones are seconds of work
 _MAX_STEPS = 200_000
+_SLICE_BYTES = 65_536  # expat lets no other thread run within a tag, however long it is
+_MOST_SILENT_SLICES = 2
+_GENERATION, _ACKNOWLEDGEMENT = "GL_MarketDocument", "Acknowledgement_MarketDocument"
 _MAX_TEXT = 4096
 _DAY_MINUTES = 1440
 
@@ -62,8 +65,9 @@ def read_document(data: bytes) -> GenerationDocument | Acknowledgement:
     """Read one answer.
 
     Raises:
-        UnreadableError: it has a document type or entities, is cut short, expands to too much, or holds a series that
-            cannot be told from another (no unit we know, no generation type).
+        UnreadableError: it is another document, has a document type or entities, is cut short, expands to too much, or
+            holds a series that cannot be told from another (no unit we know, no generation type, both generation and
+            consumption).
     """
     reader = _Reader()
     parser = expat.ParserCreate()
@@ -75,10 +79,22 @@ def read_document(data: bytes) -> GenerationDocument | Acknowledgement:
     parser.CharacterDataHandler = reader.text
     parser.buffer_text = True
     try:
-        parser.Parse(data, True)
+        _feed(parser, reader, data)
     except (expat.ExpatError, ValueError, LookupError):
         raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None
     return reader.document()
+
+
+def _feed(parser: expat.XMLParserType, reader: _Reader, data: bytes) -> None:
+    """Give the parser the document slice by slice; several in a row that tell nothing are one giant tag or comment."""
+    view, silent = memoryview(data), 0
+    for start in range(0, len(data), _SLICE_BYTES):
+        told = reader.told
+        parser.Parse(view[start : start + _SLICE_BYTES], False)
+        silent = 0 if reader.told > told else silent + 1
+        if silent > _MOST_SILENT_SLICES:
+            raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
+    parser.Parse(b"", True)
 
 
 def _declared(_version: str, encoding: str | None, _standalone: int) -> None:
@@ -104,7 +120,7 @@ class _TimeSeries:
     curve: str = ""
     code: str = ""
     unit: str = ""
-    domain: str = ""
+    domain: str | None = None
     is_consumption: bool = False
     periods: list[_Period] = field(default_factory=list)
 
@@ -113,6 +129,8 @@ class _Reader:
     """Collects values by the names of the element and the one it stands in; every other element is passed over."""
 
     def __init__(self) -> None:
+        self.told = 0  # how often the parser had anything to say
+        self._root = ""
         self._path: list[str] = []
         self._elements = 0
         self._text: list[str] = []
@@ -123,8 +141,10 @@ class _Reader:
         self._reasons: list[dict[str, str]] = []
 
     def start(self, name: str, _attributes: Mapping[str, str]) -> None:
+        self.told += 1
         name = name.rpartition(":")[2]
-        if len(self._path) >= _MAX_DEPTH:
+        self._root = self._root or name
+        if len(self._path) >= _MAX_DEPTH or self._root not in {_GENERATION, _ACKNOWLEDGEMENT}:
             raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
         self._elements += 1
         if self._elements > _MAX_ELEMENTS:
@@ -142,12 +162,14 @@ class _Reader:
                 self._reasons.append({})
 
     def text(self, text: str) -> None:
+        self.told += 1
         self._length += len(text)
         if self._length > _MAX_TEXT:
             raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
         self._text.append(text)
 
     def end(self, _name: str) -> None:
+        self.told += 1
         path, text = self._path[1:], "".join(self._text).strip()
         self._text, self._length = [], 0
         match path:
@@ -187,12 +209,15 @@ class _Reader:
             return Acknowledgement(
                 reasons=tuple((reason.get("code", ""), reason.get("text", "")) for reason in self._reasons)
             )
+        is_unclear = any(one.is_consumption and one.domain is not None for one in self._series)
+        if self._root != _GENERATION or is_unclear:
+            raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
         generation = [one for one in self._series if not one.is_consumption]
         budget = _Budget()
         return GenerationDocument(
             document_type=self._heads.get("type", ""),
             process_type=self._heads.get("process.processType", ""),
-            domains=frozenset(one.domain for one in generation),
+            domains=frozenset(one.domain or "" for one in generation),
             series=tuple(series for one in generation for series in _expanded(one, budget)),
         )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import stat
 import sys
 import tomllib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +18,15 @@ from vetted_mw.instants import parse_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from vetted_mw.configuration import FileSource
 
-__all__ = ["FileSignals", "ReadingsFileError", "parse_readings"]
+__all__ = ["FileSignals", "ReadingsFileError", "parse_readings", "read_file"]
 
 _LOG = logging.getLogger("vetted_mw")
 _POLL_SECONDS = 1.0
+_MAX_FILE_BYTES = 1_048_576
 _REQUIRED = ("zone", "gco2_per_kwh", "kind", "observed_at")
 _OPTIONAL = ("source", "method")
 _KINDS = {"measured": SignalKind.MEASURED, "forecast": SignalKind.FORECAST}
@@ -30,6 +34,14 @@ _KINDS = {"measured": SignalKind.MEASURED, "forecast": SignalKind.FORECAST}
 
 class ReadingsFileError(VettedError):
     """The file cannot be used as it stands; its text names the reading and the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    """Why the file is of no use, and in which state it was so; None when it could not even be looked at."""
+
+    seen: tuple[int, int, int] | None
+    reason: str
 
 
 class FileSignals:
@@ -48,39 +60,59 @@ class FileSignals:
         self._source = source
         self._now = now
         self._seen: tuple[int, int, int] | None = None
-        self._refused: tuple[int, ...] | None = ()  # (): nothing refused; None: it could not be read
+        self._refusal: _Refusal | None = None
         self._readings: tuple[GridSignal, ...] = ()
 
     async def readings(self) -> Sequence[GridSignal]:
-        """Return the file's readings; a small local read, so it is made where it stands.
+        """Return the file's readings; a local read with a limit, so it is made where it stands.
 
         Raises:
             OSError: the file is gone or cannot be read.
-            ReadingsFileError: it cannot be used as it stands.
+            ReadingsFileError: it cannot be used as it stands; said of the same file again without reading it again.
         """
         try:
-            stat = self._source.path.stat()
-            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            data = None if seen == self._seen else self._source.path.read_bytes()
+            status = self._source.path.stat()
+            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if seen != self._seen:
+                self._readings = self._read(seen)
+                self._seen = seen
         except OSError as error:
             self._refuse(None, f"it cannot be read ({type(error).__name__}).")
             raise
-        if data is not None:
-            try:
-                self._readings = parse_readings(data, self._now(), max_age_minutes=self._source.max_age_minutes)
-            except ReadingsFileError as error:
-                self._refuse(seen, str(error))
-                raise
-            self._seen = seen
-        self._refused = ()
+        except ReadingsFileError as error:
+            self._refuse(seen, str(error))
+            raise
+        self._refusal = None
         return self._readings
+
+    def _read(self, seen: tuple[int, int, int]) -> tuple[GridSignal, ...]:
+        if self._refusal is not None and self._refusal.seen == seen:
+            raise ReadingsFileError(self._refusal.reason)
+        data = read_file(self._source.path)
+        return parse_readings(data, self._now(), max_age_minutes=self._source.max_age_minutes)
 
     def _refuse(self, seen: tuple[int, int, int] | None, reason: str) -> None:
         """Say once per state of the file why it is of no use."""
-        if seen != self._refused:
+        if self._refusal is None or self._refusal.seen != seen:
             extra = {"path": str(self._source.path), "reason": reason}
             _LOG.warning("the signals file cannot be used; earlier readings stay and age", extra=extra)
-        self._refused = seen
+        self._refusal = _Refusal(seen=seen, reason=reason)
+
+
+def read_file(path: Path) -> bytes:
+    """Return what a signals file holds. What could block, a pipe or a device, is not even opened.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+        ReadingsFileError: it is no regular file, or too large.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ReadingsFileError("it is no regular file. Name a file that is one.")
+    with path.open("rb") as file:
+        data = file.read(_MAX_FILE_BYTES + 1)
+    if len(data) > _MAX_FILE_BYTES:
+        raise ReadingsFileError("it is larger than 1 MiB, which no list of readings is. Keep one reading per zone.")
+    return data
 
 
 def parse_readings(data: bytes, fetched_at: datetime, *, max_age_minutes: float) -> tuple[GridSignal, ...]:

@@ -8,7 +8,7 @@ from vetted_mw.grid.absence import NoSignalReason
 from vetted_mw.grid.signal import Method
 from vetted_mw.grid.sources.numbers import finite
 from vetted_mw.grid.sources.request import Request
-from vetted_mw.grid.sources.unreadable import UnreadableError, instant, json_object, rows
+from vetted_mw.grid.sources.unreadable import UnreadableError, instant, json_object, latest, rows
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,7 +35,7 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms, figure: str) -> Gr
     """Return the latest value."""
     number, method = DATASETS[figure]
     try:
-        value = _latest(json_object(data))
+        value = _latest(json_object(data), fetched_at)
         if value.get("datasetId", number) != number:
             return terms.no(NoSignalReason.WRONG_AREA)
         start, end = instant(value.get("startTime")), instant(value.get("endTime"))
@@ -54,7 +54,7 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms, figure: str) -> Gr
     )
 
 
-def _latest(answer: dict[str, Any]) -> dict[str, Any]:
+def _latest(answer: dict[str, Any], fetched_at: datetime) -> dict[str, Any]:
     """Return the one value, from the plain form or the latest of the list form."""
     if "data" not in answer:
         return answer
@@ -63,5 +63,5 @@ def _latest(answer: dict[str, Any]) -> dict[str, Any]:
         raise UnreadableError(NoSignalReason.NO_DATA)
     if not all(isinstance(row, dict) for row in listed):
         raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
-    latest: dict[str, Any] = max(listed, key=lambda row: instant(row.get("endTime")))
-    return latest
+    values: list[tuple[datetime, dict[str, Any]]] = [(instant(row.get("endTime")), row) for row in listed]
+    return latest(values, fetched_at)[1]

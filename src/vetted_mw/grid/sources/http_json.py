@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from vetted_mw.grid.absence import Cause, NoSignalReason
+from vetted_mw.grid.absence import Cause, NoSignal, NoSignalReason
 from vetted_mw.grid.sources.numbers import finite
 from vetted_mw.grid.sources.request import Request
 from vetted_mw.grid.sources.unreadable import (
@@ -14,16 +13,15 @@ from vetted_mw.grid.sources.unreadable import (
     instant,
     instant_of_milliseconds,
     instant_of_seconds,
-    looks_like_html,
+    json_value,
 )
-from vetted_mw.grid.units import GRAMS_PER_KWH, is_plausible
+from vetted_mw.grid.units import GRAMS_PER_KWH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from vetted_mw.configuration import JsonReading
-    from vetted_mw.grid.absence import NoSignal
     from vetted_mw.grid.signal import GridSignal
     from vetted_mw.grid.sources.terms import Terms
 
@@ -46,23 +44,21 @@ def request(reading: JsonReading) -> Request:
 def parse(data: bytes, fetched_at: datetime, *, terms: Terms, reading: JsonReading) -> GridSignal | NoSignal:
     """Return the value that stands at the described place, in gCO2e/kWh."""
     try:
-        answer = _json(data)
+        answer = json_value(data)
         observed_at = _of(Cause.OBSERVED_AT, answer, reading.observed_at, _time)
         value = _of(Cause.VALUE, answer, reading.value, _number)
         is_measured = not reading.estimated or _of(Cause.ESTIMATED, answer, reading.estimated, _is_false)
     except UnreadableError as error:
         return terms.no(error.reason, error.cause)
-    grams = value * GRAMS_PER_KWH[reading.unit]
-    if not is_plausible(grams, reading.method.basis) and grams >= 0:
-        return terms.no(NoSignalReason.IMPLAUSIBLE, Cause.VALUE)
-    return terms.signal(
-        grams,
+    found = terms.signal(
+        value * GRAMS_PER_KWH[reading.unit],
         data,
         observed_at=observed_at,
         fetched_at=fetched_at,
         method=reading.method,
         estimated=not is_measured,
     )
+    return replace(found, cause=Cause.VALUE) if isinstance(found, NoSignal) else found
 
 
 def at_path(answer: Any, path: str) -> Any:
@@ -97,15 +93,6 @@ def _number(value: Any) -> float:
 
 def _is_false(value: Any) -> bool:
     return value is False
-
-
-def _json(data: bytes) -> Any:
-    if looks_like_html(data):
-        raise UnreadableError(NoSignalReason.HTML_PAGE)
-    try:
-        return msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
-    except (ValueError, RecursionError):
-        raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None
 
 
 def _time(value: Any) -> datetime:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vetted_mw.grid.absence import NoSignalReason
+from vetted_mw.grid.factors import load_factors
 from vetted_mw.grid.sources.numbers import finite
 from vetted_mw.grid.sources.request import Request
 from vetted_mw.grid.sources.unreadable import UnreadableError, instant, json_object
@@ -27,14 +28,31 @@ def request(base_url: str) -> Request:
 
 
 def parse(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | NoSignal:
-    """Return the intensity of the snapshot; fuels are optional, its time is not."""
+    """Return the intensity of the snapshot; what the zone always makes must be in it, further fuels may."""
     try:
         snapshot = json_object(data)
-        observed_at = instant(snapshot.get("timestamp"), is_utc=True)
+        observed_at = instant(snapshot.pop("timestamp", None), is_utc=True)
+        mix = _mix(snapshot)
     except UnreadableError as error:
         return terms.no(error.reason)
-    mix = {code: finite(snapshot[name]) for name, code in _TYPES.items() if snapshot.get(name) is not None}
-    known = {code: megawatts for code, megawatts in mix.items() if megawatts is not None}
-    if len(known) < len(mix):
-        return terms.no(NoSignalReason.NOT_A_NUMBER)
-    return terms.signal_of_mix(known, data, observed_at=observed_at, fetched_at=fetched_at, resolution_minutes=None)
+    if not all(mix.get(code, 0.0) > 0 for code in terms.expected_types):
+        return terms.no(NoSignalReason.INCOMPLETE)
+    return terms.signal_of_mix(mix, data, observed_at=observed_at, fetched_at=fetched_at, resolution_minutes=None)
+
+
+def _mix(snapshot: dict[str, Any]) -> dict[str, float]:
+    """Return PSR code -> MW; a number under a name we do not know may be a fuel, which leaving out would make cleaner.
+
+    Raises:
+        UnreadableError: a fuel's value, or a number, cannot be counted.
+    """
+    unknown = load_factors().unknown_as
+    mix: dict[str, float] = {}
+    for name, value in snapshot.items():
+        megawatts = finite(value)
+        if megawatts is not None:
+            code = _TYPES.get(name, unknown)
+            mix[code] = mix.get(code, 0.0) + max(megawatts, 0.0)
+        elif value is not None and (name in _TYPES or type(value) in {int, float}):
+            raise UnreadableError(NoSignalReason.NOT_A_NUMBER)
+    return mix

@@ -13,7 +13,7 @@ from vetted_mw.grid.absence import NoSignalReason
 from vetted_mw.grid.signal import Method
 from vetted_mw.grid.sources.numbers import finite
 from vetted_mw.grid.sources.request import Request
-from vetted_mw.grid.sources.unreadable import UnreadableError, instant, json_object, rows
+from vetted_mw.grid.sources.unreadable import UnreadableError, instant, json_object, latest, rows
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,8 +56,10 @@ def parse(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | No
         return terms.no(error.reason)
     if not found:
         return terms.no(NoSignalReason.INCOMPLETE)
-    at, mix = max(found, key=lambda one: one[0])
-    return terms.signal_of_mix(mix, data, observed_at=at, fetched_at=fetched_at, resolution_minutes=_RESOLUTION_MINUTES)
+    at, whole = latest(found, fetched_at)
+    return terms.signal_of_mix(
+        whole, data, observed_at=at, fetched_at=fetched_at, resolution_minutes=_RESOLUTION_MINUTES
+    )
 
 
 def parse_direct(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | NoSignal:
@@ -70,7 +72,7 @@ def parse_direct(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSign
         return terms.no(error.reason)
     if not found:
         return terms.no(NoSignalReason.NO_DATA)
-    at, value = max(found, key=lambda one: one[0])
+    at, value = latest(found, fetched_at)
     return terms.signal(
         value, data, observed_at=at, fetched_at=fetched_at, method=METHOD, resolution_minutes=_RESOLUTION_MINUTES
     )

@@ -225,9 +225,10 @@ class _Line:
         )
 
     def _wait(self, refusal: Failure, answer: Answer) -> float | None:
-        if answer.retry_after_seconds is None and refusal.reason is NoSignalReason.RATE_LIMITED:
-            return self._pace.ban_seconds
-        return answer.retry_after_seconds
+        if refusal.reason is not NoSignalReason.RATE_LIMITED:
+            return answer.retry_after_seconds
+        told = self._pace.ban_seconds if answer.retry_after_seconds is None else answer.retry_after_seconds
+        return max(told, self._pace.least_ban_seconds)
 
 
 def _refused(question: Question, refusal: Failure, wait: float | None) -> list[NoSignal]:

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from vetted_mw.grid.absence import NoSignal
     from vetted_mw.grid.signal import GridSignal
 
-__all__ = ["MAX_BODY_BYTES", "Asked", "Parsed", "Question", "Request"]
+__all__ = ["MAX_BODY_BYTES", "MAX_JSON_BYTES", "Asked", "Parsed", "Question", "Request"]
 
 MAX_BODY_BYTES = 5_242_880
 """A service's whole answer; the largest real one is a twentieth of it."""
+
+MAX_JSON_BYTES = 524_288
+"""An answer in JSON, which is decoded at one go while all else waits; the largest real one is a third of it."""
 
 Parsed: TypeAlias = "GridSignal | NoSignal"
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vetted_mw.configuration import JsonReading, JsonSource, ServiceSource, SignalConfiguration
-    from vetted_mw.grid.board import SignalSource
+    from vetted_mw.grid.source import SignalSource
     from vetted_mw.grid.sources.fetching import Session
     from vetted_mw.grid.sources.polled import Run
     from vetted_mw.grid.sources.request import Asked, Parsed
@@ -163,6 +163,7 @@ def _polled(
             least_seconds=service.least_refresh_seconds if is_its_own else 0.0,
             spacing_seconds=service.spacing_seconds if is_its_own else 0.0,
             ban_seconds=service.ban_seconds,
+            least_ban_seconds=service.ban_seconds if is_its_own else 0.0,
         ),
         run=run,
     )

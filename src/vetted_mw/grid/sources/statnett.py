@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["parse", "request"]
 
+_LUMP = "B20"
 # Thermal is a lump of fuels and is counted, as what is not specified is, under "other".
 _TYPES = {
     "NuclearData": "B14",
     "HydroData": "B12",
     "WindData": "B19",
-    "ThermalData": "B20",
-    "NotSpecifiedData": "B20",
+    "ThermalData": _LUMP,
+    "NotSpecifiedData": _LUMP,
 }
 
-_LEAST_SHARE, _MOST_SHARE = 0.8, 1.25
+_LEAST_SHARE, _MOST_SHARE = 0.8, 1.05
 """The parts must make up about the stated production: less, and fuels have vanished; more, and a number is misread."""
 
 
@@ -40,20 +41,26 @@ def request(base_url: str) -> Request:
 
 
 def parse(data: bytes, fetched_at: datetime, *, terms: Terms) -> GridSignal | NoSignal:
-    """Return the intensity of one country's generation, `-` standing for none."""
+    """Return the intensity of one country's generation, `-` standing for none.
+
+    What the parts fall short of the stated production is of no known fuel, and never left out: a fuel that vanishes
+    would make the value cleaner.
+    """
     try:
         answer = json_object(data)
         observed_at = instant_of_milliseconds(answer.get("MeasuredAt"))
         column = _column(rows(answer, "Headers"), terms.name)
         mix = _mix(answer, column)
-        production = _cell(rows(answer, "ProductionData"), column)
+        stated = _cell(rows(answer, "ProductionData"), column) or 0.0
     except UnreadableError as error:
         return terms.no(error.reason)
-    made, stated = sum(mix.values()), production or 0.0
+    made = sum(mix.values())
     if not set(terms.expected_types) <= mix.keys() or made < _LEAST_SHARE * stated:
         return terms.no(NoSignalReason.INCOMPLETE)
     if made > _MOST_SHARE * stated:
         return terms.no(NoSignalReason.IMPLAUSIBLE)
+    if made < stated:
+        mix[_LUMP] = mix.get(_LUMP, 0.0) + stated - made
     return terms.signal_of_mix(mix, data, observed_at=observed_at, fetched_at=fetched_at, resolution_minutes=None)
 
 
@@ -62,7 +69,7 @@ def _mix(answer: dict[str, Any], column: int) -> dict[str, float]:
     for name, code in _TYPES.items():
         megawatts = _cell(rows(answer, name), column)
         if megawatts is not None:
-            mix[code] = mix.get(code, 0.0) + max(megawatts, 0.0)
+            mix[code] = mix.get(code, 0.0) + megawatts
     return mix
 
 
@@ -76,7 +83,7 @@ def _column(headers: list[Any], country: str) -> int:
 
 
 def _cell(cells: list[Any], column: int) -> float | None:
-    """Return what one country generates; None for `-`, which stands for nothing of the kind."""
+    """Return what one country generates, at least 0; None for `-`, which stands for nothing of the kind."""
     cell = cells[column] if column < len(cells) else None
     value = cell.get("value") if isinstance(cell, dict) else None
     if value == "-":
@@ -84,4 +91,4 @@ def _cell(cells: list[Any], column: int) -> float | None:
     number = grouped(value)
     if number is None:
         raise UnreadableError(NoSignalReason.NOT_A_NUMBER)
-    return number
+    return max(number, 0.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
 from vetted_mw.grid.factors import intensity_of, load_factors, mix_method
 from vetted_mw.grid.signal import GridSignal, Method, SignalKind
-from vetted_mw.grid.units import MOST_GCO2_PER_KWH
+from vetted_mw.grid.units import is_plausible
 from vetted_mw.grid.zones import DEFAULT_MAX_PROXY_SHARE
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Terms:
         """Make a signal of a value the service computed itself; None and what is no intensity give the reason."""
         if gco2_per_kwh is None or not gco2_per_kwh >= 0:
             return self.no(NoSignalReason.NOT_A_NUMBER)
-        if gco2_per_kwh > MOST_GCO2_PER_KWH:
+        if not is_plausible(gco2_per_kwh, method.basis):
             return self.no(NoSignalReason.IMPLAUSIBLE)
         return GridSignal(
             source=self.source,

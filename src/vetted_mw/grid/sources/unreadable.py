@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from vetted_mw.grid.absence import Cause, NoSignalReason
+from vetted_mw.grid.signal import MAX_SKEW_MINUTES
+from vetted_mw.grid.sources.request import MAX_JSON_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "UnreadableError",
+    "horizon",
     "instant",
     "instant_of_milliseconds",
     "instant_of_seconds",
     "json_object",
+    "json_value",
+    "latest",
     "looks_like_html",
     "rows",
 ]
 
+_JSON = msgspec.json.Decoder(float_hook=float)  # its own reading of a float with many digits takes ten times as long
 _HTML = (b"<!doctype html", b"<html")
+_SKEW = timedelta(minutes=MAX_SKEW_MINUTES)
+_Value = TypeVar("_Value")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,18 +48,29 @@ def looks_like_html(data: bytes) -> bool:
     return data.lstrip(b"\xef\xbb\xbf \t\r\n")[:16].lower().startswith(_HTML)
 
 
+def json_value(data: bytes) -> Any:
+    """Read JSON.
+
+    Raises:
+        UnreadableError: it is a page, larger than any real answer, or no JSON.
+    """
+    if looks_like_html(data):
+        raise UnreadableError(NoSignalReason.HTML_PAGE)
+    if len(data) > MAX_JSON_BYTES:
+        raise UnreadableError(NoSignalReason.TOO_LARGE)
+    try:
+        return _JSON.decode(data.removeprefix(b"\xef\xbb\xbf"))
+    except (ValueError, RecursionError):
+        raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None
+
+
 def json_object(data: bytes) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        UnreadableError: it is a page, no JSON, or no object.
+        UnreadableError: as `json_value`, and when it is no object.
     """
-    if looks_like_html(data):
-        raise UnreadableError(NoSignalReason.HTML_PAGE)
-    try:
-        found = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
-    except (ValueError, RecursionError):
-        raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD) from None
+    found = json_value(data)
     if not isinstance(found, dict):
         raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
     return found
@@ -67,6 +86,27 @@ def rows(table: Mapping[str, Any], name: str) -> list[Any]:
     if not isinstance(found, list):
         raise UnreadableError(NoSignalReason.NOT_UNDERSTOOD)
     return found
+
+
+def horizon(fetched_at: datetime) -> datetime:
+    """Return how late an interval can have ended that is in an answer of this instant: clocks differ a little."""
+    return fetched_at + _SKEW
+
+
+def latest(
+    found: Sequence[tuple[datetime, _Value]], fetched_at: datetime, *, lasting: timedelta = timedelta()
+) -> tuple[datetime, _Value]:
+    """Return the latest of some values, leaving out those whose time is yet to come.
+
+    Where all are, the latest of them is returned: as a signal it is refused for that, which is seen.
+
+    Args:
+        found: one value or more with their instants, in any order.
+        fetched_at: when they came.
+        lasting: how long after its instant a value's interval ends.
+    """
+    over = [one for one in found if one[0] <= horizon(fetched_at) - lasting]
+    return max(over or found, key=lambda one: one[0])
 
 
 def instant(value: object, *, is_utc: bool = False) -> datetime:

@@ -1,0 +1,204 @@
+"""What is known of each zone: every source's latest signals, and why there is nothing newer. Nothing here asks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from cachetools import LRUCache
+
+from vetted_mw.grid.absence import NoSignal, NoSignalReason
+from vetted_mw.grid.signal import GridSignal, Ineligible, SignalKind, SignalReading, read_at
+from vetted_mw.grid.source import Absence
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+__all__ = ["LatestSignals"]
+
+_Key: TypeAlias = tuple[str, SignalKind]
+"""Name of the source, kind."""
+
+_MAX_ZONES = 4096
+_MAX_ABSENCES = 256
+_STANDING = {Ineligible.FUTURE_DATED: 0, Ineligible.NOT_A_NUMBER: 0, Ineligible.ESTIMATED: 1}
+"""What could decide, or could have, stands above an estimate, and that above what cannot be."""
+_USABLE = 2
+_REASONS = {
+    Ineligible.FUTURE_DATED: NoSignalReason.FUTURE_DATED,
+    Ineligible.NOT_A_NUMBER: NoSignalReason.NOT_A_NUMBER,
+    Ineligible.ESTIMATED: NoSignalReason.ESTIMATED,
+}
+
+
+@dataclass(slots=True)
+class _Zone:
+    """What is known of one zone.
+
+    Attributes:
+        signals: the latest by source and kind.
+        absences: why there is nothing new, by source and label; bounded, for labels are the sources' own words.
+        chained: the signals of the zone's chain in its order, each with its source's name; None until asked for.
+    """
+
+    signals: dict[_Key, GridSignal] = field(default_factory=dict)
+    absences: LRUCache[tuple[str, str], Absence] = field(default_factory=lambda: LRUCache(maxsize=_MAX_ABSENCES))
+    chained: tuple[tuple[str, GridSignal], ...] | None = None
+
+
+class LatestSignals:
+    """The latest signal of each zone, source and kind; of ever new zones those that were looked at last.
+
+    Args:
+        names: the sources, the chain of every zone that has none of its own.
+        chains: zone -> names of sources.
+    """
+
+    def __init__(self, names: Iterable[str], chains: Mapping[str, tuple[str, ...]]) -> None:
+        self._names = tuple(names)
+        self._chains = chains
+        self._zones: OrderedDict[str, _Zone] = OrderedDict()  # the one looked at last is last
+
+    def chain(self, zone: str) -> tuple[str, ...]:
+        """Return the names of the sources a zone takes its signal from, the first that may decide first."""
+        return self._chains.get(zone, self._names)
+
+    def best(self, zone: str, now: datetime) -> SignalReading | None:
+        """Return the chain's first live-eligible reading, else the most telling other one."""
+        others = []
+        for _name, signal in self._chained(zone):
+            reading = read_at(signal, now)
+            if reading.live_eligible:
+                return reading
+            others.append(reading)
+        return min(others, key=_tells_less, default=None)
+
+    def rows_for(self, zone: str, now: datetime) -> tuple[tuple[str, SignalReading], ...]:
+        """Return what every source of the zone's chain last gave, in its order, each with the source's name."""
+        return tuple((name, read_at(signal, now)) for name, signal in self._chained(zone))
+
+    def absences_for(self, zone: str) -> tuple[Absence, ...]:
+        """Return why the sources of the zone's chain have nothing new, of those that have not, in its order."""
+        known = self._seen(zone)
+        if known is None:
+            return ()
+        place = {name: number for number, name in enumerate(self.chain(zone))}
+        found = [one for one in known.absences.values() if one.source in place]
+        return tuple(sorted(found, key=lambda one: place[one.source]))
+
+    def all_readings(self, now: datetime) -> tuple[SignalReading, ...]:
+        """Return everything that is known."""
+        return tuple(read_at(signal, now) for known in self._zones.values() for signal in known.signals.values())
+
+    def keep(self, name: str, signals: Iterable[GridSignal], *, is_complete: bool, now: datetime) -> list[NoSignal]:
+        """Keep the latest of each zone and kind.
+
+        Args:
+            name: the source that gave them.
+            signals: what it gave; kept all or none: one that cannot be judged would fail whoever asks for its zone.
+            is_complete: whether these are all it has, so that its others are taken back.
+            now: by which they are judged.
+
+        Returns:
+            For each that is no better than what is known, why not.
+
+        Raises:
+            TypeError: a member of a signal is not of its type; nothing has changed.
+        """
+        latest: dict[tuple[str, SignalKind], SignalReading] = {}
+        for reading in [read_at(signal, now) for signal in signals]:
+            place = (reading.signal.zone, reading.signal.kind)
+            if place not in latest or _rank(reading) >= _rank(latest[place]):
+                latest[place] = reading
+        if is_complete:
+            self._take_back(name, latest)
+        dropped = []
+        for (zone, kind), reading in latest.items():
+            known, key = self._known(zone), (name, kind)
+            before = known.signals.get(key)
+            if before is reading.signal:
+                continue
+            if before is None or is_complete or _rank(reading) >= _rank(read_at(before, now)):
+                known.signals[key] = reading.signal
+                known.chained = None
+            else:
+                dropped.append(_why_not(reading))
+        return dropped
+
+    def note(
+        self, name: str, absences: Sequence[NoSignal], signals: Iterable[GridSignal], *, now: datetime
+    ) -> list[NoSignal]:
+        """Keep why there is nothing new, by zone and label, until there is; returns those that were not known.
+
+        Args:
+            name: the source that told them.
+            absences: what it has nothing new of.
+            signals: what it gave together with them.
+            now: since when a new one holds.
+        """
+        absent = {(one.zone, one.source) for one in absences}
+        for zone, label in {(one.zone, one.source) for one in signals} - absent:
+            if (known := self._seen(zone)) is not None:
+                known.absences.pop((name, label), None)
+        new = []
+        for told in absences:
+            noted, key = self._known(told.zone).absences, (name, told.source)
+            before = noted.get(key)
+            since = now
+            if before is not None and before.told.reason is told.reason:
+                since = before.since
+            else:
+                new.append(told)
+            noted[key] = Absence(source=name, told=told, since=since)
+        return new
+
+    def _take_back(self, name: str, left: Collection[tuple[str, SignalKind]]) -> None:
+        for zone, known in self._zones.items():
+            for key in [key for key in known.signals if key[0] == name and (zone, key[1]) not in left]:
+                del known.signals[key]
+                known.chained = None
+
+    def _seen(self, zone: str) -> _Zone | None:
+        known = self._zones.get(zone)
+        if known is not None:
+            self._zones.move_to_end(zone)
+        return known
+
+    def _known(self, zone: str) -> _Zone:
+        known = self._seen(zone)
+        if known is None:
+            known = self._zones[zone] = _Zone()
+            if len(self._zones) > _MAX_ZONES:
+                self._zones.popitem(last=False)
+        return known
+
+    def _chained(self, zone: str) -> tuple[tuple[str, GridSignal], ...]:
+        known = self._seen(zone)
+        if known is None:
+            return ()
+        if known.chained is None:
+            keys = [(name, kind) for name in self.chain(zone) for kind in SignalKind]
+            known.chained = tuple((key[0], known.signals[key]) for key in keys if key in known.signals)
+        return known.chained
+
+
+def _standing(reading: SignalReading) -> int:
+    return _USABLE if reading.ineligible is None else _STANDING.get(reading.ineligible, _USABLE)
+
+
+def _rank(reading: SignalReading) -> tuple[int, datetime]:
+    """Order by time; an estimate, or a value that cannot be, never displaces one that could decide."""
+    return _standing(reading), reading.signal.observed_at
+
+
+def _tells_less(reading: SignalReading) -> tuple[bool, bool, float]:
+    """Order by age, measured values first, and among those the ones that can be."""
+    return reading.signal.kind is not SignalKind.MEASURED, _standing(reading) == 0, reading.age_minutes
+
+
+def _why_not(reading: SignalReading) -> NoSignal:
+    why = reading.ineligible
+    reason = NoSignalReason.OUTDATED if why is None else _REASONS.get(why, NoSignalReason.OUTDATED)
+    return NoSignal(source=reading.signal.source, zone=reading.signal.zone, reason=reason)
