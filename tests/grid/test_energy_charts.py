@@ -235,7 +235,8 @@ def test_text_and_pages_are_no_answer(body: bytes, reason: NoSignalReason) -> No
     [
         (Answer(status=400, body=UNKNOWN), NoSignalReason.BAD_REQUEST, None),
         (Answer(status=200, body=PAGE), NoSignalReason.HTML_PAGE, None),
-        (Answer(status=429, body=b"", retry_after_seconds=77.0), NoSignalReason.RATE_LIMITED, 77.0),
+        (Answer(status=429, body=b"", retry_after_seconds=77.0), NoSignalReason.RATE_LIMITED, 900.0),
+        (Answer(status=429, body=b"", retry_after_seconds=1200.0), NoSignalReason.RATE_LIMITED, 1200.0),
         (Answer(status=429, body=b""), NoSignalReason.RATE_LIMITED, 900.0),
         (Answer(status=503, body=PAGE), NoSignalReason.OUTAGE, None),
     ],

@@ -216,7 +216,7 @@ FAULTS = {
     Fault.TRUNCATED: {"not_understood"},
     Fault.HUGE: {"too_large"},
     Fault.DOCTYPE: {"forbidden_markup", "not_understood"},
-    Fault.ZEROS: {"implausible"},
+    Fault.ZEROS: {"implausible", "incomplete"},
     Fault.HANG: {"timeout"},
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from grid.samples import LIFECYCLE, NOW
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
-from vetted_mw.grid.signal import DECLARED, GridSignal, SignalKind
+from vetted_mw.grid.signal import DECLARED, GridSignal, Method, SignalKind
 from vetted_mw.grid.sources.numbers import finite, grouped
 from vetted_mw.grid.sources.terms import Terms
 from vetted_mw.grid.sources.unreadable import (
@@ -22,6 +22,7 @@ from vetted_mw.grid.sources.unreadable import (
     instant_of_milliseconds,
     instant_of_seconds,
     json_object,
+    latest,
     looks_like_html,
     rows,
 )
@@ -264,7 +265,7 @@ def test_a_page_is_told_by_its_start(before: bytes, page: bytes) -> None:
         b'{"a":1e999}',
         b"{'a':1}",
         b'{"a":"\xff"}',
-        b'{"a":' * 50_000,
+        b'{"a":' * 10_000,
         b"page not found",
         b"<?xml version='1.0'?>",
     ],
@@ -285,6 +286,24 @@ def test_rows_that_are_no_list_are_refused(table: dict[str, Any]) -> None:
     """A list, even an empty one, or nothing."""
     assert refused(lambda: rows(table, "a")) is NoSignalReason.NOT_UNDERSTOOD
     assert rows({"a": []}, "a") == []
+
+
+@pytest.mark.parametrize("container", [b"[]", b"{}", b"[[[[]]]]", b'{"a":{}}'])
+def test_json_of_too_many_parts_is_not_decoded(container: bytes) -> None:
+    """Lists and objects are a few bytes each and take long all the same; as many as any answer has are read."""
+    assert json_object(b'{"a":[' + container + b"," + b"0," * 100_000 + b"0]}")["a"][-1] == 0
+    many = b'{"a":[' + (container + b",") * 20_000 + b"0]}"
+    assert refused(lambda: json_object(many)) is NoSignalReason.TOO_LARGE
+
+
+EARLIER = [(NOW - timedelta(minutes=minutes), minutes) for minutes in (30, -5, 15, -6, 0, -600)]
+
+
+@pytest.mark.parametrize(("lasting", "expected"), [(0, -5), (5, 0), (6, 15), (15, 15), (30, 30), (60, -600)])
+def test_the_latest_value_is_the_latest_whose_time_is_over(lasting: int, expected: int) -> None:
+    """In any order, five minutes of skew allowed; where the time of none is over it is the latest of all."""
+    for found in (EARLIER, EARLIER[::-1]):
+        assert latest(found, NOW, lasting=timedelta(minutes=lasting)) == (NOW - timedelta(minutes=expected), expected)
 
 
 # ---- what makes a value a signal
@@ -339,17 +358,28 @@ def test_a_signal_carries_its_terms_and_its_bodys_digest() -> None:
         (-math.inf, NoSignalReason.NOT_A_NUMBER),
         (math.inf, NoSignalReason.IMPLAUSIBLE),
         (3000.001, NoSignalReason.IMPLAUSIBLE),
+        (0.0, NoSignalReason.IMPLAUSIBLE),
+        (0.999, NoSignalReason.IMPLAUSIBLE),
     ],
 )
 def test_what_is_no_intensity_gives_its_reason(value: float | None, reason: NoSignalReason) -> None:
-    """Nothing, a negative, or more than any grid emits."""
+    """Nothing, a negative, more than any grid emits, or less than any does over the life cycle of its plants."""
     assert of_value(value) == NoSignal(source="own_live", zone="SE_3", reason=reason)
 
 
-@pytest.mark.parametrize("value", [0.0, 3000.0])
-def test_the_bounds_are_values(value: float) -> None:
-    """Nothing at all and the most there may be."""
-    assert isinstance(of_value(value), GridSignal)
+@pytest.mark.parametrize(
+    ("value", "basis"),
+    [(1.0, "unknown"), (1.0, "lifecycle"), (3000.0, "unknown"), (0.0, "direct"), (0.999, "direct"), (3000.0, "direct")],
+)
+def test_the_bounds_are_values(value: float, basis: Literal["lifecycle", "direct", "unknown"]) -> None:
+    """The least and the most there may be; of direct emissions alone there may be none."""
+    assert isinstance(of_value(value, method=Method(basis=basis)), GridSignal)
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, 3000.001])
+def test_direct_emissions_have_the_other_bounds_all_the_same(value: float) -> None:
+    """Less than none, none that is a number, and more than any grid emits."""
+    assert isinstance(of_value(value, method=Method(basis="direct")), NoSignal)
 
 
 def test_a_mix_is_summed_under_the_zones_factors() -> None:

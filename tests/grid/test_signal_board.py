@@ -249,7 +249,8 @@ async def test_an_answer_with_a_bad_value_costs_a_refresh_and_nothing_else(
     clock: ManualClock, members: dict[str, Any], complete: bool
 ) -> None:
     """All is judged before anything is kept, so that no request finds what nobody can judge."""
-    line = [signal(30.0, age=1), signal(**({"age": 0, "zone": "SE_3"} | members))]
+    given: dict[str, Any] = {"age": 0, "zone": "SE_3"} | members
+    line = [signal(30.0, age=1), signal(**given)]
     board = board_of(clock, ScriptedSource([signal(20.0, age=30)], line, complete=complete))
     await board.refresh("scripted")
     await board.refresh("scripted")
