@@ -222,6 +222,15 @@ async def test_an_answering_source_is_asked_at_its_own_pace(clock: ManualClock) 
     assert await paused(clock, source, 5) == [600.0] * 5
 
 
+@pytest.mark.parametrize("reason", [Reason.NO_DATA, Reason.OUTDATED, Reason.FUTURE_DATED, Reason.ESTIMATED])
+async def test_an_answer_with_nothing_better_is_no_failure(clock: ManualClock, reason: NoSignalReason) -> None:
+    """The service answered: it keeps its pace, and does not count as failing."""
+    board = board_of(clock, Script([no(reason=reason)]))
+    await board.refresh("scripted")
+    assert board.states()["scripted"] == SourceState(succeeded_at=NOW)
+    assert await paused(clock, Script([no(reason=reason)]), 3) == [600.0] * 3
+
+
 @pytest.mark.parametrize("line", [OSError(), None, [no(reason=Reason.OUTAGE)], [no(reason=Reason.TIMEOUT)]])
 async def test_a_failure_that_may_pass_is_asked_after_sooner_and_then_ever_later(clock: ManualClock, line: Any) -> None:
     """Twice as long each time, a refresh at most; an answer ends it."""

@@ -77,6 +77,12 @@ def test_the_skew_allowed_is_the_same_when_it_was_fetched(ahead: float, eligible
     assert seen.live_eligible is eligible
 
 
+@pytest.mark.parametrize(("ahead", "eligible"), [(5, True), (5.01, False), (60, False)])
+def test_a_value_ahead_of_the_instant_is_refused_whenever_it_was_fetched(ahead: float, eligible: bool) -> None:
+    """Seen from an instant before its fetch, by a clock that was set back, it is of the future."""
+    assert reading(age=-ahead, fetched_at=NOW + timedelta(minutes=90)).live_eligible is eligible
+
+
 def test_an_estimate_dated_ahead_is_told_as_dated_ahead() -> None:
     """A value of no time is worse than an estimate."""
     assert reading(age=-6, estimated=True).ineligible is Ineligible.FUTURE_DATED

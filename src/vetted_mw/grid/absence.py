@@ -85,7 +85,7 @@ _SENTENCES = {
     NoSignalReason.NOT_A_NUMBER: "Where the value should stand is none.",
     NoSignalReason.OUTDATED: "The answer is older than what is known.",
     NoSignalReason.FUTURE_DATED: "The answer is dated ahead of our clock.",
-    NoSignalReason.ESTIMATED: "The answer is an estimate, and a measured value is known.",
+    NoSignalReason.ESTIMATED: "The value is the service's own estimate, which takes the place of no measured one.",
 }
 _ANSWERS = frozenset(
     {NoSignalReason.NO_DATA, NoSignalReason.OUTDATED, NoSignalReason.FUTURE_DATED, NoSignalReason.ESTIMATED}

@@ -60,6 +60,7 @@ class SignalBoard:
                 "two signal sources have the same name.", field="signals", remedy="Give each a name of its own."
             )
         require_sources(chains, self._sources)
+        self._idle = frozenset(name for name, one in self._sources.items() if getattr(one, "is_idle", False))
         self._latest = LatestSignals(self._sources, chains)
         self._now = now
         self._monotonic = monotonic
@@ -83,7 +84,9 @@ class SignalBoard:
             if source.is_local:
                 await self.refresh(source.name)
         if background:
-            self._tasks = [self._task(self._repeat(one)) for one in self._sources.values() if not _is_idle(one)]
+            self._tasks = [
+                self._task(self._repeat(one)) for name, one in self._sources.items() if name not in self._idle
+            ]
 
     async def close(self) -> None:
         """Stop asking; what is on the board stays and ages."""
@@ -98,7 +101,7 @@ class SignalBoard:
 
         One that has nothing to ask stays not asked.
         """
-        if _is_idle(self._sources[name]):
+        if name in self._idle:
             return
         flight = self._flights.get(name)
         if flight is None or flight.done():
@@ -207,10 +210,6 @@ class SignalBoard:
     def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # An empty context: what a source does belongs to no request, not even to the one that opened the board.
         return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-
-
-def _is_idle(source: SignalSource) -> bool:
-    return getattr(source, "is_idle", False)
 
 
 def _pause(source: SignalSource, state: SourceState, *, jitter: float) -> float:

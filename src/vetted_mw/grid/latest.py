@@ -108,7 +108,8 @@ class LatestSignals:
             TypeError: a member of a signal is not of its type; nothing has changed.
         """
         latest: dict[tuple[str, SignalKind], SignalReading] = {}
-        for reading in [read_at(signal, now) for signal in signals]:
+        for signal in signals:
+            reading = read_at(signal, now)
             place = (reading.signal.zone, reading.signal.kind)
             if place not in latest or _rank(reading) >= _rank(latest[place]):
                 latest[place] = reading

@@ -27,7 +27,7 @@ class SignalSource(Protocol):
     same zones, unless one is older than what is known or could decide less; a `NoSignal` tells of a zone why there is
     none now and leaves an earlier signal to age. A source that `is_complete` returns all it knows, so that what is
     missing is gone. One that has `least_pause_seconds` is never asked sooner by itself than that after the last time;
-    one that has `is_idle` set has nothing to ask, and is not asked.
+    one that has `is_idle` set when the board is made has nothing to ask, and is never asked.
     """
 
     @property
