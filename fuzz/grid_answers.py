@@ -59,7 +59,7 @@ JSON = Notation(
     words=_words(
         *(f'"{one}"' for one in (*_INSTANTS, *_NUMBERS, "-", "12\u00a0345", "\u221212", _ARABIC_ONE, "", r"\ud800")),
         *_NUMBERS,
-        *("null", "true", "false", "NaN", "[]", "{}", "[[]]", "[null]", '{"value":1}', "[" * 2000, "\ufeff"),
+        *("null", "true", "false", "NaN", "[]", "{}", "[[]]", "[null]", '{"value":1}', "[" * 2000, "\ufeff", "<html>"),
     ),
 )
 XML = Notation(
@@ -69,7 +69,7 @@ XML = Notation(
         *("A01", "A03", "A16", "A75", "B04", "B14", "B20", "B10", "B99", "MAW", "KWH", "999", "No matching data found"),
         *("PT15M", "PT1M", "PT0M", "PT1440M", "PT1H", "P1D", "P9D", _FRANCE, "10YFI-1--------U"),
         *("<TimeSeries>", "</TimeSeries>", "<Period>", "</Period>", "<Point>", "</Point>", "<Reason>", "</Reason>"),
-        *("<outBiddingZone_Domain.mRID>", "<position>", "<quantity>", "<code>", "<text>", "<a/>"),
+        *("<outBiddingZone_Domain.mRID>", "<position>", "<quantity>", "<code>", "<text>", "<html>"),
         *("<!DOCTYPE a>", "<!ENTITY a 'b'>", "&amp;", "&#1;", "&a;", "<![CDATA[", "]]>", "<!--", "-->", "<?a?>"),
         *('encoding="utf-16"', 'encoding="utf-7"', 'encoding="cp037"', 'xmlns:a="b"', "a:", "PK\x03\x04"),
     ),
@@ -118,8 +118,11 @@ def _entsoe() -> tuple[bytes, ...]:
         ("B04", "A01", "PT60M", {1: 4000}),
         ("B20", "A01", "PT15M", {1: -3, 2: 20, 3: 30, 4: 40}),
     )
+    drawn = mixed.replace(b"inBiddingZone", b"outBiddingZone", 2)  # the first series: its start tag and its end tag
+    shifted = mixed.replace(b"T09:00Z", b"T08:50Z", 1)
     zipped = [_zipped(mixed, method) for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)]
-    return (mixed, grid_wire.entsoe(_FRANCE, NOW) or b"", *zipped, grid_wire.acknowledgement("No matching data found"))
+    by_minutes, nothing = grid_wire.entsoe(_FRANCE, NOW) or b"", grid_wire.acknowledgement("No matching data found")
+    return (mixed, drawn, shifted, by_minutes, *zipped, nothing)
 
 
 def _odre() -> tuple[bytes, ...]:
