@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -96,13 +97,14 @@ class Gateway:
         self._fleet = Fleet(configuration.upstreams, monotonic=monotonic, jitter=jitter)
         self._grid_loop = OwnLoop()
         self._board = SignalBoard(
-            [*_sources(configuration, now, self._grid_loop), *signals],
+            [*_sources(configuration, now, monotonic, self._grid_loop), *signals],
             chains=configuration.signals.chains,
             now=now,
             monotonic=monotonic,
             jitter=jitter,
         )
         self._entries = 0
+        self._closings = 0
         self._warned = False
         self._warned_of_no_upstream = False
         self._lock = asyncio.Lock()
@@ -162,7 +164,10 @@ class Gateway:
         """Return the open rooms, opening them first where no lifespan did."""
         self._forget_closed_loop()
         if self._core is None:
+            closings = self._closings
             async with self._lock:
+                if self._closings != closings:
+                    return self._opened()  # it was being closed: whoever waited for that does not open it again
                 if self._core is None:
                     _LOG.info("no lifespan reached the gateway; it opens at the first request")
                     await self._open()
@@ -180,13 +185,16 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._forget_closed_loop()
         async with self._lock:
-            self._entries -= 1
-            if self._entries == 0:
+            is_last = self._entries == 1
+            self._entries = max(0, self._entries - 1)  # `aclose` may have ended the count before
+            if is_last:
                 await self._close()
 
     async def aclose(self) -> None:
         """Close whatever the entries count: for a host that opened it at the first request and now ends."""
+        self._forget_closed_loop()
         async with self._lock:
             self._entries = 0
             await self._close()
@@ -204,6 +212,8 @@ class Gateway:
         """
         if self._loop is not None and self._loop is not asyncio.get_running_loop() and self._loop.is_closed():
             self._core, self._loop, self._entries, self._lock = None, None, 0, asyncio.Lock()
+            self._probes = None
+            self._board.forget()
             self._fleet = Fleet(self.configuration.upstreams, monotonic=self._monotonic, jitter=self._jitter)
 
     def _opened(self) -> Core:
@@ -235,15 +245,18 @@ class Gateway:
 
     async def _close(self) -> None:
         core, self._core = self._core, None
-        if core is None:
-            self._grid_loop.close()
-            return
-        if self._probes is not None:
-            await self._probes.aclose()
-        await self._board.close()
-        self._grid_loop.close()
-        for transport in core.transports.values():
-            await transport.aclose()
+        async with contextlib.AsyncExitStack() as closing:  # each is closed, whatever becomes of the others
+            closing.callback(self._closed)
+            for transport in () if core is None else core.transports.values():
+                closing.push_async_callback(transport.aclose)
+            closing.push_async_callback(self._grid_loop.aclose)
+            if core is not None:
+                closing.push_async_callback(self._board.close)
+                if self._probes is not None:
+                    closing.push_async_callback(self._probes.aclose)
+
+    def _closed(self) -> None:
+        self._closings += 1
 
     def warn_of_no_upstream(self) -> None:
         """Say once in the log that nothing can be served: an app starts all the same, `serve` does not."""
@@ -293,13 +306,15 @@ class _Fetch:
             await response.aclose()
 
 
-def _sources(configuration: Configuration, now: Callable[[], datetime], grid_loop: OwnLoop) -> list[SignalSource]:
+def _sources(
+    configuration: Configuration, now: Callable[[], datetime], monotonic: Callable[[], float], grid_loop: OwnLoop
+) -> list[SignalSource]:
     signals = configuration.signals
     session = HttpGet(
         timeout_seconds=signals.timeout_seconds, proxy=signals.proxy, user_agent=f"vetted-mw/{_VERSION}", now=now
     )
     zones = [region.zone for region in configuration.regions.values()]
-    return sources_of(signals, zones, session=session, now=now, run=grid_loop.run)
+    return sources_of(signals, zones, session=session, now=now, monotonic=monotonic, run=grid_loop.run)
 
 
 def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> ReceiptMaker:

@@ -111,6 +111,21 @@ def test_a_service_asked_more_rarely_than_its_values_live_is_warned_of(
     )
 
 
+@pytest.mark.parametrize(("minutes", "is_warned_of"), [(20, True), (29, True), (30, False)])
+def test_described_services_asked_more_rarely_than_their_values_live_are_warned_of(
+    file: Path, capsys: pytest.CaptureFixture[str], minutes: int, is_warned_of: bool
+) -> None:
+    """By the zone whose values live shortest: asked every half hour, they are stale in between."""
+    france = OWN.replace("zones.IS", "zones.FR") + f"max_age_minutes = {minutes}\n"
+    parts = [GOOD, "[signals.sources.http_json]\nrefresh_seconds = 1800\n", france, OWN]
+    file.write_text("".join(parts))
+    told = (
+        f"signals.sources.http_json is asked every 30 minutes and its values live for {minutes}: "
+        "between two refreshes they are stale"
+    )
+    assert (told in run(capsys, "check", file, "--json").json()["warnings"]) is is_warned_of
+
+
 def test_a_region_of_the_operators_order_without_a_server_is_warned_of(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -472,10 +472,10 @@ async def test_an_absence_is_kept_with_its_reason_since_it_first_held(clock: Man
     assert (one.told.reason, one.since) == (Reason.OUTAGE, NOW + timedelta(seconds=1200))
 
 
-async def test_a_signal_ends_the_absence_of_its_zone_and_label_alone(clock: ManualClock) -> None:
-    """A measured value says nothing of the forecast, one zone nothing of another."""
+async def test_a_signal_ends_the_absences_of_its_zone_that_are_not_told_again(clock: ManualClock) -> None:
+    """A measured value says nothing of the forecast told beside it, one zone nothing of another."""
     forecast = no(source="energy_charts_forecast", reason=Reason.NO_DATA)
-    board = board_of(clock, Script([no(), forecast, no("SE_3")], [signal(20.0)], [no()]))
+    board = board_of(clock, Script([no(), forecast, no("SE_3")], [signal(20.0), forecast], [no()]))
     await board.refresh("scripted")
     assert len(board.absences_for("FR")) == 2
     clock.tick(60)
@@ -486,6 +486,43 @@ async def test_a_signal_ends_the_absence_of_its_zone_and_label_alone(clock: Manu
     await board.refresh("scripted")
     since = {one.told.source: one.since for one in board.absences_for("FR")}
     assert since == {"energy_charts_forecast": NOW, LABEL: NOW + timedelta(seconds=120)}
+
+
+async def test_an_absence_under_another_label_ends_with_the_first_signal(clock: ManualClock) -> None:
+    """A source that had nothing to give need not know what its signals will be called; another's reason stays."""
+    source, other = Script([no(source="own")], [signal(20.0, source="own_live")]), Script([no()], name="other")
+    board = board_of(clock, source, other)
+    await board.refresh_all()
+    await board.refresh("scripted")
+    assert [(one.source, one.told.source) for one in board.absences_for("FR")] == [("other", LABEL)]
+
+
+async def test_a_pause_that_cannot_be_computed_is_the_sources_own(clock: ManualClock) -> None:
+    """Whatever goes wrong in spreading it, the source is asked again, at its pace."""
+
+    def broken() -> float:
+        raise ZeroDivisionError
+
+    assert await paused(clock, Script(OSError()), 3, jitter=broken) == [600.0] * 3
+
+
+async def test_a_pace_that_changes_is_the_one_of_the_start(clock: ManualClock) -> None:
+    """What was checked when the board was made is what holds."""
+    source, pauses = Script([signal(20.0)]), Pauses(2)
+    board = board_of(clock, source, sleep=pauses)
+    source.refresh_seconds = float("nan")
+    async with asyncio.timeout(LIMIT):
+        await board.open()
+        await pauses.enough.wait()
+        await board.close()
+    assert pauses.seconds == [600.0, 600.0]
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -5.0])
+async def test_a_wait_that_never_ends_is_not_kept(clock: ManualClock, seconds: float) -> None:
+    """A source is asked again, whatever it says."""
+    line = [no(reason=Reason.RATE_LIMITED, retry_after_seconds=seconds)]
+    assert await paused(clock, Script(line), 2) == [600.0, 600.0]
 
 
 async def test_absences_are_told_in_the_chains_order_and_of_its_sources_only(clock: ManualClock) -> None:

@@ -113,6 +113,13 @@ def test_what_is_no_signal_is_none_at_any_instant(
         read_at(given_signal, NOW + timedelta(minutes=minutes))
 
 
+@pytest.mark.parametrize("age", [0, 1, 1000])
+def test_a_limit_that_is_no_number_is_passed_at_any_age(age: float) -> None:
+    """Nothing lives for ever because a comparison with its limit says no."""
+    seen = reading(age=age, max_age_minutes=float("nan"))
+    assert (seen.temporal_match, seen.ineligible) == ("stale", "stale")
+
+
 @pytest.mark.parametrize("age", [0, 1000, -1000])
 @pytest.mark.parametrize(
     ("kind", "match"), [(SignalKind.FORECAST, "forecast"), (SignalKind.FALLBACK, "annual_fallback")]

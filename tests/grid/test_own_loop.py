@@ -36,7 +36,7 @@ async def test_work_runs_in_another_thread_and_returns_or_raises_here() -> None:
             await own.run(failing)
         assert await in_place(where) == threading.get_ident()
     finally:
-        own.close()
+        await own.aclose()
 
 
 async def test_work_that_is_cancelled_here_is_cancelled_there() -> None:
@@ -56,14 +56,14 @@ async def test_work_that_is_cancelled_here_is_cancelled_there() -> None:
     with pytest.raises(asyncio.CancelledError):
         await work
     assert await asyncio.to_thread(ended.wait, LIMIT_SECONDS)
-    own.close()
+    await own.aclose()
 
 
 async def test_closing_ends_the_thread_and_what_still_runs_and_may_be_followed_by_more_work() -> None:
     """Closed twice or never opened, nothing happens; the next work starts a thread anew."""
     own, ended = OwnLoop(), threading.Event()
     before = set(threading.enumerate())
-    own.close()
+    await own.aclose()
 
     async def hanging() -> None:
         try:
@@ -78,14 +78,52 @@ async def test_closing_ends_the_thread_and_what_still_runs_and_may_be_followed_b
     left = asyncio.ensure_future(own.run(hanging))
     await asyncio.sleep(0)
     assert await own.run(name) == "vetted-mw-grid"  # by now the other has begun
-    own.close()
-    own.close()
+    await own.aclose()
+    await own.aclose()
     with pytest.raises(asyncio.CancelledError):
         await left
     assert ended.is_set()
     assert await own.run(name) == "vetted-mw-grid"
-    own.close()
+    await own.aclose()
     assert [one for one in set(threading.enumerate()) - before if one.name == "vetted-mw-grid"] == []
+
+
+async def test_where_no_thread_can_be_started_the_next_work_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process at its limit costs a refresh, not every later one; closing is no matter either."""
+    own, start = OwnLoop(), threading.Thread.start
+
+    async def name() -> str:
+        return threading.current_thread().name
+
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError):
+        await own.run(name)
+    await own.aclose()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert await own.run(name) == "vetted-mw-grid"
+    await own.aclose()
+
+
+async def test_closing_does_not_stop_the_loop_it_is_awaited_in() -> None:
+    """While the grid's thread is still busy with a large answer, requests go on."""
+    own, started, release = OwnLoop(), threading.Event(), threading.Event()
+
+    async def busy() -> None:
+        started.set()
+        release.wait(LIMIT_SECONDS)
+
+    work = asyncio.ensure_future(own.run(busy))
+    await asyncio.to_thread(started.wait, LIMIT_SECONDS)
+    closing = asyncio.ensure_future(own.aclose())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    release.set()
+    await closing
+    await work
 
 
 async def test_name_lookups_of_services_that_hang_take_nothing_from_requests(monkeypatch: pytest.MonkeyPatch) -> None:

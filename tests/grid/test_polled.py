@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from grid.samples import NOW, signal
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
-from vetted_mw.grid.schedule import Pace
+from vetted_mw.grid.schedule import OPENS_AFTER, Pace
 from vetted_mw.grid.signal import GridSignal
 from vetted_mw.grid.sources.fetching import Answer, Failure
 from vetted_mw.grid.sources.polled import PolledSource
@@ -102,6 +103,7 @@ class Polled:
             questions=questions or (question(),),
             session=self.session,
             now=self.clock.now,
+            monotonic=self.clock.monotonic,
             pace=Pace(refresh_seconds=600.0, **pace),
             sleep=self._sleep,
         )
@@ -303,16 +305,16 @@ async def test_after_three_failed_refreshes_one_question_is_sent_until_it_is_ans
     ],
 )
 async def test_a_zone_that_never_has_a_signal_does_not_keep_the_breaker_open(answer: Answer) -> None:
-    """After an outage the others all have a signal within two refreshes, though the first one's word stays bad."""
+    """After an outage the others all have a signal within a refresh per zone, though the first one's word stays bad."""
     polled = three()
     polled.session.default = Answer(status=503, body=b"")
     for _ in range(5):
         await polled.refresh()
     polled.session.default = GOOD
     polled.session.by_url = {"FR": answer}
-    told = [await polled.refresh() for _ in range(2)]
+    told = [await polled.refresh() for _ in range(3)]
     for zone in ("SE_3", "FI"):
-        assert "signal" in {one[zone] for one in told}
+        assert "signal" in {one.get(zone) for one in told}
 
 
 async def test_a_service_that_has_nothing_is_not_failing() -> None:
@@ -392,10 +394,15 @@ async def test_when_every_address_is_down_each_was_asked_once_and_the_last_word_
     polled.session.default = DOWN
     polled.session.by_url = {THIRD: Answer(status=503, body=b"", retry_after_seconds=9.0)}
     told = await polled.source.readings()
-    assert polled.session.urls == [f"{base}/FR" for base in (HOME, BACKUP, THIRD)]  # time asked for is for every zone
+    assert polled.session.urls == [
+        *(f"{base}/FR" for base in (HOME, BACKUP, THIRD)),
+        *(f"{base}/SE_3" for base in (HOME, BACKUP)),  # the third has asked for time
+    ]
+    # No wait is told: two addresses may be asked again as soon as the pace has it.
     assert [(one.reason, one.retry_after_seconds) for one in told if isinstance(one, NoSignal)] == [
-        (Reason.OUTAGE, 9.0)
-    ] * 2
+        (Reason.OUTAGE, None),
+        (Reason.UNREACHABLE, None),
+    ]
 
 
 # ---- time that an address asks for
@@ -427,6 +434,68 @@ async def test_an_address_that_asked_for_time_is_left_alone_though_the_next_one_
     polled.session.urls = []
     await polled.refresh()
     assert f"{HOME}/FR" in polled.session.urls
+
+
+async def test_one_address_that_asked_for_time_keeps_no_other_from_being_asked_when_the_breaker_is_open() -> None:
+    """One address bans for a day, the other has an outage and comes back: it is asked, and heard."""
+    polled = Polled(question("FR"), base_urls=(HOME, BACKUP))
+    polled.session.by_url = {
+        HOME: Answer(status=503, body=b"", retry_after_seconds=86_400.0),
+        BACKUP: Failure(reason=Reason.TIMEOUT),
+    }
+    for _ in range(5):
+        told = await polled.source.readings()
+        assert [one.retry_after_seconds for one in told if isinstance(one, NoSignal)] == [None]
+    polled.session.by_url = {HOME: DOWN}
+    assert await polled.refresh() == {"FR": "signal"}
+
+
+async def test_an_open_breaker_tells_no_zone_a_reason_that_is_not_its_own() -> None:
+    """Of a zone that was not asked the old word stands, but where the reason holds for all."""
+    polled = Polled(question("FR"), question("FI"))
+    polled.session.by_url = {"FR": Answer(status=200, body=b"incomplete"), "FI": Answer(status=200, body=b"wrong_area")}
+    for _ in range(3):
+        assert await polled.refresh() == {"FR": "incomplete", "FI": "wrong_area"}
+    assert [await polled.refresh() for _ in range(3)] == [
+        {"FR": "incomplete"},
+        {"FI": "wrong_area"},
+        {"FR": "incomplete"},
+    ]
+    polled.session.default, polled.session.by_url = DOWN, {}
+    assert await polled.refresh() == {"FR": "unreachable", "FI": "unreachable"}
+
+
+async def test_too_many_requests_at_one_address_are_too_many_at_all() -> None:
+    """The key's limit is no address's own: no other is tried, and none is asked before the time is over."""
+    polled = Polled(question("FR"), base_urls=(HOME, BACKUP))
+    polled.session.by_url = {HOME: Answer(status=429, body=b"", retry_after_seconds=60.0)}
+    await polled.refresh()
+    await polled.refresh()
+    assert polled.session.urls == [f"{HOME}/FR"]
+    polled.clock.tick(61)
+    await polled.refresh()
+    assert len(polled.session.urls) == 2
+
+
+async def test_a_step_of_the_wall_clock_changes_no_wait() -> None:
+    """A clock that is set right by years neither ends a wait nor makes one of it."""
+    polled = Polled(question("FR"))
+    wall = [NOW + timedelta(days=1000)]
+    polled.source = PolledSource(
+        "entsoe",
+        base_urls=(HOME,),
+        questions=[question("FR")],
+        session=polled.session,
+        now=lambda: wall[0],
+        monotonic=polled.clock.monotonic,
+        pace=Pace(refresh_seconds=600.0),
+    )
+    polled.session.default = Answer(status=429, body=b"", retry_after_seconds=60.0)
+    await polled.refresh()
+    wall[0] = NOW
+    polled.session.default = GOOD
+    polled.clock.tick(61)
+    assert await polled.refresh() == {"FR": "signal"}
 
 
 async def test_while_every_address_has_asked_for_time_nothing_is_asked_and_the_rest_of_it_is_told() -> None:
@@ -579,15 +648,19 @@ ANSWERS = st.builds(
 async def test_whatever_comes_every_zone_is_told_of_once_and_nothing_is_raised(
     answers: list[Answer | Failure], base_urls: tuple[str, ...], reads_400: bool
 ) -> None:
-    """Refresh after refresh, over any answers: a signal or one reason per zone, and signals from good documents only."""
+    """Refresh after refresh, over any answers: a signal or one reason per zone, and signals from good documents only.
+
+    Once the breaker is open nothing is told of a zone that was not asked, unless all know why.
+    """
     zones = ("FR", "SE_3", "FI")
     polled = Polled(*(question(zone, reads_400=reads_400) for zone in zones), base_urls=base_urls)
     polled.session.next = deque(answers)
     polled.session.default = DOWN
     good = sum(isinstance(one, Answer) and one.status == 200 and one.body == b"good" for one in answers)
-    for _ in range(4):
+    for number in range(4):
         told = await polled.source.readings()
-        assert sorted(one.zone for one in told) == sorted(zones)
+        of_zones = sorted(one.zone for one in told)
+        assert of_zones == sorted(zones) or (number == OPENS_AFTER and of_zones == sorted(set(of_zones)) != [])
         good -= sum(isinstance(one, GridSignal) for one in told)
         assert good >= 0
         assert len(polled.session.urls) <= len(zones) * len(base_urls)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from grid.samples import NOW, ScriptedSource, signal
+from grid.samples import DIRECT, LIFECYCLE, NOW, ScriptedSource, signal
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
 from vetted_mw.grid.board import SignalBoard
-from vetted_mw.grid.signal import GridSignal, SignalKind
+from vetted_mw.grid.signal import DECLARED, GridSignal, Method, SignalKind
 from vetted_mw.grid.source import SourceState
 from vetted_mw.testing import ManualClock, StaticSignals
 
@@ -175,13 +175,12 @@ async def test_a_value_that_cannot_be_makes_way_for_one_that_can(clock: ManualCl
         (signal(30.0, age=-60, estimated=True), 20.0, "future_dated"),
         (signal(30.0, age=0, estimated=True), 20.0, "estimated"),
         (signal(30.0, age=30, estimated=True), 20.0, "estimated"),
-        (signal(float("nan"), age=0), 20.0, "not_a_number"),
         (signal(30.0, age=20, proxy_share=0.9), 30.0, None),
         (signal(30.0, age=31, proxy_share=0.9), 20.0, "outdated"),
     ],
     ids=[
         *("newer", "of the same time", "older", "much older", "ahead", "an estimate ahead"),
-        *("a newer estimate", "an estimate of the same time", "no number", "stand-ins", "older stand-ins"),
+        *("a newer estimate", "an estimate of the same time", "stand-ins", "older stand-ins"),
     ],
 )
 async def test_an_answer_no_better_than_what_is_known_is_told_as_an_absence(
@@ -258,6 +257,97 @@ async def test_an_answer_with_a_bad_value_costs_a_refresh_and_nothing_else(
     assert len(board.all_readings(clock.now())) == 1
     state = board.states()["scripted"]
     assert (state.failures, state.error, board.absences_for("SE_3")) == (1, "TypeError", ())
+
+
+@pytest.mark.parametrize(
+    ("members", "error"),
+    [
+        *(({name: 7}, "TypeError") for name in ("source", "zone", "area", "kind", "method", "estimated", "raw_ref")),
+        *(({name: True}, "TypeError") for name in ("gco2_per_kwh", "max_age_minutes", "proxy_share")),
+        ({"method": "declared"}, "TypeError"),
+        ({"method": Method(factor_set=["ar5_v1"])}, "TypeError"),  # type: ignore[arg-type]
+        ({"kind": "measured"}, "TypeError"),
+        ({"resolution_minutes": "15"}, "TypeError"),
+        ({"resolution_minutes": 10**12}, "OverflowError"),
+        ({"mix": {"B14": 40_000.0}}, "TypeError"),
+        ({"mix": (("B14", "40000"),)}, "TypeError"),
+        ({"mix": ("B14",)}, "ValueError"),
+        ({"mix": (("B14", float("nan")),)}, "ValueError"),
+        ({"max_age_minutes": float("nan")}, "ValueError"),
+        ({"max_age_minutes": float("inf")}, "ValueError"),
+        ({"max_proxy_share": float("nan")}, "ValueError"),
+        ({"gco2_per_kwh": 10**400}, "OverflowError"),
+        ({"observed_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))}, "OverflowError"),
+    ],
+)
+async def test_a_member_that_is_none_costs_a_refresh_and_is_never_on_the_board(
+    clock: ManualClock, members: dict[str, Any], error: str
+) -> None:
+    """Every member is looked at, also those that only a report or a receipt would fail over."""
+    given: dict[str, Any] = {"zone": "SE_3"} | members
+    board = board_of(clock, ScriptedSource([signal(30.0), signal(**given)]))
+    await board.refresh("scripted")
+    assert board.all_readings(clock.now()) == ()
+    assert (board.states()["scripted"].failures, board.states()["scripted"].error) == (1, error)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"source": 7}, {"zone": ["FR"]}, {"reason": "no_data"}, {"cause": "tls"}, {"status": "404"}],
+    ids=["label", "zone", "reason", "cause", "status"],
+)
+async def test_an_absence_with_a_member_that_is_none_costs_a_refresh(
+    clock: ManualClock, members: dict[str, Any]
+) -> None:
+    """Nothing of the answer is kept, no signal beside it either."""
+    absent: Any = NoSignal(**({"source": "own", "zone": "FR", "reason": NoSignalReason.NO_DATA} | members))
+    board = board_of(clock, ScriptedSource([signal(20.0), absent]))
+    await board.refresh("scripted")
+    assert (board.all_readings(clock.now()), board.absences_for("FR")) == ((), ())
+    assert (board.states()["scripted"].failures, board.states()["scripted"].error) == (1, "TypeError")
+
+
+@pytest.mark.parametrize(
+    ("gco2", "method", "reason"),
+    [
+        (float("nan"), DECLARED, "not_a_number"),
+        (float("inf"), DECLARED, "not_a_number"),
+        (-1.0, DIRECT, "not_a_number"),
+        (0.0, DECLARED, "implausible"),
+        (0.021, LIFECYCLE, "implausible"),
+        (21_900.0, DIRECT, "implausible"),
+        (0.0, DIRECT, None),
+        (1.0, DECLARED, None),
+        (3000, DECLARED, None),
+    ],
+)
+async def test_a_value_no_grid_can_have_is_told_as_a_failure_and_not_kept(
+    clock: ManualClock, gco2: float, method: Method, reason: str | None
+) -> None:
+    """Whoever's source it is: the last good value stays, and what came with it is kept."""
+    then = signal(gco2, method=method)
+    board = board_of(clock, ScriptedSource([signal(20.0, age=30)], [then, signal(12.0, zone="SE_3")], [then]))
+    await board.refresh("scripted")
+    await board.refresh("scripted")
+    assert value(board, "SE_3", clock) == 12.0
+    assert value(board, "FR", clock) == (gco2 if reason is None else 20.0)
+    assert [one.told.reason for one in board.absences_for("FR")] == ([] if reason is None else [reason])
+    await board.refresh("scripted")
+    assert board.states()["scripted"].error == reason
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), None, timedelta(seconds=5), 0, 0.049, -1, True, "5"])
+@pytest.mark.parametrize("member", ["refresh_seconds", "least_pause_seconds"])
+def test_a_pace_that_is_none_is_refused_at_start(clock: ManualClock, member: str, seconds: Any) -> None:
+    """With it the source would never be asked again, or without a pause; the source is named, and what to do."""
+    source = ScriptedSource([], name="our_meter")
+    setattr(source, member, seconds)
+    if member == "least_pause_seconds" and seconds in {0, 0.049} and seconds is not True:
+        assert board_of(clock, source).states() == {"our_meter": SourceState()}
+        return
+    with pytest.raises(ConfigurationError, match="our_meter") as refused:
+        board_of(clock, source)
+    assert member in refused.value.remedy
 
 
 async def test_ever_new_zones_cannot_grow_the_board_without_bound(clock: ManualClock) -> None:
@@ -397,8 +487,8 @@ async def test_without_a_live_value_the_most_telling_one_is_shown(clock: ManualC
 
 @pytest.mark.parametrize(
     "bad",
-    [signal(1.0, age=-600), signal(1.0, age=-600, estimated=True), signal(float("nan")), signal(-1.0)],
-    ids=["ahead", "an estimate ahead", "nan", "negative"],
+    [signal(1.0, age=-600), signal(1.0, age=-600, estimated=True)],
+    ids=["ahead", "an estimate ahead"],
 )
 @pytest.mark.parametrize("hours", [0, 9, 12, 1000])
 async def test_a_value_that_cannot_be_is_never_the_most_telling(
@@ -527,7 +617,7 @@ async def test_a_source_is_asked_again_after_failures(clock: ManualClock, local:
         [signal(20.0)],
         [signal(21.0)],
         local=local,
-        refresh_seconds=0.001,
+        refresh_seconds=0.05,
         asked=lambda count: arrived.set() if count > 5 else None,
     )
     board = board_of(clock, source)
@@ -548,7 +638,7 @@ async def test_each_source_keeps_its_own_pace(clock: ManualClock) -> None:
             return []
 
     quick = ScriptedSource(
-        [signal(20.0)], name="quick", refresh_seconds=0.001, asked=lambda count: moved.set() if count > 3 else None
+        [signal(20.0)], name="quick", refresh_seconds=0.05, asked=lambda count: moved.set() if count > 3 else None
     )
     board = board_of(clock, Stuck(name="stuck", local=False), quick)
     async with asyncio.timeout(PATIENCE):
@@ -572,7 +662,7 @@ async def test_a_source_is_asked_one_call_at_a_time(clock: ManualClock) -> None:
             running -= 1
             return await super().readings()
 
-    source = Slow([signal(20.0)], refresh_seconds=0.0, asked=lambda count: enough.set() if count > 5 else None)
+    source = Slow([signal(20.0)], refresh_seconds=0.05, asked=lambda count: enough.set() if count > 5 else None)
     board = board_of(clock, source)
     async with asyncio.timeout(PATIENCE):
         await board.open()
@@ -595,7 +685,7 @@ async def test_closing_ends_every_task_and_keeps_what_is_known(clock: ManualCloc
             return []
 
     before = asyncio.all_tasks()
-    local = ScriptedSource([signal(20.0)], name="local", refresh_seconds=0.001)
+    local = ScriptedSource([signal(20.0)], name="local", refresh_seconds=0.05)
     board = board_of(clock, local, Waiting(name="waiting", local=False))
     async with asyncio.timeout(PATIENCE):
         await board.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -163,6 +164,31 @@ async def test_who_was_not_asked_for_a_zone_has_no_row_there() -> None:
     assert [row["name"] for row in zone_facts(board, "FR", NOW)] == ["first"]
     assert [row["name"] for row in zone_facts(board, "SE_3", NOW)] == ["other"]
     assert zone_facts(board, "IS", NOW) == []
+
+
+async def test_a_source_that_has_not_answered_yet_is_being_asked() -> None:
+    """Until its first answer; asked once more it is told by the last one."""
+    entered, answer = asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedSource):
+        async def readings(self) -> Any:
+            entered.set()
+            await answer.wait()
+            return await super().readings()
+
+    board = SignalBoard([Slow([signal(20.0)])], chains={}, now=lambda: NOW)
+    told = [source_facts(board)[0]["state"]]
+    async with asyncio.timeout(20):
+        for _ in range(2):
+            asking = asyncio.ensure_future(board.refresh("scripted"))
+            await entered.wait()
+            told.append(source_facts(board)[0]["state"])
+            answer.set()
+            await asking
+            told.append(source_facts(board)[0]["state"])
+            entered.clear()
+            answer.clear()
+    assert told == ["not_asked", "asking", "answering", "answering", "answering"]
 
 
 async def test_each_source_is_told_by_how_it_fares() -> None:

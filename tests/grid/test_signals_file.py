@@ -335,6 +335,23 @@ async def test_an_unchanged_file_is_not_read_anew_and_its_readings_age(watched: 
 
 
 @pytest.mark.anyio
+async def test_a_reading_dated_ahead_counts_once_its_time_has_come(watched: Watched) -> None:
+    """A clock that was behind at boot, or a reading written ahead, heals by itself; its age is its own all the while."""
+    ahead = row(observed_at='"2026-11-22T11:31:07Z"')
+    watched.path.write_text(GOOD + ahead + row(zone='"IS"', kind='"forecast"', observed_at='"2026-11-22T11:31:07Z"'))
+    told = []
+    for _ in range(4):
+        await watched.board.refresh("file")
+        seen = watched.board.best("SE_3", watched.clock.now())
+        assert seen is not None
+        told.append((seen.live_eligible, seen.age_minutes, seen.signal.fetched_at - NOW))
+        watched.clock.tick(40 * 60)
+    minute = timedelta(minutes=1)
+    assert told == [(False, 0, 0 * minute), (False, 0, 40 * minute), (True, 20, 80 * minute), (True, 60, 80 * minute)]
+    assert [one.fetched_at for one in await watched.source.readings()] == [NOW, NOW + 80 * minute, NOW]
+
+
+@pytest.mark.anyio
 async def test_a_reading_taken_out_of_the_file_is_gone_at_once(watched: Watched) -> None:
     """The file is all the source knows, so what is missing is taken back."""
     watched.path.write_text(GOOD + row())

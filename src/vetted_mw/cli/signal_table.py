@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vetted_mw.cli.table import table
 from vetted_mw.grid.absence import NoSignalReason
-from vetted_mw.grid.signal import Ineligible
+from vetted_mw.grid.signal import Ineligible, SignalKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,7 +55,7 @@ def signal_table(facts: dict[str, Any]) -> str:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for every value, verdict and state that is another now."""
+    """Yield a line for every value, verdict and state that is another now, and for every row that is gone."""
     known = {_key(row): _cells(row, before["competing"]) for zone in before["zones"].values() for row in zone}
     for zone in after["zones"].values():
         for row in zone:
@@ -63,6 +63,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
             if known.get(_key(row)) != cells:
                 value, verdict = cells
                 yield f"{row['zone']} {row['source']}: {value}, may decide: {verdict}"
+    yield from _gone(before, after)
     states = {one["source"]: _source(one)[1] for one in before["sources"]}
     for one in after["sources"]:
         state = _source(one)[1]
@@ -77,8 +78,18 @@ def told_age(minutes: float) -> str:
     return f"{minutes / 60:.1f} h" if minutes < 3 * 24 * 60 else f"{minutes / 24 / 60:,.0f} days"
 
 
-def _key(row: dict[str, Any]) -> tuple[str, str]:
-    return row["zone"], row["source"]
+def _gone(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    left = [_key(row) for zone in after["zones"].values() for row in zone]
+    for *place, kind in [_key(row) for zone in before["zones"].values() for row in zone]:
+        kinds = [one for *other, one in left if other == place]
+        # A value in the place of a reason, or a reason in that of a value, has its line already.
+        if kind not in kinds and None not in kinds and not (kind is None and kinds):
+            zone, _name, label = place
+            yield f"{zone} {label}: gone" if kind in {None, SignalKind.MEASURED} else f"{zone} {label} ({kind}): gone"
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str, str | None]:
+    return row["zone"], row["name"], row["source"], row["signal_kind"]
 
 
 def _cells(row: dict[str, Any], competing: dict[str, Any]) -> tuple[str, str]:

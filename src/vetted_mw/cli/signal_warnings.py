@@ -157,9 +157,14 @@ def _method_warnings(
 
 def _stale_warnings(signals: SignalConfiguration) -> list[str]:
     """Say which services are asked so rarely that their values are too old in between."""
+    paces = [(one.name, one.refresh_seconds, one.max_age_minutes) for one in signals.services]
+    described = signals.http_json
+    if described is not None and described.readings:
+        shortest = min(reading.max_age_minutes for reading in described.readings)
+        paces.append(("http_json", described.refresh_seconds, shortest))
     return [
-        f"signals.sources.{one.name} is asked every {one.refresh_seconds / 60:g} minutes and its values live for "
-        f"{one.max_age_minutes:g}: between two refreshes they are stale"
-        for one in signals.services
-        if one.refresh_seconds > one.max_age_minutes * 60
+        f"signals.sources.{name} is asked every {refresh_seconds / 60:g} minutes and its values live for "
+        f"{max_age_minutes:g}: between two refreshes they are stale"
+        for name, refresh_seconds, max_age_minutes in paces
+        if refresh_seconds > max_age_minutes * 60
     ]

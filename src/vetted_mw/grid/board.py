@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 import time
 from dataclasses import replace
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from vetted_mw.grid.absence import NoSignal
 from vetted_mw.grid.latest import LatestSignals
 from vetted_mw.grid.schedule import next_pause
 from vetted_mw.grid.services import require_sources
+from vetted_mw.grid.soundness import require_members, unfit
 from vetted_mw.grid.source import SourceState
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SignalBoard"]
 
+_CLOSE_SECONDS = 5.0
 _LOG = logging.getLogger("vetted_mw")
+_LEAST_REFRESH_SECONDS = 0.05
 
 
 class SignalBoard:
@@ -41,7 +45,8 @@ class SignalBoard:
         sleep: waits between two refreshes.
 
     Raises:
-        ConfigurationError: two sources have one name, so that one would hide the other, or a chain names none of them.
+        ConfigurationError: two sources have one name, so that one would hide the other, or a chain names none of them;
+            or a source's pace is none.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class SignalBoard:
                 "two signal sources have the same name.", field="signals", remedy="Give each a name of its own."
             )
         require_sources(chains, self._sources)
+        self._paces = {name: _pace(source) for name, source in self._sources.items()}
         self._idle = frozenset(name for name, one in self._sources.items() if getattr(one, "is_idle", False))
         self._latest = LatestSignals(self._sources, chains)
         self._now = now
@@ -89,12 +95,18 @@ class SignalBoard:
             ]
 
     async def close(self) -> None:
-        """Stop asking; what is on the board stays and ages."""
-        tasks, self._tasks = [*self._tasks, *self._flights.values()], []
-        self._flights = {}
+        """Stop asking; what is on the board stays and ages. A source that does not end when cancelled is let go of."""
+        tasks = [*self._tasks, *self._flights.values()]
+        self.forget()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+
+    def forget(self) -> None:
+        """Let go of the tasks, as when the event loop they lived in was closed without us."""
+        self._tasks = []
+        self._flights = {}
 
     async def refresh(self, name: str) -> None:
         """Ask one source now and note how it fared; whoever asks meanwhile waits for the same answer.
@@ -134,7 +146,10 @@ class SignalBoard:
 
     def states(self) -> Mapping[str, SourceState]:
         """Return how each source has fared."""
-        return MappingProxyType(dict(self._states))
+        asking = {name for name, flight in self._flights.items() if not flight.done()}
+        return MappingProxyType(
+            {name: replace(state, is_asking=name in asking) for name, state in self._states.items()}
+        )
 
     def chain(self, zone: str) -> tuple[str, ...]:
         """Return the names of the sources a zone takes its signal from, the first that may decide first."""
@@ -143,7 +158,7 @@ class SignalBoard:
     async def _ask(self, source: SignalSource) -> None:
         # An asking that is cut counts as a failure that may pass; what the source said before it still holds.
         cut = replace(self._states[source.name], failures=self._states[source.name].failures + 1)
-        pause = _pause(source, replace(cut, retry_after_seconds=None), jitter=0.0)
+        pause = self._pause(source.name, replace(cut, retry_after_seconds=None), lambda: 0.0)
         self._due[source.name] = max(self._due.get(source.name, 0.0), self._monotonic() + pause)
         try:
             self._hear(source, await source.readings())
@@ -153,15 +168,18 @@ class SignalBoard:
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             self._failed(source.name, type(error).__name__, is_transient=True, wait=None)
-        pause = _pause(source, self._states[source.name], jitter=self._jitter())
+        pause = self._pause(source.name, self._states[source.name], self._jitter)
         self._due[source.name] = self._monotonic() + pause
 
     def _hear(self, source: SignalSource, answers: Sequence[GridSignal | NoSignal]) -> None:
         name, now = source.name, self._now()
-        signals = [one for one in answers if not isinstance(one, NoSignal)]
-        told = [one for one in answers if isinstance(one, NoSignal)]
+        answers = tuple(answers)
+        require_members(answers)
+        given = [one for one in answers if not isinstance(one, NoSignal)]
+        signals = [one for one in given if unfit(one) is None]
+        told = [one for one in answers if isinstance(one, NoSignal)] + [why for one in given if (why := unfit(one))]
         waits = [one.retry_after_seconds for one in told if one.retry_after_seconds is not None]
-        wait = max((seconds for seconds in waits if seconds >= 0), default=None)
+        wait = max((seconds for seconds in waits if 0 <= seconds <= sys.float_info.max), default=None)
         failed = [one.reason for one in told if one.reason.is_failure]
         absences = [*told, *self._latest.keep(name, signals, is_complete=source.is_complete, now=now)]
         new = self._latest.note(name, absences, signals, now=now)
@@ -206,18 +224,40 @@ class SignalBoard:
                 await self._sleep(seconds)
             waited_for = due
 
+    def _pause(self, name: str, state: SourceState, jitter: Callable[[], float]) -> float:
+        refresh, least = self._paces[name]
+        try:
+            return next_pause(
+                refresh,
+                failures=state.failures,
+                is_transient=state.is_transient,
+                retry_after_seconds=state.retry_after_seconds,
+                jitter=jitter(),
+                least_seconds=least,
+            )
+        except Exception:  # noqa: BLE001 (without a pause the source's task would end, in silence)
+            return max(refresh, least)
+
     @staticmethod
     def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # An empty context: what a source does belongs to no request, not even to the one that opened the board.
         return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
 
-def _pause(source: SignalSource, state: SourceState, *, jitter: float) -> float:
-    return next_pause(
-        source.refresh_seconds,
-        failures=state.failures,
-        is_transient=state.is_transient,
-        retry_after_seconds=state.retry_after_seconds,
-        jitter=jitter,
-        least_seconds=getattr(source, "least_pause_seconds", 0.0),
-    )
+def _pace(source: SignalSource) -> tuple[float, float]:
+    """Return how often a source wants to be asked, and how often at most, in seconds.
+
+    What is none would stop its task, or have it asked without a pause: either would show only in a signal that ages.
+    """
+    refresh: object = getattr(source, "refresh_seconds", None)
+    least: object = getattr(source, "least_pause_seconds", 0.0)
+    paces = {"refresh_seconds": (refresh, _LEAST_REFRESH_SECONDS), "least_pause_seconds": (least, 0.0)}
+    for member, (seconds, floor) in paces.items():
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not is_number or not floor <= seconds <= sys.float_info.max:  # type: ignore[operator]
+            raise ConfigurationError(
+                f"the signal source {source.name!r} has {member} that are no pause.",
+                field="signals",
+                remedy=f"Give it {member} as a finite number of seconds, at least {floor:g}.",
+            )
+    return float(refresh), float(least)  # type: ignore[arg-type]

@@ -133,16 +133,20 @@ class LatestSignals:
     ) -> list[NoSignal]:
         """Keep why there is nothing new, by zone and label, until there is; returns those that were not known.
 
+        A signal of a zone ends every absence of its source there that was not told again with it: the label of a source
+        that had nothing at all need not be the one its signals come under.
+
         Args:
             name: the source that told them.
             absences: what it has nothing new of.
             signals: what it gave together with them.
             now: since when a new one holds.
         """
-        absent = {(one.zone, one.source) for one in absences}
-        for zone, label in {(one.zone, one.source) for one in signals} - absent:
+        again = {(one.zone, one.source) for one in absences}
+        for zone in {one.zone for one in signals}:
             if (known := self._seen(zone)) is not None:
-                known.absences.pop((name, label), None)
+                for key in [key for key in known.absences if key[0] == name and (zone, key[1]) not in again]:
+                    del known.absences[key]
         new = []
         for told in absences:
             noted, key = self._known(told.zone).absences, (name, told.source)

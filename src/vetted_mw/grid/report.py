@@ -109,7 +109,9 @@ def _state(state: SourceState) -> dict[str, Any]:
 def _word(state: SourceState) -> str:
     if state.failures:
         return "failing"
-    return "not_asked" if state.succeeded_at is None else "answering"
+    if state.succeeded_at is not None:
+        return "answering"
+    return "asking" if state.is_asking else "not_asked"
 
 
 def _instant(moment: datetime | None) -> str | None:

@@ -192,7 +192,7 @@ def read_at(signal: GridSignal, now: datetime) -> SignalReading:
     elapsed = (now - signal.observed_at).total_seconds() / 60.0
     is_number = math.isfinite(signal.gco2_per_kwh) and signal.gco2_per_kwh >= 0
     is_ahead = (signal.observed_at - signal.fetched_at > _MAX_SKEW) | (elapsed < -MAX_SKEW_MINUTES)
-    is_stale = elapsed > signal.max_age_minutes
+    is_stale = not elapsed <= signal.max_age_minutes  # a limit that is no number is passed
     share = signal.proxy_share
     is_stand_in = share is not None and not share <= signal.max_proxy_share
     ineligible: Ineligible | None = None

@@ -27,7 +27,9 @@ class SignalSource(Protocol):
     same zones, unless one is older than what is known or could decide less; a `NoSignal` tells of a zone why there is
     none now and leaves an earlier signal to age. A source that `is_complete` returns all it knows, so that what is
     missing is gone. One that has `least_pause_seconds` is never asked sooner by itself than that after the last time;
-    one that has `is_idle` set when the board is made has nothing to ask, and is never asked.
+    one that has `is_idle` set when the board is made has nothing to ask, and is never asked. Its pace is read once,
+    when the board is made. An answer with a member that is not of its type is refused whole, and a value that no grid
+    can have is told as an absence.
     """
 
     @property
@@ -37,7 +39,7 @@ class SignalSource(Protocol):
 
     @property
     def refresh_seconds(self) -> float:
-        """How often it is asked."""
+        """How often it is asked; at least 0.05."""
         ...
 
     @property
@@ -67,6 +69,7 @@ class SourceState:
         failures: failures since the last answer.
         is_transient: whether that failure is of a kind that asking again soon may mend.
         retry_after_seconds: how long it asked, in its last answer, to be left alone.
+        is_asking: whether it is being asked at this moment.
     """
 
     succeeded_at: datetime | None = None
@@ -75,6 +78,7 @@ class SourceState:
     failures: int = 0
     is_transient: bool = True
     retry_after_seconds: float | None = None
+    is_asking: bool = False
 
     @property
     def is_open(self) -> bool:

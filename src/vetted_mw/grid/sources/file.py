@@ -7,7 +7,7 @@ import logging
 import stat
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ class FileSignals:
 
     The file is looked at every second and read when it has changed. A file that cannot be used, or is gone, is said so
     once in the log; the readings of before stay on the board and age. A reading taken out of the file is gone at once.
+    One dated ahead is of the file as long as it stands there: it counts as got at each look, until its time has come.
     """
 
     name = "file"
@@ -83,6 +84,8 @@ class FileSignals:
             self._refuse(seen, str(error))
             raise
         self._refusal = None
+        now = self._now()
+        self._readings = tuple(replace(one, fetched_at=now) if _is_ahead(one) else one for one in self._readings)
         return self._readings
 
     def _read(self, seen: tuple[int, int, int]) -> tuple[GridSignal, ...]:
@@ -97,6 +100,11 @@ class FileSignals:
             extra = {"path": str(self._source.path), "reason": reason}
             _LOG.warning("the signals file cannot be used; earlier readings stay and age", extra=extra)
         self._refusal = _Refusal(seen=seen, reason=reason)
+
+
+def _is_ahead(signal: GridSignal) -> bool:
+    """Whether a measured value was got before its time: by a clock that was behind, of ours or of who wrote it."""
+    return signal.kind is SignalKind.MEASURED and signal.observed_at > signal.fetched_at
 
 
 def read_file(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -29,32 +30,50 @@ class OwnLoop:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._running: _Running | None = None
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
-        """Run `work` there and return what it returns; cancelled here, it is cancelled there."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self._running()))
+        """Run `work` there and return what it returns; cancelled here, it is cancelled there.
 
-    def close(self) -> None:
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        with self._lock:
+            if self._running is None:
+                self._running = _started()
+            future = asyncio.run_coroutine_threadsafe(work(), self._running.loop)
+        return await asyncio.wrap_future(future)
+
+    async def aclose(self) -> None:
         """End the thread once what runs in it has been cancelled; does not wait for a lookup that hangs."""
         with self._lock:
-            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._loop.set_default_executor(_DaemonThreads())
-                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="vetted-mw-grid", daemon=True)
-                self._thread.start()
-            return self._loop
+            running, self._running = self._running, None
+        if running is not None:
+            running.loop.call_soon_threadsafe(running.loop.stop)
+            await asyncio.wrap_future(running.ended)
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    """A thread's loop, and what is done when the thread has ended."""
+
+    loop: asyncio.AbstractEventLoop
+    ended: Future[None]
+
+
+def _started() -> _Running:
+    running = _Running(loop=asyncio.new_event_loop(), ended=Future())
+    running.loop.set_default_executor(_DaemonThreads())
+    try:
+        threading.Thread(target=_serve, args=(running,), name="vetted-mw-grid", daemon=True).start()
+    except RuntimeError:  # the system has no thread left; the next refresh tries again
+        running.loop.close()
+        raise
+    return running
+
+
+def _serve(running: _Running) -> None:
+    loop = running.loop
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -65,6 +84,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
+        running.ended.set_result(None)
 
 
 class _DaemonThreads(ThreadPoolExecutor):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
@@ -61,6 +61,7 @@ class PolledSource:
         session: opens connections.
         now: wall clock, aware UTC.
         pace: how often it is asked.
+        monotonic: seconds that never go back.
         sleep: waits between two questions.
         run: runs a refresh, in a thread of its own perhaps.
     """
@@ -68,7 +69,7 @@ class PolledSource:
     is_complete = False
     is_local = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a test wants to put in another's place)
         self,
         name: str,
         *,
@@ -77,6 +78,7 @@ class PolledSource:
         session: Session,
         now: Callable[[], datetime],
         pace: Pace,
+        monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         run: Run = in_place,
     ) -> None:
@@ -93,7 +95,8 @@ class PolledSource:
         for question in self._questions:
             of_service.setdefault(question.service, []).append(question)
         self._lines = [
-            _Line(tuple(line), base_urls=base_urls, now=now, pace=pace, sleep=sleep) for line in of_service.values()
+            _Line(tuple(line), base_urls=base_urls, now=now, monotonic=monotonic, pace=pace, sleep=sleep)
+            for line in of_service.values()
         ]
 
     async def readings(self) -> Sequence[GridSignal | NoSignal]:
@@ -106,11 +109,7 @@ class PolledSource:
         if len(lines) == 1:
             return lines[0]
         # Each line keeps its own waits: one service's must not hold up another's zones.
-        return [
-            replace(one, retry_after_seconds=None) if isinstance(one, NoSignal) else one
-            for line in lines
-            for one in line
-        ]
+        return [one for line in lines for one in _without_wait(line)]
 
 
 class _Line:
@@ -128,33 +127,36 @@ class _Line:
         *,
         base_urls: tuple[str, ...],
         now: Callable[[], datetime],
+        monotonic: Callable[[], float],
         pace: Pace,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._questions = questions
         self._base_urls = base_urls
         self._now = now
+        self._monotonic = monotonic
         self._pace = pace
         self._sleep = sleep
         self._base = 0
         self._first = 0
         self._fruitless = 0
-        self._left_alone: dict[int, tuple[datetime, Failure]] = {}
+        self._left_alone: dict[int, tuple[float, Failure]] = {}
 
     async def asked(self, get: Get) -> list[Parsed]:
-        """Ask every question and return what came of each."""
+        """Ask every question and return what came of each; of one that was not asked nothing, unless all know why."""
         found: list[Parsed] = []
         ended: _Told | None = None
         in_turn = self._questions[self._first :] + self._questions[: self._first]
         for number, question in enumerate(in_turn):
-            if ended is not None and ended.failure is not None:
-                found += _refused(question, ended.failure, ended.wait)
+            if ended is not None:
+                if ended.failure is not None and _is_said_for_all(ended):
+                    found += _refused(question, ended.failure, ended.wait)
                 continue
             if number:
                 await self._sleep(self._pace.spacing_seconds)
             told = await self._told(question, get)
             found += told.parsed
-            if told.failure is not None and self._is_said_for_all(told):
+            if told.failure is not None and (self._is_open or _is_said_for_all(told)):
                 ended = told
                 self._first = (self._questions.index(question) + 1) % len(self._questions)
         has_signal = any(isinstance(one, GridSignal) for one in found)
@@ -166,38 +168,34 @@ class _Line:
     def _is_open(self) -> bool:
         return self._fruitless >= OPENS_AFTER
 
-    def _is_said_for_all(self, told: _Told) -> bool:
-        if told.failure is None:
-            return False
-        if self._is_open or told.wait is not None:
-            return True
-        # A 403 is of one zone: a plan that does not hold it.
-        return told.failure.reason in _SAID_FOR_ALL and told.failure.status != 403  # noqa: PLR2004
-
     async def _told(self, question: Question, get: Get) -> _Told:
         """Ask at the base URL that answered last, then at the others that may be asked; an open breaker tries one."""
-        told = self._waiting(question)
+        told: _Told | None = None
         for _ in self._base_urls:
             if self._may_be_asked(self._base):
                 answer = await get(question.request(self._base_urls[self._base], self._now()))
                 told = self._read(question, answer)
                 if told.failure is None or told.failure.reason not in _ELSEWHERE:
-                    return told
+                    break
             self._base = (self._base + 1) % len(self._base_urls)
-            if self._is_open:
+            if told is not None and self._is_open:
                 break
-        return told
+        return self._waiting(question, told)
 
     def _may_be_asked(self, base: int) -> bool:
-        until, _failure = self._left_alone.get(base, (None, None))
-        return until is None or self._now() >= until
+        until, _failure = self._left_alone.get(base, (0.0, None))
+        if self._monotonic() < until:
+            return False
+        self._left_alone.pop(base, None)
+        return True
 
-    def _waiting(self, question: Question) -> _Told:
-        """Say what is told when no address may be asked: the soonest of those that asked for time."""
-        if not self._left_alone:
-            return _Told()
+    def _waiting(self, question: Question, told: _Told | None) -> _Told:
+        """Say how long the service is left alone: until the soonest of its addresses may be asked, if none may now."""
+        if len(self._left_alone) < len(self._base_urls):
+            return _Told() if told is None else replace(told, wait=None, parsed=_without_wait(told.parsed))
         until, failure = min(self._left_alone.values(), key=lambda one: one[0])
-        wait = max(0.0, (until - self._now()).total_seconds())
+        wait = max(0.0, until - self._monotonic())
+        failure = failure if told is None or told.failure is None else told.failure
         return _Told(parsed=_refused(question, failure, wait), failure=failure, wait=wait)
 
     def _read(self, question: Question, answer: Answer | Failure) -> _Told:
@@ -206,10 +204,12 @@ class _Line:
         refusal = _refusal(answer, question)
         if refusal is not None:
             wait = self._wait(refusal, answer)
-            if wait is not None:
-                self._left_alone[self._base] = self._now() + timedelta(seconds=wait), refusal
+            # Too many requests are too many of our key's, at whichever address.
+            of_all = refusal.reason is NoSignalReason.RATE_LIMITED
+            for base in range(len(self._base_urls)) if of_all else (self._base,):
+                if wait is not None:
+                    self._left_alone[base] = self._monotonic() + wait, refusal
             return _Told(parsed=_refused(question, refusal, wait), failure=refusal, wait=wait)
-        self._left_alone.pop(self._base, None)
         try:
             parsed = question.parse(answer.body, self._now())
         except Exception:  # noqa: BLE001 (a fault of one parser costs its own zones; its text could repeat the answer)
@@ -229,6 +229,19 @@ class _Line:
             return answer.retry_after_seconds
         told = self._pace.ban_seconds if answer.retry_after_seconds is None else answer.retry_after_seconds
         return max(told, self._pace.least_ban_seconds)
+
+
+def _is_said_for_all(told: _Told) -> bool:
+    """Whether a failure holds for every zone, and may be told of those that were not asked."""
+    if told.failure is None:
+        return False
+    # A 403 is of one zone: a plan that does not hold it.
+    is_of_all = told.failure.reason in _SAID_FOR_ALL and told.failure.status != 403  # noqa: PLR2004
+    return is_of_all or told.wait is not None
+
+
+def _without_wait(parsed: Sequence[Parsed]) -> list[Parsed]:
+    return [replace(one, retry_after_seconds=None) if isinstance(one, NoSignal) else one for one in parsed]
 
 
 def _refused(question: Question, refusal: Failure, wait: float | None) -> list[NoSignal]:

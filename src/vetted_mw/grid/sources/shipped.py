@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ def sources_of(
     *,
     session: Session,
     now: Callable[[], datetime],
+    monotonic: Callable[[], float] = time.monotonic,
     run: Run = in_place,
 ) -> list[SignalSource]:
     """Return the configured sources in the order of the default chain.
@@ -56,12 +58,14 @@ def sources_of(
         zones: the zones of the catalogue's regions; a service is asked for those in whose chain it is.
         session: opens connections.
         now: wall clock, aware UTC.
+        monotonic: seconds that never go back.
         run: runs a refresh, in a thread of its own perhaps.
     """
     zones = list(dict.fromkeys(zone for zone in zones if zone))
-    found: list[SignalSource] = [_polled(one, signals, zones, session, now, run) for one in signals.services]
+    polled = partial(PolledSource, session=session, now=now, monotonic=monotonic, run=run)
+    found: list[SignalSource] = [_service(one, signals, zones, polled) for one in signals.services]
     if signals.http_json is not None:
-        found.append(_described(signals.http_json, signals, zones, session, now, run))
+        found.append(_described(signals.http_json, signals, zones, polled))
     if signals.file is not None:
         found.append(FileSignals(signals.file, now=now))
     return sorted(found, key=lambda source: DEFAULT_CHAIN.index(source.name))
@@ -140,24 +144,17 @@ def parser_described(reading: JsonReading, signals: SignalConfiguration) -> Call
     return partial(http_json.parse, terms=terms, reading=reading)
 
 
-def _polled(
-    source: ServiceSource,
-    signals: SignalConfiguration,
-    zones: Sequence[str],
-    session: Session,
-    now: Callable[[], datetime],
-    run: Run,
+def _service(
+    source: ServiceSource, signals: SignalConfiguration, zones: Sequence[str], polled: Callable[..., PolledSource]
 ) -> PolledSource:
     service = SERVICES[source.name]
     is_its_own = service.is_at(source.base_urls)
     asked = [zone for zone in zones if source.name in signals.chains.get(zone, (source.name,))]
     terms = [one for zone in asked if (one := terms_of(source, zone, signals)) is not None]
-    return PolledSource(
+    return polled(
         source.name,
         base_urls=source.base_urls,
         questions=_questions(source, terms),
-        session=session,
-        now=now,
         pace=Pace(
             refresh_seconds=source.refresh_seconds,
             least_seconds=service.least_refresh_seconds if is_its_own else 0.0,
@@ -165,7 +162,6 @@ def _polled(
             ban_seconds=service.ban_seconds,
             least_ban_seconds=service.ban_seconds if is_its_own else 0.0,
         ),
-        run=run,
     )
 
 
@@ -214,12 +210,7 @@ def _request(source: ServiceSource, terms: Sequence[Terms]) -> Asked:  # noqa: P
 
 
 def _described(
-    source: JsonSource,
-    signals: SignalConfiguration,
-    zones: Sequence[str],
-    session: Session,
-    now: Callable[[], datetime],
-    run: Run,
+    source: JsonSource, signals: SignalConfiguration, zones: Sequence[str], polled: Callable[..., PolledSource]
 ) -> PolledSource:
     questions = []
     for reading in source.readings:
@@ -235,17 +226,14 @@ def _described(
                 service=urlsplit(reading.url.reveal()).netloc,
             )
         )
-    return PolledSource(
+    return polled(
         http_json.LABEL,
         base_urls=("",),
         questions=questions,
-        session=session,
-        now=now,
         pace=Pace(
             refresh_seconds=source.refresh_seconds,
             least_seconds=least_refresh_seconds([reading.url.reveal() for reading in source.readings]),
         ),
-        run=run,
     )
 
 
