@@ -51,29 +51,32 @@ class OwnLoop:
         if running is not None:
             running.loop.call_soon_threadsafe(running.loop.stop)
             await asyncio.wrap_future(running.ended)
+            running.thread.join()  # it has nothing left to do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Running:
-    """A thread's loop, and what is done when the thread has ended."""
+    """A thread, its loop, and what is done when the thread has come to its end."""
 
     loop: asyncio.AbstractEventLoop
     ended: Future[None]
+    thread: threading.Thread
 
 
 def _started() -> _Running:
-    running = _Running(loop=asyncio.new_event_loop(), ended=Future())
-    running.loop.set_default_executor(_DaemonThreads())
+    loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+    loop.set_default_executor(_DaemonThreads())
+    ended: Future[None] = Future()
+    thread = threading.Thread(target=_serve, args=(loop, ended), name="vetted-mw-grid", daemon=True)
     try:
-        threading.Thread(target=_serve, args=(running,), name="vetted-mw-grid", daemon=True).start()
+        thread.start()
     except RuntimeError:  # the system has no thread left; the next refresh tries again
-        running.loop.close()
+        loop.close()
         raise
-    return running
+    return _Running(loop=loop, ended=ended, thread=thread)
 
 
-def _serve(running: _Running) -> None:
-    loop = running.loop
+def _serve(loop: asyncio.AbstractEventLoop, ended: Future[None]) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -84,7 +87,7 @@ def _serve(running: _Running) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
-        running.ended.set_result(None)
+        ended.set_result(None)
 
 
 class _DaemonThreads(ThreadPoolExecutor):
