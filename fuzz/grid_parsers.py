@@ -21,7 +21,6 @@ import atheris
 
 with atheris.instrument_imports(include=["vetted_mw.grid", "vetted_mw.instants", "tomllib"]):
     from grid_answers import JSON, NOW, SEEDS, TOML, XML
-    from vetted_mw.configuration import JsonReading, Secret, ServiceSource, SignalConfiguration
     from vetted_mw.grid.absence import NoSignal
     from vetted_mw.grid.services import SERVICES
     from vetted_mw.grid.signal import DECLARED, GridSignal, read_at
@@ -29,6 +28,8 @@ with atheris.instrument_imports(include=["vetted_mw.grid", "vetted_mw.instants",
     from vetted_mw.grid.sources.file import ReadingsFileError, parse_readings
     from vetted_mw.grid.sources.shipped import parsers_of, terms_of
     from vetted_mw.grid.sources.terms import Terms
+    from vetted_mw.secret import Secret
+    from vetted_mw.signal_configuration import JsonReading, ServiceSource, SignalConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from grid.samples import NOW
-from vetted_mw.configuration import Secret, ServiceSource, SignalConfiguration
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
 from vetted_mw.grid.services import SERVICES
 from vetted_mw.grid.signal import GridSignal
 from vetted_mw.grid.sources.shipped import parsers_of, sources_of, terms_of
+from vetted_mw.secret import Secret
+from vetted_mw.signal_configuration import ServiceSource, SignalConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

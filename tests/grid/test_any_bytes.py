@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from grid.asked import KEY, OneAnswer, service, terms_for
 from grid.samples import NOW
 from vetted_mw import load_configuration
-from vetted_mw.configuration import JsonReading, Secret
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
 from vetted_mw.grid.services import SERVICES
 from vetted_mw.grid.signal import DECLARED, GridSignal, read_at
@@ -27,6 +26,8 @@ from vetted_mw.grid.sources.fetching import Answer
 from vetted_mw.grid.sources.request import MAX_JSON_BYTES
 from vetted_mw.grid.sources.shipped import parsers_of, sources_of
 from vetted_mw.grid.sources.terms import Terms
+from vetted_mw.secret import Secret
+from vetted_mw.signal_configuration import JsonReading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -11,11 +11,11 @@ import pytest
 
 from grid.asked import RECORDINGS, reason_of, recorded, service, signal_of
 from grid.samples import NOW
-from vetted_mw.configuration import SignalConfiguration
 from vetted_mw.grid.absence import NoSignalReason
 from vetted_mw.grid.signal import Ineligible, read_at
 from vetted_mw.grid.sources import energinet
 from vetted_mw.grid.sources.shipped import terms_of
+from vetted_mw.signal_configuration import SignalConfiguration
 
 DENMARK = service("energinet")
 

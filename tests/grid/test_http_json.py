@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from grid.asked import OneAnswer
 from grid.samples import NOW
 from vetted_mw import ConfigurationError, load_configuration
-from vetted_mw.configuration import JsonReading, Secret, SignalConfiguration
 from vetted_mw.grid.absence import Cause, NoSignal, NoSignalReason
 from vetted_mw.grid.signal import DECLARED, GridSignal, Ineligible, parse_method, read_at
 from vetted_mw.grid.sources import http_json
@@ -23,6 +22,8 @@ from vetted_mw.grid.sources.request import MAX_JSON_BYTES
 from vetted_mw.grid.sources.shipped import sources_of
 from vetted_mw.grid.sources.terms import Terms
 from vetted_mw.grid.units import GRAMS_PER_KWH
+from vetted_mw.secret import Secret
+from vetted_mw.signal_configuration import JsonReading, SignalConfiguration
 
 KEY = "our/own?key+1"
 ENDLESS = pytest.param(10**400, id="endless")

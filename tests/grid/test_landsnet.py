@@ -10,10 +10,10 @@ import pytest
 
 from grid.asked import RECORDINGS, reason_of, recorded, service, signal_of, terms_for
 from grid.samples import LIFECYCLE, NOW
-from vetted_mw.configuration import SignalConfiguration
 from vetted_mw.grid.absence import NoSignalReason
 from vetted_mw.grid.signal import GridSignal, Ineligible, read_at
 from vetted_mw.grid.sources import landsnet
+from vetted_mw.signal_configuration import SignalConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,10 +20,10 @@ from vetted_mw.testing import ManualClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from vetted_mw.configuration import SignalConfiguration
     from vetted_mw.grid.sources.fetching import Get
     from vetted_mw.grid.sources.request import Request
     from vetted_mw.grid.sources.terms import Terms
+    from vetted_mw.signal_configuration import SignalConfiguration
 
 pytestmark = pytest.mark.anyio
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid.samples import LIFECYCLE, NOW
-from vetted_mw.configuration import FileSource
 from vetted_mw.grid.board import SignalBoard
 from vetted_mw.grid.signal import DECLARED, Method, parse_method, read_at
 from vetted_mw.grid.sources.file import FileSignals, ReadingsFileError, parse_readings
+from vetted_mw.signal_configuration import FileSource
 from vetted_mw.testing import ManualClock
 
 if TYPE_CHECKING:

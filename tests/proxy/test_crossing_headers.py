@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vetted_mw.configuration import Auth, Secret, Upstream
+from vetted_mw.configuration import Auth, Upstream
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
+from vetted_mw.secret import Secret
 
 if TYPE_CHECKING:
     from vetted_mw.proxy.headers import Headers

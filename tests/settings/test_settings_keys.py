@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vetted_mw import ConfigurationError, load_configuration
-from vetted_mw.configuration import Auth, Secret
+from vetted_mw.configuration import Auth
+from vetted_mw.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,7 +29,7 @@ from settings.whole import (
     without,
 )
 from vetted_mw import ConfigurationError, load_configuration
-from vetted_mw.configuration import Secret
+from vetted_mw.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from settings.whole import FIRST, KEYS, at, furnish, leaves, loaded, schema_leaves, variable, variable_text
 from vetted_mw import ConfigurationError, Gateway, load_configuration
-from vetted_mw.configuration import FileSource, JsonReading, JsonSource, Secret, ServiceSource, SignalConfiguration
 from vetted_mw.grid.services import SERVICES
 from vetted_mw.grid.signal import DECLARED, Method
+from vetted_mw.secret import Secret
+from vetted_mw.signal_configuration import FileSource, JsonReading, JsonSource, ServiceSource, SignalConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vetted_mw.configuration import ServiceSource, SignalConfiguration
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
 from vetted_mw.grid.factors import load_factors
@@ -23,6 +22,7 @@ from vetted_mw.grid.sources.shipped import parser_described, parsers_of, terms_o
 from vetted_mw.grid.zones import load_zones
 from vetted_mw.instants import parse_rfc3339
 from vetted_mw.settings import load_configuration
+from vetted_mw.signal_configuration import ServiceSource, SignalConfiguration
 
 if TYPE_CHECKING:
     import argparse

@@ -13,8 +13,9 @@ from vetted_mw.grid.sources.shipped import terms_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from vetted_mw.configuration import Configuration, FileSource, SignalConfiguration
+    from vetted_mw.configuration import Configuration
     from vetted_mw.grid.signal import Method
+    from vetted_mw.signal_configuration import FileSource, SignalConfiguration
 
 __all__ = ["signal_warnings", "uncovered_zones"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vetted_mw.grid.sources.file import FileSignals
 
 if TYPE_CHECKING:
-    from vetted_mw.configuration import SignalConfiguration
+    from vetted_mw.signal_configuration import SignalConfiguration
 
 __all__ = ["source_paces", "sources_told"]
 

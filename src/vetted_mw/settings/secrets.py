@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from vetted_mw.configuration import Secret
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.secret import Secret
 from vetted_mw.settings.places import beside
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from vetted_mw.configuration import FileSource, JsonReading, JsonSource, Secret, ServiceSource, SignalConfiguration
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.services import SERVICES, least_refresh_seconds
 from vetted_mw.grid.signal import parse_method
+from vetted_mw.secret import Secret
 from vetted_mw.settings import texts
 from vetted_mw.settings.places import beside
 from vetted_mw.settings.secrets import resolved
+from vetted_mw.signal_configuration import FileSource, JsonReading, JsonSource, ServiceSource, SignalConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

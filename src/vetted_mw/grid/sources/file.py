@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from vetted_mw.configuration import FileSource
+    from vetted_mw.signal_configuration import FileSource
 
 __all__ = ["FileSignals", "ReadingsFileError", "parse_readings", "read_file"]
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from vetted_mw.configuration import JsonReading
     from vetted_mw.grid.signal import GridSignal
     from vetted_mw.grid.sources.terms import Terms
+    from vetted_mw.signal_configuration import JsonReading
 
 __all__ = ["LABEL", "at_path", "parse", "request"]
 

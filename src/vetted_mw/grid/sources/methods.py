@@ -8,8 +8,8 @@ from vetted_mw.grid.factors import load_factors, mix_method
 from vetted_mw.grid.sources import electricity_maps, energinet, energy_charts, fingrid, odre
 
 if TYPE_CHECKING:
-    from vetted_mw.configuration import ServiceSource
     from vetted_mw.grid.signal import Method
+    from vetted_mw.signal_configuration import ServiceSource
 
 __all__ = ["method_of"]
 

@@ -191,6 +191,8 @@ class _Line:
 
     def _waiting(self, question: Question, told: _Told | None) -> _Told:
         """Say how long the service is left alone: until the soonest of its addresses may be asked, if none may now."""
+        if told is not None and told.wait is not None and len(self._base_urls) == 1:
+            return told
         if len(self._left_alone) < len(self._base_urls):
             return _Told() if told is None else replace(told, wait=None, parsed=_without_wait(told.parsed))
         until, failure = min(self._left_alone.values(), key=lambda one: one[0])

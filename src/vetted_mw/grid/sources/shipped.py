@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from vetted_mw.configuration import JsonReading, JsonSource, ServiceSource, SignalConfiguration
     from vetted_mw.grid.source import SignalSource
     from vetted_mw.grid.sources.fetching import Session
     from vetted_mw.grid.sources.polled import Run
     from vetted_mw.grid.sources.request import Asked, Parsed
     from vetted_mw.grid.zones import Zone
+    from vetted_mw.signal_configuration import JsonReading, JsonSource, ServiceSource, SignalConfiguration
 
 __all__ = ["parser_described", "parsers_of", "sources_of", "terms_of"]
 
