@@ -43,7 +43,7 @@ class Door:
         self._region = region
 
     async def send(self, request: UpstreamRequest) -> Response:
-        raise NotImplementedError
+        raise AssertionError("nothing is sent here")
 
     async def aclose(self) -> None:
         self._doors.closed.append(self._region)
