@@ -206,6 +206,19 @@ async def test_closing_cancels_a_refresh_that_hangs(clock: ManualClock) -> None:
     assert board.states()["scripted"] == SourceState()
 
 
+async def test_whoever_waits_for_a_refresh_while_the_board_closes_just_returns(clock: ManualClock) -> None:
+    """It is the source's call that is cancelled, not the caller."""
+    source = Script(asyncio.Event())
+    board = board_of(clock, source)
+    waiting = asyncio.ensure_future(board.refresh(source.name))
+    async with asyncio.timeout(LIMIT):
+        while not source.calls:  # noqa: ASYNC110 (what no event tells)
+            await asyncio.sleep(0)
+        await board.close()
+        await waiting
+    assert waiting.cancelled() is False
+
+
 async def test_a_source_that_cancels_itself_is_asked_again(clock: ManualClock) -> None:
     """A cancel of its own making is a failure like any other, not the end of its task."""
     source = Script(asyncio.CancelledError(), [signal(20.0)])

@@ -118,7 +118,7 @@ class SignalBoard:
         flight = self._flights.get(name)
         if flight is None or flight.done():
             flight = self._flights[name] = self._task(self._ask(self._sources[name]))
-        await asyncio.shield(flight)
+        await asyncio.wait({flight})  # whoever waits is not what is cancelled when the board closes
 
     async def refresh_all(self) -> None:
         """Ask every source now, all at once, and return when each has answered or failed."""
