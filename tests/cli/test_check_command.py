@@ -97,6 +97,24 @@ def test_the_age_told_of_described_services_is_the_shortest(file: Path, capsys: 
     assert pace == {"name": "http_json", "refresh_seconds": 900, "max_age_minutes": 20}
 
 
+@pytest.mark.parametrize(("workers", "is_warned_of"), [(1, False), (2, True), (4, True)])
+def test_workers_that_together_ask_a_service_too_often_are_warned_of(
+    file: Path, capsys: pytest.CaptureFixture[str], workers: int, is_warned_of: bool
+) -> None:
+    """Each worker asks for itself: Landsnet's five minutes are over with two of them, ENTSO-E's limit is far."""
+    (file.parent / "token").write_text("key")
+    sources = '[signals.sources.landsnet]\n[signals.sources.entsoe]\ntoken = { file = "token" }\n'
+    file.write_text(f"{GOOD}{sources}[server]\nworkers = {workers}\n")
+    told = [one for one in run(capsys, "check", file, "--json").json()["warnings"] if "together ask" in one]
+    assert bool(told) is is_warned_of
+    if is_warned_of:
+        (warning,) = told
+        assert warning == (
+            f"server.workers = {workers} together ask landsnet every {300 / workers:g} s, and it may be asked every "
+            f"300 s: set signals.sources.landsnet.refresh_seconds to {300 * workers} or more"
+        )
+
+
 def test_a_service_asked_more_rarely_than_its_values_live_is_warned_of(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

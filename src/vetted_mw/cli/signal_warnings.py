@@ -34,7 +34,8 @@ def signal_warnings(configuration: Configuration) -> list[str]:
     ]
     silent = _silence_warnings(configuration, sources) if sources else []
     unlike = _method_warnings(configuration, sources, in_file or {})
-    return [*_chain_warnings(signals.chains, sources), *faults, *stray, *silent, *unlike, *_stale_warnings(signals)]
+    paces = [*_stale_warnings(signals), *_worker_warnings(signals, configuration.server.workers)]
+    return [*_chain_warnings(signals.chains, sources), *faults, *stray, *silent, *unlike, *paces]
 
 
 def uncovered_zones(configuration: Configuration) -> dict[str, str]:
@@ -154,6 +155,19 @@ def _method_warnings(
         return []
     told = "; ".join(f"{', '.join(zones)} by {method}" for method, zones in found.items())
     return [f"zones take their values by different methods, which are never ranked against each other: {told}"]
+
+
+def _worker_warnings(signals: SignalConfiguration, workers: int) -> list[str]:
+    """Say which services all workers together ask more often than one may, for each worker asks for itself."""
+    found = []
+    for one in signals.services:
+        service = SERVICES[one.name]
+        least = service.least_refresh_seconds if service.is_at(one.base_urls) else 0.0
+        if one.refresh_seconds < least * workers:
+            together = f"server.workers = {workers} together ask {one.name} every {one.refresh_seconds / workers:g} s"
+            remedy = f"set signals.sources.{one.name}.refresh_seconds to {least * workers:g} or more"
+            found.append(f"{together}, and it may be asked every {least:g} s: {remedy}")
+    return found
 
 
 def _stale_warnings(signals: SignalConfiguration) -> list[str]:
