@@ -98,6 +98,12 @@ def documented(service: Service) -> ServiceSource:
     )
 
 
+@by_service
+def test_a_recorded_answer_is_read_for_the_figure_the_settings_read_by_default(service: Service) -> None:
+    """`signals --from-file` without settings takes the service's own word for it: the two are one."""
+    assert service.figure == FIGURES.get(service.name, "")
+
+
 @pytest.mark.parametrize("name", KEYLESS)
 def test_an_empty_table_turns_a_service_on(name: str, tmp_path: Path) -> None:
     """`[signals.sources.landsnet]` alone, or `{}` in a variable, asks the service as its documentation wants it."""

@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 
     from vetted_mw.grid.sources.request import Parsed
 
-__all__ = ["FIGURES", "recorded"]
-
-FIGURES = {"odre": "mix", "fingrid": "consumption", "electricity_maps": "lifecycle"}
-"""The figure of each service that is read unless the settings name another."""
+__all__ = ["recorded"]
 
 
 def recorded(arguments: argparse.Namespace) -> int:
@@ -109,7 +106,7 @@ def _shipped(source: str, zone: str, signals: SignalConfiguration) -> _Reader:
         base_urls=(service.base_url,),
         max_age_minutes=service.max_age_minutes,
         refresh_seconds=service.refresh_seconds,
-        figure=FIGURES.get(source, ""),
+        figure=service.figure,
     )
     terms = terms_of(asked, zone, signals)
     if terms is None:

@@ -30,6 +30,7 @@ class Service:
         spacing_seconds: pause between two requests of one refresh.
         ban_seconds: how long it is left alone after a 429 that names no time.
         needs_key: whether it answers only with a key.
+        figure: which of its figures is read unless the settings name another; empty where it has one.
         has_areas: whether it tells several places apart, so that an operator may name further ones.
         other_hosts: where it is too, under the same limits.
     """
@@ -43,6 +44,7 @@ class Service:
     spacing_seconds: float = 0.0
     ban_seconds: float = 60.0
     needs_key: bool = False
+    figure: str = ""
     has_areas: bool = True
     other_hosts: tuple[str, ...] = ()
 
@@ -91,6 +93,7 @@ _ALL = (
         least_refresh_seconds=300.0,
         ban_seconds=3600.0,
         has_areas=False,
+        figure="mix",
     ),
     Service(
         name="statnett",
@@ -123,6 +126,7 @@ _ALL = (
         spacing_seconds=7.0,
         needs_key=True,
         has_areas=False,
+        figure="consumption",
     ),
     Service(
         name="electricity_maps",
@@ -134,6 +138,7 @@ _ALL = (
         spacing_seconds=0.2,
         needs_key=True,
         other_hosts=("api.electricitymap.org",),
+        figure="lifecycle",
     ),
     Service(
         # One request per dataset, minute and address since 2025-08-26.
