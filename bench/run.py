@@ -30,9 +30,12 @@ from vetted_mw.demo.model_server import DEMO_MODEL, ModelServers
 from vetted_mw.routing.regions import load_catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-REGION = "scaleway-par-1"
+REGION, OTHER_REGION = "scaleway-par-1", "atnorth-sto-1"
+STUCK = 200
+"""Callers that wait for a region which never answers."""
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -72,6 +75,12 @@ SIGNAL_LOADS = (
     Load("carbon-aware", 1_000, concurrency=2, vetted={"routing": "carbon_aware"}),
 )
 
+HANGING_LOADS = (
+    Load("JSON, default", 1_000, concurrency=2),
+    Load("JSON, pin", 1_000, concurrency=2, vetted={"region": REGION}),
+    Load("SSE, default", 1_000, stream=True, concurrency=2),
+)
+
 
 @dataclass
 class Round:
@@ -87,6 +96,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one round")
     parser.add_argument("--signals", action="store_true", help="with grid sources that answer, and that all hang")
+    parser.add_argument("--hanging", action="store_true", help=f"with {STUCK} callers stuck on another region")
     parser.add_argument("--serve-upstream", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--serve-grid", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -96,7 +106,8 @@ def main() -> int:
     if arguments.serve_grid is not None:
         uvicorn.run(GridService(), host="127.0.0.1", port=arguments.serve_grid, lifespan="off", log_level="error")
         return 0
-    asyncio.run(_signals_measured(arguments.seconds) if arguments.signals else _measured(arguments.seconds))
+    measured = _signals_measured if arguments.signals else _hanging_measured if arguments.hanging else _measured
+    asyncio.run(measured(arguments.seconds))
     return 0
 
 
@@ -139,13 +150,70 @@ async def _signals_measured(seconds: float) -> None:
             settings.write_text(_with_sources(upstream, grids.get(name)), encoding="utf-8")
             serve = ("-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(port))
             gateways[name] = (port, await stack.enter_async_context(_process(port, *serve)))
-        print(f"{'policy':<14} {'sources':<12} {'requests':>9} {'CPU us/request':>15} {'p50 ms':>8} {'p99 ms':>8}")
-        for load in SIGNAL_LOADS:
-            seen: dict[str, list[Round]] = {name: [] for name in gateways}
-            for name in (*gateways, *reversed(gateways)) * 2:
-                seen[name].append(await _round(load, seconds, *gateways[name]))
-            for name, rounds in seen.items():
-                _show_signals(load, name, rounds)
+        await _compared(SIGNAL_LOADS, seconds, gateways, ("policy", "sources"))
+
+
+async def _hanging_measured(seconds: float) -> None:
+    """Compare a gateway whose other region is well with one whose other region hangs, and callers with it."""
+    async with AsyncExitStack() as stack:
+        ports = {name: _unused_port() for name in ("this region", "well")}
+        for port in ports.values():
+            await stack.enter_async_context(_process(port, __file__, "--serve-upstream", str(port)))
+        held: set[asyncio.StreamWriter] = set()
+
+        async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if (await reader.read(65_536)).startswith(b"POST"):
+                held.add(writer)
+            while await reader.read(65_536):
+                pass
+            held.discard(writer)
+            writer.close()
+
+        server = await asyncio.start_server(never_answer, "127.0.0.1", 0, backlog=2 * STUCK)
+        ports["hanging"] = server.sockets[0].getsockname()[1]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vetted-bench-")))
+        gateways = {}
+        for name in ("well", "hanging"):
+            settings, port = folder / f"{name}.toml", _unused_port()
+            settings.write_text(
+                f'default_order = ["{REGION}", "{OTHER_REGION}"]\n'
+                f'[regions.{REGION}]\nbase_url = "http://127.0.0.1:{ports["this region"]}/v1"\n'
+                f'[regions.{OTHER_REGION}]\nbase_url = "http://127.0.0.1:{ports[name]}/v1"\n',
+                encoding="utf-8",
+            )
+            serve = ("-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(port))
+            gateways[name] = (port, await stack.enter_async_context(_process(port, *serve)))
+        pinned = Load("stuck", 1_000, vetted={"region": OTHER_REGION})
+        callers = [await asyncio.open_connection("127.0.0.1", gateways["hanging"][0]) for _ in range(STUCK)]
+        for _reader, writer in callers:
+            writer.write(_request(pinned, gateways["hanging"][0]))
+        await _until(lambda: len(held) == STUCK)
+        await _compared(HANGING_LOADS, seconds, gateways, ("load", "other region"))
+        print(f"{len(held)} callers were stuck on the hanging region to the end", flush=True)
+        for _reader, writer in callers:
+            writer.close()
+        await _until(lambda: not held)  # so that the gateway has nothing left to wait for when it is stopped
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 (counted, not told)
+            await asyncio.sleep(0.05)
+
+
+async def _compared(
+    loads: tuple[Load, ...], seconds: float, gateways: dict[str, tuple[int, int]], titles: tuple[str, str]
+) -> None:
+    """Send each load through these gateways in turn, there and back, twice; a row for each."""
+    print(f"{titles[0]:<14} {titles[1]:<12} {'requests':>9} {'CPU us/request':>15} {'p50 ms':>8} {'p99 ms':>8}")
+    for load in loads:
+        seen: dict[str, list[Round]] = {name: [] for name in gateways}
+        for gateway in gateways.values():
+            await _round(load, 0.5, *gateway)  # warm-up
+        for name in (*gateways, *reversed(gateways)) * 2:
+            seen[name].append(await _round(load, seconds, *gateways[name]))
+        for name, rounds in seen.items():
+            _show_compared(load, name, rounds)
 
 
 def _with_sources(upstream: int, grid: int | None) -> str:
@@ -160,7 +228,7 @@ def _with_sources(upstream: int, grid: int | None) -> str:
     return text
 
 
-def _show_signals(load: Load, name: str, rounds: list[Round]) -> None:
+def _show_compared(load: Load, name: str, rounds: list[Round]) -> None:
     latencies = sorted(latency for one in rounds for latency in one.latencies)
     cpu = sum(one.cpu_seconds for one in rounds) / len(latencies) * 1e6
     p50, p99 = (latencies[int(len(latencies) * share)] * 1000 for share in (0.5, 0.99))
@@ -194,17 +262,21 @@ async def _round(load: Load, seconds: float, port: int, gateway: int) -> Round:
 
 async def _connection(load: Load, port: int, until: float, seen: Round) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = load.body()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    request = head.encode() + body
+    request = _request(load, port)
     while (start := time.perf_counter()) < until:
         writer.write(request)
         seen.bytes_read += await _answer(reader)
         seen.latencies.append(time.perf_counter() - start)
     writer.close()
+
+
+def _request(load: Load, port: int) -> bytes:
+    body = load.body()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 async def _answer(reader: asyncio.StreamReader) -> int:

@@ -6,36 +6,19 @@ import io
 import json
 import re
 import zipfile
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from targets import Notation, words_of
 from vetted_mw.demo import grid_wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["JSON", "NOW", "SEEDS", "TOML", "XML", "Notation"]
+__all__ = ["JSON", "NOW", "SEEDS", "TOML", "XML"]
 
 NOW = datetime(2026, 11, 22, 10, 31, 7, tzinfo=UTC)
 _FRANCE = "10YFR-RTE------C"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Notation:
-    """How answers of one kind are written.
-
-    Attributes:
-        value: finds a value, its first group; a match without the group is passed over.
-        words: what may stand in a value's place, and what the format is made of.
-    """
-
-    value: re.Pattern[bytes]
-    words: tuple[bytes, ...]
-
-
-def _words(*words: str) -> tuple[bytes, ...]:
-    return tuple(word.encode() for word in words)
 
 
 _INSTANTS = (
@@ -56,7 +39,7 @@ _ARABIC_ONE = "\u0661"  # a digit to str.isdigit and int()
 
 JSON = Notation(
     value=re.compile(rb'"(?:[^"\\]|\\.)*"\s*:|("(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|\b(?:null|true|false)\b)'),
-    words=_words(
+    words=words_of(
         *(f'"{one}"' for one in (*_INSTANTS, *_NUMBERS, "-", "12\u00a0345", "\u221212", _ARABIC_ONE, "", r"\ud800")),
         *_NUMBERS,
         *("null", "true", "false", "NaN", "[]", "{}", "[[]]", "[null]", '{"value":1}', "[" * 2000, "\ufeff", "<html>"),
@@ -64,7 +47,7 @@ JSON = Notation(
 )
 XML = Notation(
     value=re.compile(rb">([^<>]+)(?=<)"),
-    words=_words(
+    words=words_of(
         *(*_INSTANTS, *_NUMBERS, _ARABIC_ONE),
         *("A01", "A03", "A16", "A75", "B04", "B14", "B20", "B10", "B99", "MAW", "KWH", "999", "No matching data found"),
         *("PT15M", "PT1M", "PT0M", "PT1440M", "PT1H", "P1D", "P9D", _FRANCE, "10YFI-1--------U"),
@@ -76,7 +59,7 @@ XML = Notation(
 )
 TOML = Notation(
     value=re.compile(rb"= ([^\n]+)"),
-    words=_words(
+    words=words_of(
         *(f'"{one}"' for one in (*_INSTANTS, "measured", "forecast", "fallback", "declared", "FR", "", r"\ud800")),
         *('"production/lifecycle/average/-"', '"consumption/direct/marginal/a"', '"""', "'''", "[" * 2000),
         *(*_INSTANTS, *_NUMBERS),

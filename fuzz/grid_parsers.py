@@ -10,17 +10,15 @@ time is not known. What was learnt and what failed stays in `.fuzz/TARGET`.
 from __future__ import annotations
 
 import math
-import sys
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import atheris
 
 with atheris.instrument_imports(include=["vetted_mw.grid", "vetted_mw.instants", "tomllib"]):
     from grid_answers import JSON, NOW, SEEDS, TOML, XML
+    from targets import Target, main
     from vetted_mw.grid.absence import NoSignal
     from vetted_mw.grid.services import SERVICES
     from vetted_mw.grid.signal import DECLARED, GridSignal, read_at
@@ -36,27 +34,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import TypeAlias
 
-    from grid_answers import Notation
     from vetted_mw.grid.sources.request import Parsed
 
     Reader: TypeAlias = tuple[str, Callable[[bytes, datetime], Parsed]]  # the zone, and what reads it
-
-FOLDER = Path(__file__).resolve().parents[1] / ".fuzz"
-GUARDS = ("-timeout=5", "-rss_limit_mb=1024", "-max_len=65536", "-print_final_stats=1")
-LONGEST_WORD = 64  # libFuzzer takes no longer ones
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What one target runs.
-
-    Attributes:
-        check: reads one input, and raises where a promise is broken.
-        notation: of its inputs.
-    """
-
-    check: Callable[[bytes], None]
-    notation: Notation
 
 
 def service(name: str, zone: str, *figures: str) -> Callable[[bytes], None]:
@@ -108,18 +88,6 @@ def readings_file(data: bytes) -> None:
         _require_whole(signal)
 
 
-def mutated(data: bytes, max_size: int, seed: int, *, notation: Notation) -> bytes:
-    """Put another value in one place, so that the answer can still be read; every other time change any bytes."""
-    seed, by_value = divmod(seed, 2)
-    spots = [spot for spot in notation.value.finditer(data) if spot[1] is not None] if by_value else []
-    if not spots:
-        changed: bytes = atheris.Mutate(data, max_size)
-        return changed
-    seed, number = divmod(seed, len(spots))
-    start, end = spots[number].span(1)
-    return (data[:start] + notation.words[seed % len(notation.words)] + data[end:])[:max_size]
-
-
 def _read(readers: Sequence[Reader], data: bytes) -> None:
     for zone, parse in readers:
         found = parse(data, NOW)
@@ -160,27 +128,5 @@ TARGETS = {
 }
 
 
-def fuzz(name: str, options: Sequence[str]) -> None:
-    """Write the target's seeds and words, and run it; never returns."""
-    target, folder = TARGETS[name], FOLDER / name
-    corpus, words = folder / "corpus", folder / "words.dict"
-    corpus.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(SEEDS[name]):
-        target.check(seed)  # tables that are read once are read before anything is measured
-        (corpus / f"seed-{number}").write_bytes(seed)
-    short = (word for word in target.notation.words if word and len(word) <= LONGEST_WORD)
-    words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in short))
-    given = [f"-dict={words}", f"-artifact_prefix={folder}/", *GUARDS, *options]
-    if all(option.startswith("-") for option in options):
-        given.append(str(corpus))
-    atheris.Setup([sys.argv[0], *given], target.check, custom_mutator=partial(mutated, notation=target.notation))
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        print(*TARGETS)
-    elif sys.argv[1] not in TARGETS:
-        sys.exit(f"There is no such target. There are: {', '.join(TARGETS)}.")
-    else:
-        fuzz(sys.argv[1], sys.argv[2:])
+    main(TARGETS, SEEDS)

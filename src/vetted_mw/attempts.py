@@ -43,6 +43,7 @@ _MAY_HAVE_COMPUTED = frozenset(
         AttemptOutcome.UPSTREAM_CUT,
         AttemptOutcome.INVALID_RESPONSE,
         AttemptOutcome.CLIENT_DISCONNECT,
+        AttemptOutcome.SHUTTING_DOWN,
     }
 )
 
@@ -70,6 +71,8 @@ class _Running:
     span: AttemptSpan
     started: float
     status: int | None = None
+    sent: bool = False
+    delivers: bool = False
 
 
 class Attempts:
@@ -78,6 +81,7 @@ class Attempts:
     Attributes:
         records: every attempt that has ended.
         serving: the region whose answer is being delivered, or was.
+        given_up_as: what an attempt is called that is cut off from here: the caller left, unless told otherwise.
         waited: seconds spent in attempts that failed.
         deadline: event-loop time at which the whole request must be over.
         last_sent: monotonic instant at which the latest request left; None before the first.
@@ -95,6 +99,7 @@ class Attempts:
     ) -> None:
         self.records: list[AttemptRecord] = []
         self.serving: str | None = None
+        self.given_up_as = AttemptOutcome.CLIENT_DISCONNECT
         self.waited = 0.0
         self.last_sent: float | None = None
         self._core = core
@@ -108,7 +113,7 @@ class Attempts:
     @property
     def sent(self) -> int:
         """Requests that left for an upstream, the one under way included."""
-        return sum(record.sent for record in self.records) + (self._running is not None)
+        return sum(record.sent for record in self.records) + (self._running is not None and self._running.sent)
 
     async def first_success(self, order: tuple[str, ...], run: Callable[[Call], Awaitable[_T]]) -> _T:
         """Try the regions of `order` one after the other and return the first success.
@@ -132,13 +137,22 @@ class Attempts:
                 fault = failed.fault
                 if fault.retry_after is not None:
                     waits.append(fault.retry_after)
-                if not fails_over(fault.outcome):
+                if self.serving is not None or not fails_over(fault.outcome):
                     break
             else:
                 self.serving = region
                 running.status = result.status
+                running.sent = running.delivers = True
+                running.lease.proved()
                 return result
         raise NoneServedError(fault, retry_after=min(waits, default=None))
+
+    def commit(self) -> bool:
+        """Begin the answer with the attempt in flight: no other region is tried after it. False when there is none."""
+        if self._running is None:
+            return False
+        self.serving = self._running.region
+        return True
 
     def ended(self, fault: Fault | None) -> None:
         """Note how the serving attempt ended: well (None), or by `fault`. Further calls do nothing."""
@@ -167,7 +181,7 @@ class Attempts:
             raise
         except BaseException:
             self._running = None
-            self._record(running, Fault(outcome=AttemptOutcome.CLIENT_DISCONNECT))
+            self._record(running, Fault(outcome=self.given_up_as, sent=running.sent))
             raise
 
     def _call(self, running: _Running) -> Call:
@@ -187,19 +201,21 @@ class Attempts:
             deadline=self.deadline,
             ask_usage=core.fleet.takes_usage_option(region),
             placement=self._placement,
-            on_sent=self._note_sent,
+            on_leaving=self._note_leaving,
+            on_sent=lambda: _note_sent(running),
+            on_connected=lambda seconds: core.fleet.connected(region, seconds),
             on_usage_refused=lambda: core.fleet.usage_option_refused(region),
             now=core.now,
         )
 
-    def _note_sent(self) -> None:
+    def _note_leaving(self) -> None:
         self.last_sent = self._core.monotonic()
 
     def _record(self, running: _Running, fault: Fault) -> None:
         running.lease.release(fault.outcome, retry_after=fault.retry_after)
         energy = None
-        # What the serving region used is the receipt's; a redirect has computed nothing.
-        is_abandoned = running.region != self.serving and not _is_redirect(fault.status)
+        # What a delivered answer used is the receipt's; a redirect has computed nothing.
+        is_abandoned = not running.delivers and not _is_redirect(fault.status)
         if is_abandoned and fault.sent and fault.outcome in _MAY_HAVE_COMPUTED:
             energy = self._core.abandoned_energy_wh(self._request)
         record = AttemptRecord(
@@ -212,6 +228,10 @@ class Attempts:
         )
         self.records.append(record)
         running.span.end(record)
+
+
+def _note_sent(running: _Running) -> None:
+    running.sent = True
 
 
 def _is_redirect(status: int | None) -> bool:

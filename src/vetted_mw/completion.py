@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from vetted_mw.attempts import Attempts, NoneServedError
 from vetted_mw.chat.sse import AnswerStream, Placement, error_frame
+from vetted_mw.completion_span import completion_attributes
+from vetted_mw.delivery import Delivery
 from vetted_mw.errors import (
     AnswerError,
     CallerFaultError,
@@ -16,7 +16,7 @@ from vetted_mw.errors import (
     UpstreamFailedError,
     UpstreamTimeoutError,
 )
-from vetted_mw.proxy.attempt import fetch_answer, open_stream
+from vetted_mw.proxy.attempt import fetch_answer
 from vetted_mw.proxy.headers import header_value
 from vetted_mw.proxy.outcome import Fault
 from vetted_mw.receipts.observation import Observation
@@ -25,20 +25,12 @@ from vetted_mw.routing.decision import AttemptOutcome, settle
 from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.routing.trace import build_trace, encode_trace
 from vetted_mw.telemetry import names
-from vetted_mw.telemetry.attributes import (
-    answer_attributes,
-    receipt_attributes,
-    request_attributes,
-    server_attributes,
-    trace_attributes,
-)
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.chat.response import Answer
-    from vetted_mw.configuration import Upstream
     from vetted_mw.core import Core, Receipted
     from vetted_mw.proxy.attempt import Answered, StreamedAnswer
     from vetted_mw.proxy.headers import Headers
@@ -47,11 +39,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Completion"]
 
-_TIMEOUTS = frozenset({AttemptOutcome.IDLE_TIMEOUT, AttemptOutcome.ANSWER_TIMEOUT})
-_SPAN_OUTCOMES = {
-    AttemptOutcome.SUCCESS: "completed",
-    AttemptOutcome.CLIENT_DISCONNECT: "client_disconnect",
-    AttemptOutcome.IDLE_TIMEOUT: "idle_timeout",
+_TIMEOUTS = frozenset(
+    {
+        AttemptOutcome.CONNECT_TIMEOUT,
+        AttemptOutcome.FIRST_BYTE_TIMEOUT,
+        AttemptOutcome.IDLE_TIMEOUT,
+        AttemptOutcome.ANSWER_TIMEOUT,
+    }
+)
+_EARLY_HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+
+
+_COMPLETION_STATUS = {
+    AttemptOutcome.SUCCESS: "complete",
+    AttemptOutcome.CLIENT_DISCONNECT: "client_abort",
+    AttemptOutcome.SHUTTING_DOWN: "shutting_down",
 }
 
 
@@ -107,8 +109,15 @@ class Completion:
             placement=placement,
             deadline=asyncio.get_running_loop().time() + core.configuration.limits.total_seconds,
         )
+        limits = core.configuration.limits
+        self._delivery = Delivery(
+            self.attempts,
+            self._order,
+            # Both are for a caller who waits; the handler of an in-app call sees to its own.
+            commit_after_seconds=0.0 if bare else limits.commit_after_seconds,
+            keepalive_seconds=0.0 if bare else limits.sse_keepalive_seconds,
+        )
         self._answer: Answer | None = None
-        self._streamed: StreamedAnswer | None = None
         self.failure: AnswerError | None = None
         self._error: str | None = None
         self._closed = False
@@ -132,43 +141,63 @@ class Completion:
         self.attempts.ended(None)
         return answered
 
-    async def open(self) -> StreamedAnswer:
-        """Open a stream at the first region that shows content; nothing has gone to the caller yet.
+    async def open(self) -> tuple[int, Headers]:
+        """Open a stream and return the status and headers its answer begins with; nothing has gone to the caller yet.
 
         Raises:
-            AnswerError: none did.
+            AnswerError: no region showed content.
         """
         try:
-            self._streamed = await self.attempts.first_success(self._order, open_stream)
+            await self._delivery.open()
         except NoneServedError as none:
             raise self._refused(none) from None
-        self._to_first_chunk = self._core.monotonic() - self._started
-        self._span.event(names.FIRST_CHUNK_EVENT)
-        return self._streamed
+        self._note_first_chunk()
+        streamed = self._delivery.streamed
+        return (200, _EARLY_HEADERS) if streamed is None else (streamed.status, streamed.headers)
 
     async def next_part(self) -> bytes | None:
         """Return the next bytes of the stream for the caller; None at its end, after the members were given out."""
-        streamed = self._stream()
-        part = await streamed.next_part()
-        if part is not None or self._closed:
+        if self._closed:
+            return None
+        try:
+            part = await self._delivery.next_part()
+        except NoneServedError as none:
+            self._closed = True
+            return self._broken_off(self._caller_fault(none.fault) or _broken(none.fault))
+        self._note_first_chunk()
+        if part is not None:
             return part
         self._closed = True
-        await streamed.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot
+        await self._delivery.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot
+        streamed = self._stream()
         self.attempts.ended(streamed.fault)
         if streamed.fault is None:
             return streamed.stream.close(self.members())
-        self.failure = error = _broken(streamed.fault)
-        self._error = error.code
-        return error_frame(error, members=self.members())
+        return self._broken_off(_broken(streamed.fault))
+
+    async def ended_early(self, error: AnswerError) -> bytes:
+        """End a stream that has begun, for a reason of ours, and return its end for the caller: an honest one."""
+        await self._delivery.aclose()
+        if self._closed:
+            return b""
+        self._closed = True
+        streamed = self._delivery.streamed
+        if streamed is not None and streamed.stream.complete:  # only its end was still waited for
+            self.attempts.ended(None)
+            return streamed.stream.close(self.members())
+        self.attempts.ended(
+            Fault(outcome=self.attempts.given_up_as, status=None if streamed is None else streamed.status)
+        )
+        return self._broken_off(error)
 
     async def aclose(self) -> None:
         """Close the upstream's connection and the spans, on every way out; a stream still open was left."""
         try:
-            if self._streamed is not None:
-                await self._streamed.aclose()
+            await self._delivery.aclose()
         finally:
-            if self._streamed is not None:
-                self.attempts.ended(Fault(outcome=AttemptOutcome.CLIENT_DISCONNECT, status=self._streamed.status))
+            streamed = self._delivery.streamed
+            if streamed is not None:
+                self.attempts.ended(Fault(outcome=self.attempts.given_up_as, status=streamed.status))
             self._end_span()
 
     # ---- what happened
@@ -207,6 +236,8 @@ class Completion:
 
     def receipted(self) -> Receipted:
         """Make the receipt of what was observed, once."""
+        if self._receipted is None and self._seen() is None:
+            self._receipted = self._core.withheld("no_observed_call")
         if self._receipted is None:
             self._receipted = receipted = self._core.receipted(self.observation())
             if receipted.error is None:
@@ -220,6 +251,9 @@ class Completion:
         core = self._core
         region = core.configuration.regions[str(self.attempts.serving)]
         seen = self._seen()
+        if seen is None:
+            message = "no answer was observed"
+            raise RuntimeError(message)
         usage = seen.usage
         reading = next(v.candidate.reading for v in self.decision.verdicts if v.candidate.region.code == region.code)
         return Observation(
@@ -245,7 +279,7 @@ class Completion:
     @property
     def receipt_promised(self) -> bool:
         """Whether there will be a receipt for sure, known before the answer is."""
-        return self._core.maker.promises(model=self.request.model, tier=self._options.tier)
+        return self._seen() is not None and self._core.maker.promises(model=self.request.model, tier=self._options.tier)
 
     def headers(self, *, overhead_ms: float, receipt: bool) -> Headers:
         """Return the `x-vetted-*` headers of an answer: what really served, and what it cost us in time."""
@@ -290,54 +324,49 @@ class Completion:
             param=told.param,
         )
 
+    def _note_first_chunk(self) -> None:
+        if self._to_first_chunk is None and self._delivery.streamed is not None:
+            self._to_first_chunk = self._core.monotonic() - self._started
+            self._span.event(names.FIRST_CHUNK_EVENT)
+
+    def _broken_off(self, error: AnswerError) -> bytes:
+        """Return the one honest end of an answer that broke after it had begun."""
+        self.failure = error
+        self._error = error.code if not isinstance(error, CallerFaultError) else str(error.status)
+        return error_frame(error, members=self.members())
+
     def _stream(self) -> StreamedAnswer:
-        if self._streamed is None:
+        if self._delivery.streamed is None:
             message = "open() comes before next_part()"
             raise RuntimeError(message)
-        return self._streamed
+        return self._delivery.streamed
 
-    def _seen(self) -> Answer | AnswerStream:
-        return self._answer if self._answer is not None else self._stream().stream
+    def _seen(self) -> Answer | AnswerStream | None:
+        """Return what was observed of the answer; None when nothing was."""
+        if self._answer is not None:
+            return self._answer
+        return None if self._delivery.streamed is None else self._delivery.streamed.stream
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Members of ours that the upstream's own stream had and that gave way."""
+        return () if self._delivery.streamed is None else self._delivery.streamed.stream.replaced
 
     def _completion_status(self) -> str:
         last = self.attempts.records[-1].outcome
-        if last is AttemptOutcome.SUCCESS:
-            return "complete"
-        return "client_abort" if last is AttemptOutcome.CLIENT_DISCONNECT else "upstream_error"
+        return _COMPLETION_STATUS.get(last, "upstream_error")
 
     def _attributes(self) -> dict[str, AttributeValue]:
-        attributes = trace_attributes(msgspec.json.decode(self.trace())) | request_attributes(self.request)
-        attributes[names.ATTEMPT_COUNT] = self.attempts.sent
-        attributes[names.FAILOVER] = len(self.attempts.records) > 1
-        attributes[names.RECEIPT_PLACEMENT] = self._receipt_placement()
-        serving = self.attempts.serving
-        if serving is not None:
-            attributes |= self._serving_attributes(serving)
-        if self._receipted is not None and self._receipted.receipt is not None:
-            attributes |= receipt_attributes(msgspec.to_builtins(self._receipted.receipt))
-        return attributes
-
-    def _serving_attributes(self, serving: str) -> dict[str, AttributeValue]:
-        region = self._core.configuration.regions[serving]
-        upstream = self._core.configuration.upstreams[serving]
-        seen = self._seen()
-        attributes = answer_attributes(seen, model=self._told_model(seen.model, upstream))
-        attributes |= server_attributes(upstream.base_url)
-        attributes[names.PROVIDER_NAME] = region.gen_ai_provider
-        attributes[names.REGION] = serving
-        attributes[names.COUNTRY] = region.country
-        attributes[names.CLOUD_REGION] = region.site
-        if self._to_first_chunk is not None:
-            attributes[names.TIME_TO_FIRST_CHUNK] = self._to_first_chunk
-            last = self.attempts.records[-1].outcome
-            attributes[names.STREAM_OUTCOME] = _SPAN_OUTCOMES.get(last, "upstream_cut")
-        return attributes
-
-    def _told_model(self, model: str | None, upstream: Upstream) -> str:
-        """Clamp the upstream's word for the model: many repeat what the caller wrote."""
-        if model is None or model in upstream.upstream_names.values():
-            return model or names.OTHER
-        return self._core.known_model(model) or names.OTHER
+        return completion_attributes(
+            self._core,
+            request=self.request,
+            attempts=self.attempts,
+            seen=self._seen(),
+            receipt=None if self._receipted is None else self._receipted.receipt,
+            receipt_placement=self._receipt_placement(),
+            trace=self.trace(),
+            to_first_chunk=self._to_first_chunk,
+        )
 
     def _receipt_placement(self) -> str:
         if self._receipted is None or self._receipted.receipt is None:
@@ -347,15 +376,16 @@ class Completion:
         return "none" if self._placement is Placement.OFF and self.failure is None else "sse_chunk"
 
 
-def _broken(fault: Fault) -> AnswerError:
+def _broken(fault: Fault | None) -> AnswerError:
     """Name a stream that broke after commit, in the three words the wire has for it."""
-    if fault.outcome in _TIMEOUTS:
+    outcome = None if fault is None else fault.outcome
+    if outcome in _TIMEOUTS:
         return UpstreamTimeoutError(
             "The region's stream stopped before its answer was complete. Send the request again."
         )
-    if fault.outcome is AttemptOutcome.UPSTREAM_CUT:
+    if outcome is AttemptOutcome.UPSTREAM_CUT:
         return UpstreamCutError("The region's stream was cut before its answer was complete. Send the request again.")
-    return UpstreamFailedError("The region reported an error in its stream. Send the request again.")
+    return UpstreamFailedError("The region failed before its answer was complete. Send the request again.")
 
 
 def _trace_context(inbound: Headers) -> dict[str, str]:

@@ -54,6 +54,8 @@ class Limits:
         idle_seconds: between two frames.
         total_seconds: the whole request, all attempts.
         finish_hold_seconds: how long a finish chunk waits for the upstream's end.
+        commit_after_seconds: after which a stream begins before its content, for good with that region; 0: never.
+        sse_keepalive_seconds: between two comments that keep a committed stream alive while nothing comes; 0: none.
         attempts: requests sent at most for one caller request.
         max_in_flight: leases per region and process.
     """
@@ -70,6 +72,8 @@ class Limits:
     idle_seconds: float = 60.0
     total_seconds: float = 900.0
     finish_hold_seconds: float = 2.0
+    commit_after_seconds: float = 0.0
+    sse_keepalive_seconds: float = 0.0
     attempts: int = 3
     max_in_flight: int = 1024
 
@@ -86,6 +90,8 @@ class Upstream:
         models: names it serves; None when any is served or the list is discovered.
         discover: whether to ask its `/models`.
         health_path: probe path on its origin; empty turns the probe off.
+        metrics_path: path of its engine's Prometheus metrics on its origin; empty: its queue is not read.
+        max_queue: requests waiting in its engine's queue from which on it counts as saturated; 0: none does.
         stream_usage: whether it takes `stream_options.include_usage`; `auto` finds out.
         ca_file: PEM file of a private authority; empty for the public ones.
         proxy: egress proxy URL; empty for none. The environment is never consulted.
@@ -101,6 +107,8 @@ class Upstream:
     models: frozenset[str] | None = None
     discover: bool = False
     health_path: str = "/health"
+    metrics_path: str = ""
+    max_queue: int = 0
     stream_usage: Literal["auto", "supported", "rejected"] = "auto"
     ca_file: str = ""
     proxy: str = ""

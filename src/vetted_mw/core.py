@@ -129,6 +129,6 @@ class Core:
             degraded=state.degraded,
             saturated=state.saturated,
             retry_after=state.retry_after,
-            network_p95_ms=region.network_p95_ms,
+            network_p95_ms=region.network_p95_ms if state.network_p95_ms is None else state.network_p95_ms,
             reading=readings[region.zone],
         )

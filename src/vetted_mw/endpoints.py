@@ -12,6 +12,7 @@ from starlette.routing import Route, Router
 
 from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
 from vetted_mw.asgi.intake import CallerLeftError, Inflow, read_body
+from vetted_mw.asgi.paths import route_path
 from vetted_mw.asgi.sending import JSON, Sender, own_fault
 from vetted_mw.chat.request import parse_request
 from vetted_mw.chat.response import error_envelope
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.core import Core
+    from vetted_mw.fleet.state import QueueState, RegionState
     from vetted_mw.gateway import Gateway
     from vetted_mw.routing.decision import Candidate, Rules
     from vetted_mw.routing.options import Options
+    from vetted_mw.routing.regions import Region
 
     _Content = Callable[[Gateway, Scope, Inflow], Awaitable[tuple[int, object]]]
 
@@ -66,9 +69,6 @@ def endpoints_app(gateway: Gateway, *, identify: Identify | None = None) -> ASGI
         "/healthz": _Endpoint(gateway, _healthz),
         "/readyz": _Endpoint(gateway, _readyz),
     }
-    # A completion never comes this far: here its path only turns other methods away.
-    ours = (path.removesuffix("/") for path in gateway.configuration.paths)
-    told |= {path: _Endpoint(gateway, _nowhere, methods=_POST) for path in ours}
     # Litestar's mount appends a slash to every path.
     routes = [Route(path + end, app, methods=None) for path, app in told.items() for end in ("", "/")]
     return Router(routes, redirect_slashes=False, default=_Endpoint(gateway, _nowhere, methods=()))
@@ -118,11 +118,12 @@ class _Endpoint:
             _LOG.debug("the caller left before its answer ended")
 
     async def _answered(self, scope: Scope, inflow: Inflow, sender: Sender) -> None:
-        if self._methods and scope["method"] not in self._methods:
-            error = MethodNotAllowedError(f"Use {self._methods[0]} here.")
-            await sender.error(
-                error, headers=[(b"allow", ", ".join(self._methods).encode())], trace=None, inflow=inflow
-            )
+        methods = self._methods
+        if route_path(scope).removesuffix("/") in self._gateway.paths:
+            methods = _POST  # a completion never comes this far: here its path only turns other methods away
+        if methods and scope["method"] not in methods:
+            error = MethodNotAllowedError(f"Use {methods[0]} here.")
+            await sender.error(error, headers=[(b"allow", ", ".join(methods).encode())], trace=None, inflow=inflow)
             return
         try:
             status, content = await self._content(self._gateway, scope, inflow)
@@ -228,8 +229,7 @@ def region_facts(core: Core, candidate: Candidate) -> dict[str, object]:
             "source": region.annual_source,
             "basis": region.annual_basis,
         },
-        "network_p50_ms": region.network_p50_ms,
-        "network_p95_ms": candidate.network_p95_ms,
+        **_network_facts(region, state),
         "note": region.note,
         "signal": None if reading is None else msgspec.to_builtins(told_signal(reading)),
         "signals": zone_facts(core.board, region.zone, core.now()),
@@ -243,7 +243,29 @@ def region_facts(core: Core, candidate: Candidate) -> dict[str, object]:
             "saturated": state.saturated,
         },
         "in_flight": 0 if state is None else state.in_flight,
+        "queue": None if state is None or state.queue is None else _queue_facts(state.queue),
         "models": None if state is None or state.models is None else sorted(state.models),
+    }
+
+
+def _network_facts(region: Region, state: RegionState | None) -> dict[str, object]:
+    if state is not None and state.network_p95_ms is not None:
+        return _latency(state.network_p50_ms, state.network_p95_ms, "measured")
+    p50, p95 = region.network_p50_ms, region.network_p95_ms
+    return _latency(p50, p95, None if p50 is None and p95 is None else "declared")
+
+
+def _latency(p50: float | None, p95: float | None, source: str | None) -> dict[str, object]:
+    return {"network_p50_ms": p50, "network_p95_ms": p95, "network_source": source}
+
+
+def _queue_facts(queue: QueueState) -> dict[str, object]:
+    return {
+        "engine": queue.engine.value,
+        "running": queue.running,
+        "waiting": queue.waiting,
+        "age_seconds": round(queue.age_seconds, 1),
+        "stale": queue.stale,
     }
 
 
@@ -252,6 +274,8 @@ async def _healthz(_gateway: Gateway, _scope: Scope, _inflow: Inflow) -> tuple[i
 
 
 async def _readyz(gateway: Gateway, _scope: Scope, _inflow: Inflow) -> tuple[int, object]:
+    if gateway.is_shutting_down:
+        return 503, {"status": "shutting_down"}
     core = await gateway.core()  # a host that only sends requests to what is ready would else never open it
     rules = core.configuration.rules
     is_ready = any(

@@ -22,7 +22,8 @@
         │   └── CrossSiteRequestError
         ├── UnavailableError          503 region_unavailable
         │   ├── PinnedUnavailableError
-        │   └── NoRegionAvailableError
+        │   ├── NoRegionAvailableError
+        │   └── ShuttingDownError
         ├── SaturatedError            429 rate_limit_error
         ├── InferenceError            502 inference_error
         │   ├── UpstreamFailedError
@@ -67,6 +68,7 @@ __all__ = [
     "RouteError",
     "RoutingNotAllowedError",
     "SaturatedError",
+    "ShuttingDownError",
     "UnavailableError",
     "UnsupportedEncodingError",
     "UpstreamCutError",
@@ -243,6 +245,12 @@ class PinnedUnavailableError(UnavailableError):
 
 class NoRegionAvailableError(UnavailableError):
     """No region of the policy is eligible; nothing was sent."""
+
+
+class ShuttingDownError(UnavailableError):
+    """The gateway is being stopped: it takes no new request, or could not finish this one in time."""
+
+    code = "shutting_down"
 
 
 class SaturatedError(AnswerError):

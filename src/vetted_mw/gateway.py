@@ -1,4 +1,4 @@
-"""The gateway: owns every live object, opens and closes it, and lets one request in at a time through `begin`."""
+"""The gateway: owns every live object, opens and closes it, and lets requests in."""
 
 from __future__ import annotations
 
@@ -9,25 +9,20 @@ import random
 import time
 import uuid
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
 from vetted_mw.configuration import Auth, Upstream
 from vetted_mw.core import Core
-from vetted_mw.fleet.fleet import Fleet
+from vetted_mw.errors import ConfigurationError
 from vetted_mw.fleet.probes import Probes
-from vetted_mw.grid.board import SignalBoard
-from vetted_mw.grid.sources.fetching import HttpGet
-from vetted_mw.grid.sources.own_loop import OwnLoop
-from vetted_mw.grid.sources.shipped import sources_of
+from vetted_mw.former import Former
 from vetted_mw.in_app.client import RouteTransport, http_client
-from vetted_mw.proxy.outcome import AttemptFailedError
-from vetted_mw.proxy.patience import Patience
-from vetted_mw.proxy.transport import HttpxTransport, Transport, UpstreamRequest
-from vetted_mw.receipts.figures import ParametricModel
-from vetted_mw.receipts.maker import ReceiptMaker
+from vetted_mw.probing import ProbeGet
+from vetted_mw.proxy.transport import HttpxTransport, Transport
+from vetted_mw.rooms import Outside, Rooms, doors_for, rooms_for, with_new_fleet
 from vetted_mw.settings import load_configuration
-from vetted_mw.telemetry.recorder import Recorder
+from vetted_mw.settings_watch import SettingsWatch
+from vetted_mw.traffic import InFlight, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,15 +30,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from vetted_mw.configuration import Configuration
+    from vetted_mw.fleet.fleet import Fleet
+    from vetted_mw.grid.board import SignalBoard
     from vetted_mw.grid.source import SignalSource
     from vetted_mw.receipts.figures import EnergyModel
 
 __all__ = ["Gateway"]
 
 _LOG = logging.getLogger("vetted_mw")
-_VERSION = version("vetted-mw")
-_PROBE_SECONDS = 5.0
-_MAX_PROBE_BYTES = 1_048_576
 
 
 def _utc_now() -> datetime:
@@ -66,7 +60,9 @@ class Gateway:
         monotonic: seconds that never go back.
         new_id: a fresh uuid4 as a string.
         jitter: a number in [0, 1).
-        background: whether upstreams are probed and grid services asked while it is open; without, only when told to.
+        background: whether upstreams are probed, grid services asked and the settings file watched while it is open;
+            without, only when told to.
+        load: reads the settings anew, for `reload`; `from_env` and `from_file` bring their own.
 
     Raises:
         ConfigurationError: two signal sources share a name, or `signals.chains` names one that there is not.
@@ -84,33 +80,31 @@ class Gateway:
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         jitter: Callable[[], float] = random.random,
         background: bool = True,
+        load: Callable[[], Configuration] | None = None,
     ) -> None:
-        self.configuration = configuration
-        self._now = now
-        self._monotonic = monotonic
-        self._new_id = new_id
-        self._jitter = jitter
-        self._background = background
-        self._transport = transport
-        self._maker = _maker(configuration, energy_model)
-        self._recorder = Recorder(version=_VERSION, propagate=configuration.propagate)
-        self._fleet = Fleet(configuration.upstreams, monotonic=monotonic, jitter=jitter)
-        self._grid_loop = OwnLoop()
-        self._board = SignalBoard(
-            [*_sources(configuration, now, monotonic, self._grid_loop), *signals],
-            chains=configuration.signals.chains,
+        self._outside = Outside(
+            signals=tuple(signals),
+            energy_model=energy_model,
+            transport=transport,
             now=now,
             monotonic=monotonic,
+            new_id=new_id,
             jitter=jitter,
         )
+        self._background = background
+        self._load = load
+        self._rooms = rooms_for(configuration, self._outside)
         self._entries = 0
         self._closings = 0
         self._warned = False
         self._warned_of_no_upstream = False
         self._lock = asyncio.Lock()
         self._core: Core | None = None
+        self._traffic = Traffic(on_left=self._left)
+        self._former = Former(self._traffic)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._probes: Probes | None = None
+        self._watch: SettingsWatch | None = None
         self._http_client = http_client(RouteTransport())
 
     @classmethod
@@ -120,7 +114,10 @@ class Gateway:
         Raises:
             ConfigurationError: the settings cannot be used; its text names the key and the remedy.
         """
-        return cls(load_configuration(), **options)  # type: ignore[arg-type]
+        configuration = load_configuration()
+        # The file is found once: a process that changes its folder goes on with the one it began with.
+        source = configuration.source or None
+        return cls(configuration, **{"load": lambda: load_configuration(source), **options})  # type: ignore[arg-type]
 
     @classmethod
     def from_file(cls, path: Path | str, **options: object) -> Self:
@@ -129,9 +126,19 @@ class Gateway:
         Raises:
             ConfigurationError: the settings cannot be used.
         """
-        from pathlib import Path as _Path  # noqa: PLC0415
+        configuration = load_configuration(path)
+        source = configuration.source
+        return cls(configuration, **{"load": lambda: load_configuration(source), **options})  # type: ignore[arg-type]
 
-        return cls(load_configuration(_Path(path)), **options)  # type: ignore[arg-type]
+    @property
+    def configuration(self) -> Configuration:
+        """What the operator decided, as last reloaded."""
+        return self._rooms.configuration
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The request paths that are ours, without a trailing slash."""
+        return self._rooms.paths
 
     @property
     def http_client(self) -> Any:
@@ -143,22 +150,41 @@ class Gateway:
 
     def now(self) -> datetime:
         """Return the instant on the gateway's wall clock, UTC."""
-        return self._now()
+        return self._outside.now()
 
     @property
     def board(self) -> SignalBoard:
         """The latest signal of each zone."""
-        return self._board
+        return self._rooms.board
 
     @property
     def fleet(self) -> Fleet:
         """What is known of each upstream."""
-        return self._fleet
+        return self._rooms.fleet
 
     @property
     def is_open(self) -> bool:
         """Whether it can serve now."""
         return self._core is not None
+
+    @property
+    def is_shutting_down(self) -> bool:
+        """Whether new requests are refused because it is being stopped."""
+        return self._traffic.is_closed
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return len(self._traffic)
+
+    async def enter(self) -> InFlight:
+        """Let one request in; whoever calls this says when it has left.
+
+        Raises:
+            ShuttingDownError: it is being stopped.
+        """
+        self._traffic.require_open()
+        return self._traffic.enter(await self.core())
 
     async def core(self) -> Core:
         """Return the open rooms, opening them first where no lifespan did."""
@@ -205,6 +231,57 @@ class Gateway:
         if self._probes is not None:
             await self._probes.probe(region)
 
+    async def drain(self, seconds: float | None = None) -> int:
+        """Let no new request in, wait for those that are being answered, and end what is left after `seconds`.
+
+        A stream is ended by an error event, an answer that has not begun by 503. What runs in an application's own
+        handler is its server's to end. Closing comes after this, and is still to be done.
+
+        Args:
+            seconds: `server.drain_seconds` when not given.
+
+        Returns:
+            How many were ended before their time.
+        """
+        return await self._traffic.drain(self.configuration.server.drain_seconds if seconds is None else seconds)
+
+    async def reload(self, configuration: Configuration | None = None) -> None:
+        """Put another configuration in the place of this one, all of it or none.
+
+        Requests in flight go on under the one they came in under. What was learned of an upstream or a signal source
+        that stays the same is kept: breakers, leases, windows, signals.
+
+        Args:
+            configuration: the new one; without it the settings are read again, from where they were read first.
+
+        Raises:
+            ConfigurationError: it cannot be used; nothing has changed.
+        """
+        if configuration is None:
+            if self._load is None:
+                raise ConfigurationError(
+                    "the gateway was built from a configuration and knows no settings to read again.",
+                    remedy="Pass the new configuration to reload(), or build the gateway by from_env() or from_file().",
+                )
+            configuration = await asyncio.to_thread(self._load)
+        self._forget_closed_loop()
+        async with self._lock:
+            rooms = rooms_for(configuration, self._outside, previous=self._rooms)
+            if self._core is None:
+                self._rooms = rooms
+            else:
+                await self._move_to(rooms, self._core)
+        _LOG.info("the settings were reloaded", extra={"regions": len(configuration.upstreams)})
+
+    async def reload_or_tell(self) -> bool:
+        """Reload the settings; where they cannot be used, say in the log why, and that nothing has changed."""
+        try:
+            await self.reload()
+        except ConfigurationError as error:
+            _LOG.error("the settings were not reloaded, nothing has changed", extra={"why": str(error)})
+            return False
+        return True
+
     def _forget_closed_loop(self) -> None:
         """Start anew where the event loop we were opened in has been closed without us, as test clients do per request.
 
@@ -212,9 +289,14 @@ class Gateway:
         """
         if self._loop is not None and self._loop is not asyncio.get_running_loop() and self._loop.is_closed():
             self._core, self._loop, self._entries, self._lock = None, None, 0, asyncio.Lock()
-            self._probes = None
-            self._board.forget()
-            self._fleet = Fleet(self.configuration.upstreams, monotonic=self._monotonic, jitter=self._jitter)
+            self._probes = self._watch = None
+            self._admit_again()
+            self._rooms.board.forget()
+            self._rooms = with_new_fleet(self._rooms, self._outside)
+
+    def _admit_again(self) -> None:
+        self._traffic = Traffic(on_left=self._left)
+        self._former = Former(self._traffic)
 
     def _opened(self) -> Core:
         if self._core is None:
@@ -223,37 +305,68 @@ class Gateway:
         return self._core
 
     async def _open(self) -> None:
-        configuration = self.configuration
         self._loop = asyncio.get_running_loop()
-        transports = {code: self._transport(upstream) for code, upstream in configuration.upstreams.items()}
-        await self._board.open(background=self._background)
-        self._probes = Probes(self._fleet, configuration.upstreams, fetch=_Fetch(transports), jitter=self._jitter)
-        if self._background:
-            await self._probes.open()
-        self._core = Core(
+        if self._traffic.is_closed:
+            self._admit_again()
+        doors = doors_for(self.configuration, self._outside)
+        await self.board.open(background=self._background)
+        await self._begin(self._rooms, doors)
+        if self._background and self._load is not None and self.configuration.source:
+            self._watch = SettingsWatch(self.configuration.source, changed=self.reload_or_tell)
+            self._watch.open()
+
+    async def _begin(self, rooms: Rooms, doors: dict[str, Transport]) -> Core:
+        """Serve from these rooms from now on: one reference is swapped."""
+        outside = self._outside
+        configuration = rooms.configuration
+        self._rooms = rooms
+        self._probes = Probes(rooms.fleet, configuration.upstreams, fetch=ProbeGet(doors), jitter=outside.jitter)
+        self._core = core = Core(
             configuration=configuration,
-            fleet=self._fleet,
-            board=self._board,
-            transports=transports,
-            maker=self._maker,
-            recorder=self._recorder,
-            now=self._now,
-            monotonic=self._monotonic,
-            new_id=self._new_id,
+            fleet=rooms.fleet,
+            board=rooms.board,
+            transports=doors,
+            maker=rooms.maker,
+            recorder=rooms.recorder,
+            now=outside.now,
+            monotonic=outside.monotonic,
+            new_id=outside.new_id,
             forward_headers=frozenset(name.encode("ascii") for name in configuration.forward_headers),
         )
+        if self._background:
+            await self._probes.open()
+        return core
+
+    async def _move_to(self, rooms: Rooms, former: Core) -> None:
+        before, probes = self._rooms, self._probes
+        doors = doors_for(rooms.configuration, self._outside, before=before.configuration, doors=former.transports)
+        if rooms.board is not before.board:
+            await rooms.board.open(background=self._background)
+        if probes is not None:
+            await probes.aclose()
+        current = await self._begin(rooms, doors)
+        self._former.add(former, current=current)
+        if rooms.board is not before.board:
+            self._former.close_board(before)
+
+    def _left(self, core: Core) -> None:
+        self._former.left(core, current=self._core)
 
     async def _close(self) -> None:
         core, self._core = self._core, None
+        doors = {id(door): door for door in (*self._former.doors, *(() if core is None else core.transports.values()))}
         async with contextlib.AsyncExitStack() as closing:  # each is closed, whatever becomes of the others
             closing.callback(self._closed)
-            for transport in () if core is None else core.transports.values():
-                closing.push_async_callback(transport.aclose)
-            closing.push_async_callback(self._grid_loop.aclose)
+            closing.push_async_callback(self._former.aclose)
+            for door in doors.values():
+                closing.push_async_callback(door.aclose)
+            closing.push_async_callback(self._rooms.grid_loop.aclose)
             if core is not None:
-                closing.push_async_callback(self._board.close)
+                closing.push_async_callback(self.board.close)
                 if self._probes is not None:
                     closing.push_async_callback(self._probes.aclose)
+                if self._watch is not None:
+                    closing.push_async_callback(self._watch.aclose)
 
     def _closed(self) -> None:
         self._closings += 1
@@ -274,56 +387,3 @@ class Gateway:
                 "upstream keys are configured and callers are not: whoever reaches the gateway spends them. "
                 "Configure [callers], pass identify=, or put the middleware inside your own authentication"
             )
-
-
-class _Fetch:
-    """GET for the probes, over the same pools as the requests."""
-
-    def __init__(self, transports: dict[str, Transport]) -> None:
-        self._transports = transports
-
-    async def __call__(self, upstream: Upstream, path: str, *, from_origin: bool) -> tuple[int, bytes] | None:
-        headers = [(b"accept", b"application/json"), (b"accept-encoding", b"identity")]
-        if upstream.api_key is not None:
-            headers.append((b"authorization", b"Bearer " + upstream.api_key.reveal().encode("ascii")))
-        request = UpstreamRequest(method="GET", path=path, headers=headers, from_origin=from_origin)
-        try:
-            async with Patience(_PROBE_SECONDS):
-                return await self._get(upstream, request)
-        except (TimeoutError, AttemptFailedError):
-            return None
-
-    async def _get(self, upstream: Upstream, request: UpstreamRequest) -> tuple[int, bytes]:
-        response = await self._transports[upstream.region].send(request)
-        try:
-            body = bytearray()
-            async for data in response.chunks():
-                body += data
-                if len(body) > _MAX_PROBE_BYTES:
-                    return response.status, b""
-            return response.status, bytes(body)
-        finally:
-            await response.aclose()
-
-
-def _sources(
-    configuration: Configuration, now: Callable[[], datetime], monotonic: Callable[[], float], grid_loop: OwnLoop
-) -> list[SignalSource]:
-    signals = configuration.signals
-    session = HttpGet(
-        timeout_seconds=signals.timeout_seconds, proxy=signals.proxy, user_agent=f"vetted-mw/{_VERSION}", now=now
-    )
-    zones = [region.zone for region in configuration.regions.values()]
-    return sources_of(signals, zones, session=session, now=now, monotonic=monotonic, run=grid_loop.run)
-
-
-def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> ReceiptMaker:
-    receipts = configuration.receipts
-    return ReceiptMaker(
-        issuer=receipts.issuer,
-        software=f"vetted-mw/{_VERSION}",
-        sizes=receipts.models,
-        unknown_model=receipts.unknown_model,
-        missing_usage=receipts.missing_usage,
-        engine=energy_model or ParametricModel(),
-    )

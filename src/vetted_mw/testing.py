@@ -257,6 +257,7 @@ class FakeUpstream:
     Attributes:
         requests: the chat completions it got, in order.
         others: everything else it got.
+        metrics: the text of its `/metrics`; empty: it has none, and answers 404.
     """
 
     def __init__(
@@ -265,6 +266,7 @@ class FakeUpstream:
         self.requests: list[RecordedRequest] = []
         self.others: list[RecordedRequest] = []
         self.health = health
+        self.metrics = ""
         self._text = text
         self._model = model
         self._usage = usage
@@ -349,6 +351,8 @@ class FakeUpstream:
             return FakeAnswer.json({"object": "list", "data": [{"id": self._model, "object": "model"}]})
         if request.path == "/health":
             return FakeAnswer.json({"status": "ok"}, status=self.health)
+        if request.path == "/metrics" and self.metrics:
+            return FakeAnswer(headers=(("content-type", "text/plain; version=0.0.4"),), body=(self.metrics.encode(),))
         return FakeAnswer.json({"error": {"message": "no such path"}}, status=404)
 
     def _unscripted(self, request: RecordedRequest) -> FakeAnswer:

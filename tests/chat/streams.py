@@ -102,12 +102,6 @@ def played(parts: Iterable[bytes], stream: AnswerStream) -> bytes:
     return out + stream.close(MEMBERS) if stream.complete and stream.error is None else out
 
 
-def feed_all(stream: AnswerStream, parts: Iterable[bytes]) -> None:
-    """Feed `parts` one after the other, for a test in which one of them is refused."""
-    for part in parts:
-        stream.feed(part)
-
-
 def cut_at(data: bytes, places: Sequence[int]) -> list[bytes]:
     """Cut `data` at `places`."""
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]

@@ -17,7 +17,6 @@ from chat.streams import (
     chunks,
     delta,
     events,
-    feed_all,
     frame,
     opened,
     played,
@@ -25,7 +24,7 @@ from chat.streams import (
     usage_chunk,
 )
 from vetted_mw.chat.response import Usage
-from vetted_mw.chat.sse import FrameTooLargeError, MalformedFrameError, Placement
+from vetted_mw.chat.sse import Placement
 
 CONTENT = delta(content="Hello")
 
@@ -101,9 +100,9 @@ def test_content_and_what_was_held_before_it_in_one_read_come_together() -> None
 def test_what_is_held_before_the_answer_is_bounded() -> None:
     """An upstream that sends comments and nothing else cannot fill memory."""
     stream = opened(max_frame_bytes=1000)
-    with pytest.raises(FrameTooLargeError):
-        feed_all(stream, [b": ping\n\n"] * 1000)
-    assert stream.committed is False
+    assert played([b": ping\n\n"] * 1000, stream) == b""
+    assert (stream.broken, stream.committed) == (True, False)
+    assert len(stream.flush_held()) <= 1000
 
 
 def test_beginning_early_gives_out_what_was_held() -> None:
@@ -538,14 +537,31 @@ def test_an_unknown_placement_is_refused() -> None:
 )
 @pytest.mark.parametrize("begun", [False, True], ids=["before commit", "after commit"])
 def test_a_data_frame_that_is_no_json_object_is_refused(bad: bytes, begun: bool) -> None:
-    """What claims to be a chunk and is none raises the one content-free error, before commit and after."""
+    """What claims to be a chunk and is none breaks the stream, before commit and after, and is not passed on."""
     stream = opened()
     if begun:
         stream.feed(CONTENT)
-    with pytest.raises(MalformedFrameError) as caught:
-        stream.feed(bad)
-    assert str(caught.value) == ""
-    assert stream.complete is False
+    assert stream.feed(bad + CONTENT) == b""
+    assert (stream.broken, stream.complete) == (True, False)
+    assert stream.feed(CONTENT + FINISH + DONE) == stream.ended_by_upstream() == b""
+
+
+BAD = {
+    "no JSON": b"data: <html>\n\n",
+    "too long": b"data: " + b"x" * 3000 + b"\n\n",
+    "too long and not ended": b"data: " + b"x" * 3000,
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize("before", [[], [CONTENT]], ids=["before commit", "after commit"])
+def test_what_came_in_one_read_with_a_bad_frame_is_not_lost(bad: bytes, before: list[bytes]) -> None:
+    """The good frames before a bad one go out, those after it do not: an error frame then follows what was said."""
+    stream = opened(max_frame_bytes=2000)
+    assert b"".join(stream.feed(part) for part in before) == b"".join(before)
+    good = ROLE + delta(content=" wor") + b": ping\n\n" + delta(content="ld")
+    assert stream.feed(good + bad + CONTENT) == good
+    assert (stream.broken, stream.complete) == (True, False)
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["before commit", "after commit"])
@@ -555,9 +571,8 @@ def test_an_oversized_frame_is_refused(begun: bool) -> None:
         stream = opened(max_frame_bytes=1000)
         if begun:
             stream.feed(CONTENT)
-        with pytest.raises(FrameTooLargeError):
-            feed_all(stream, parts)
-        assert stream.complete is False
+        assert b"".join(stream.feed(part) for part in parts) == b""
+        assert (stream.broken, stream.complete) == (True, False)
 
 
 ODD: list[Any] = ["x", 5, None, [], {"a": 1}, [5, "x", None]]

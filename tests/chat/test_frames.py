@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chat.json_texts import unhurried
 from chat.streams import cut_at, events
-from vetted_mw.chat.frames import FrameSplitter, FrameTooLargeError, event_and_data
+from vetted_mw.chat.frames import FrameSplitter, event_and_data
 
 line_ends = st.sampled_from(["\n", "\r\n", "\r"])
 fields = st.sampled_from(
@@ -102,11 +102,9 @@ def test_a_frame_may_be_as_long_as_the_limit_and_no_longer(size: int, limit: int
     """A frame of up to `max_frame_bytes` passes, a longer one is refused, however it comes."""
     frame = b"data: ".ljust(size - 2, b"x") + b"\n\n"
     parts = cut_at(frame + b"data: ", places)
-    if size <= limit:
-        assert split(parts, max_frame_bytes=limit)[0] == [frame]
-    else:
-        with pytest.raises(FrameTooLargeError):
-            split(parts, max_frame_bytes=limit)
+    splitter = FrameSplitter(max_frame_bytes=limit)
+    frames = [found for part in parts for found in splitter.feed(part)]
+    assert (frames, splitter.overflowed) == (([frame], False) if size <= limit else ([], True))
 
 
 def test_a_frame_that_never_ends_is_refused_once_it_is_over_the_limit() -> None:
@@ -114,9 +112,37 @@ def test_a_frame_that_never_ends_is_refused_once_it_is_over_the_limit() -> None:
     splitter = FrameSplitter(max_frame_bytes=1000)
     for _ in range(10):
         assert splitter.feed(b"x" * 100) == []
-    with pytest.raises(FrameTooLargeError) as caught:
-        splitter.feed(b"x")
-    assert str(caught.value) == ""
+    assert splitter.overflowed is False
+    assert splitter.feed(b"x") == []
+    assert splitter.overflowed is True
+    assert splitter.feed(b"\n\ndata: a\n\n") == []
+    assert splitter.finish() == b""
+
+
+@unhurried
+@given(
+    good=st.lists(st.sampled_from([b"data: a\n\n", b": b\r\n\r\n", b"id: 1\r\r"]), max_size=4),
+    is_ended=st.booleans(),
+    places=st.lists(st.integers(0, 200), max_size=6),
+)
+def test_frames_before_one_that_is_too_long_are_not_lost(good: list[bytes], is_ended: bool, places: list[int]) -> None:
+    """However the bytes are cut, the frames before the first that is over the limit come out, and none after it."""
+    too_long = b"data: " + b"x" * 60 + (b"\n\ndata: c\n\n" if is_ended else b"")
+    splitter = FrameSplitter(max_frame_bytes=40)
+    parts = cut_at(b"".join(good) + too_long, places)
+    assert [frame for part in parts for frame in splitter.feed(part)] == good
+    assert splitter.overflowed is True
+
+
+def test_splitting_takes_time_in_proportion_to_the_bytes() -> None:
+    """A frame that grows byte by byte is looked at once, not once per byte, whatever line ends it is full of."""
+    for filler in (b"x", b"\n:", b"\r:", b"\r\n:"):
+        splitter = FrameSplitter(max_frame_bytes=1 << 20)
+        looked_at = 0
+        for _ in range(2000):
+            assert splitter.feed(filler * 10) == []
+            looked_at += len(splitter._held) - splitter._searched
+        assert looked_at <= 2000 * 4
 
 
 def test_many_short_frames_in_one_part_are_not_one_long_frame() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from vetted_mw.fleet.breaker import Breaker, BreakerPolicy, BreakerState
+from vetted_mw.fleet.breaker import Breaker, BreakerPolicy, BreakerState, Trial
 from vetted_mw.testing import ManualClock
 
 FAULT, GOOD, NEITHER = True, False, None
-POLICY = BreakerPolicy(window_seconds=30, minimum=4, ratio=0.5, open_seconds=5, max_open_seconds=20, probes=2)
+POLICY = BreakerPolicy(
+    window_seconds=30, minimum=4, ratio=0.5, open_seconds=5, max_open_seconds=20, calm_seconds=60, probes=2
+)
 
 
 class Tried:
@@ -24,6 +24,9 @@ class Tried:
     def state(self) -> BreakerState:
         return self.breaker.state(self.clock.monotonic())
 
+    def stands(self, state: BreakerState) -> bool:
+        return self.state is state
+
     @property
     def admits(self) -> bool:
         return self.breaker.admits(self.clock.monotonic())
@@ -32,20 +35,28 @@ class Tried:
     def seconds_left(self) -> float:
         return self.breaker.seconds_left(self.clock.monotonic())
 
-    def start(self) -> bool:
+    def start(self) -> Trial:
         assert self.admits
         return self.breaker.started(self.clock.monotonic())
 
-    def end(self, outcome: bool | None, *, probe: bool = False) -> None:
-        self.breaker.ended(self.clock.monotonic(), fault=outcome, probe=probe)
+    def prove(self, trial: Trial) -> None:
+        self.breaker.proved(self.clock.monotonic(), trial)
+
+    def end(self, trial: Trial, outcome: bool | None) -> None:
+        self.breaker.ended(self.clock.monotonic(), trial, fault=outcome)
 
     def attempt(self, *outcomes: bool | None) -> None:
         for outcome in outcomes:
-            self.end(outcome, probe=self.start())
+            self.end(self.start(), outcome)
 
     def opened(self) -> Tried:
         self.attempt(*[FAULT] * POLICY.minimum)
         assert self.state is BreakerState.OPEN
+        return self
+
+    def half_opened(self) -> Tried:
+        self.clock.tick(self.seconds_left)
+        assert self.state is BreakerState.HALF_OPEN
         return self
 
 
@@ -73,7 +84,7 @@ def test_only_faults_and_successes_are_counted(outcomes: list[bool | None], stat
     """A neutral outcome neither opens it nor makes up the minimum."""
     tried = Tried()
     tried.attempt(*outcomes)
-    assert tried.state is state
+    assert tried.stands(state)
 
 
 def test_outcomes_of_the_past_do_not_count() -> None:
@@ -82,7 +93,7 @@ def test_outcomes_of_the_past_do_not_count() -> None:
     for _ in range(20):
         tried.attempt(FAULT)
         tried.clock.tick(20)
-    assert tried.state is BreakerState.CLOSED
+    assert tried.stands(BreakerState.CLOSED)
 
 
 def test_the_clock_alone_half_opens_and_never_closes_it() -> None:
@@ -94,7 +105,7 @@ def test_the_clock_alone_half_opens_and_never_closes_it() -> None:
     tried.clock.tick(0.2)
     assert (tried.state, tried.admits, tried.seconds_left) == (BreakerState.HALF_OPEN, True, 0.0)
     tried.clock.tick(100_000)
-    assert tried.state is BreakerState.HALF_OPEN
+    assert tried.stands(BreakerState.HALF_OPEN)
 
 
 def test_half_open_admits_no_more_than_its_probes_at_once() -> None:
@@ -102,21 +113,32 @@ def test_half_open_admits_no_more_than_its_probes_at_once() -> None:
     tried = Tried().opened()
     tried.clock.tick(5)
     first, second = tried.start(), tried.start()
-    assert (first, second, tried.admits) == (True, True, False)
-    tried.end(NEITHER, probe=first)
+    assert (first.is_probe, second.is_probe, tried.admits) == (True, True, False)
+    tried.end(first, NEITHER)
     assert tried.admits
     tried.start()
     assert not tried.admits
 
 
-def test_evidence_closes_it_at_once() -> None:
+def test_of_a_thousand_at_the_moment_it_half_opens_no_more_than_its_probes_are_admitted() -> None:
+    """Whoever asks later in the same instant is turned away, with the default policy too."""
+    for policy in (POLICY, BreakerPolicy()):
+        tried = Tried(policy)
+        while tried.admits:
+            tried.attempt(FAULT)
+        tried.half_opened()
+        admitted = [tried.start() for _ in range(1000) if tried.admits]
+        assert len(admitted) == policy.probes
+
+
+def test_a_whole_good_answer_of_a_probe_closes_it() -> None:
     """One probe that succeeds closes it, and what had happened before is forgotten."""
     tried = Tried().opened()
     tried.clock.tick(5)
     tried.attempt(GOOD)
     assert (tried.state, tried.admits) == (BreakerState.CLOSED, True)
     tried.attempt(FAULT, FAULT, FAULT)
-    assert tried.state is BreakerState.CLOSED
+    assert tried.stands(BreakerState.CLOSED)
 
 
 def test_a_neutral_probe_proves_nothing() -> None:
@@ -128,18 +150,110 @@ def test_a_neutral_probe_proves_nothing() -> None:
         assert (tried.state, tried.admits) == (BreakerState.HALF_OPEN, True)
 
 
-def test_each_failed_recovery_waits_longer_up_to_a_limit_and_a_success_starts_anew() -> None:
-    """5, 10, 20, 20 seconds; after a recovery 5 again."""
+# ---- evidence before the end
+
+
+def test_a_proved_probe_gives_its_place_back_once() -> None:
+    """A long stream does not hold the place for its whole length, and its end frees no second one."""
+    tried = Tried().opened().half_opened()
+    first, second = tried.start(), tried.start()
+    tried.prove(first)
+    tried.prove(first)
+    third = tried.start()
+    assert not tried.admits
+    tried.end(first, NEITHER)
+    assert not tried.admits
+    tried.end(second, NEITHER)
+    fourth = tried.start()
+    assert not tried.admits
+    tried.end(third, NEITHER)
+    tried.end(fourth, NEITHER)
+    tried.start(), tried.start()
+    assert not tried.admits
+
+
+def test_two_probes_that_began_to_answer_close_it_and_one_told_twice_does_not() -> None:
+    """A first content is less than a whole answer: it takes two of them."""
+    tried = Tried().opened().half_opened()
+    first = tried.start()
+    tried.prove(first)
+    tried.prove(first)
+    assert tried.stands(BreakerState.HALF_OPEN)
+    tried.prove(tried.start())
+    assert tried.stands(BreakerState.CLOSED)
+
+
+def test_a_proved_probe_that_fails_opens_it_again_and_earlier_evidence_is_void() -> None:
+    """While half open a fault after the first content is a fault; what had been proved before says nothing then."""
+    tried = Tried().opened().half_opened()
+    first = tried.start()
+    tried.prove(first)
+    tried.end(first, FAULT)
+    assert (tried.state, tried.seconds_left) == (BreakerState.OPEN, 10)
+    tried.half_opened().prove(tried.start())
+    assert tried.stands(BreakerState.HALF_OPEN)
+
+
+def test_a_proved_probe_that_fails_when_it_is_closed_counts_in_the_window() -> None:
+    """Each of the streams that closed it counts like any other attempt, and enough of them open it again."""
+    tried = Tried().opened().half_opened()
+    streams = [tried.start(), tried.start()]
+    for trial in streams:
+        tried.prove(trial)
+    assert tried.stands(BreakerState.CLOSED)
+    for trial in streams:
+        tried.end(trial, FAULT)
+    tried.attempt(GOOD)
+    assert tried.stands(BreakerState.CLOSED)
+    tried.attempt(GOOD)
+    assert tried.stands(BreakerState.OPEN)
+
+
+def test_proof_while_closed_is_no_outcome() -> None:
+    """Only the end of an attempt counts in the window."""
+    tried = Tried()
+    for _ in range(20):
+        tried.prove(tried.start())
+    tried.attempt(FAULT, FAULT, FAULT)
+    assert tried.stands(BreakerState.CLOSED)
+    tried.attempt(FAULT)
+    assert tried.stands(BreakerState.OPEN)
+
+
+# ---- growth
+
+
+def test_each_failed_recovery_waits_longer_up_to_a_limit() -> None:
+    """5, 10, 20, 20 seconds."""
     tried = Tried().opened()
     waits = [tried.seconds_left]
     for _ in range(3):
-        tried.clock.tick(tried.seconds_left)
-        tried.attempt(FAULT)
+        tried.half_opened().attempt(FAULT)
         waits.append(tried.seconds_left)
     assert waits == [5, 10, 20, 20]
-    tried.clock.tick(20)
-    tried.attempt(GOOD)
-    assert tried.opened().seconds_left == 5
+
+
+def test_a_flapping_upstream_waits_longer_although_it_closes_in_between() -> None:
+    """A success that is followed by faults soon after does not begin the waits anew."""
+    tried = Tried().opened()
+    waits = [tried.seconds_left]
+    for _ in range(3):
+        tried.half_opened().attempt(GOOD)
+        tried.clock.tick(20)
+        waits.append(tried.opened().seconds_left)
+    assert waits == [5, 10, 20, 20]
+
+
+@pytest.mark.parametrize(("calm", "wait"), [(59.9, 20), (60, 10), (119.9, 10), (120, 5), (1e9, 5)])
+def test_only_time_spent_closed_makes_the_waits_shorter(calm: float, wait: float) -> None:
+    """Each whole minute that it stayed closed halves the next wait, down to the first."""
+    tried = Tried().opened()
+    for _ in range(2):
+        tried.half_opened().attempt(FAULT)
+    assert tried.seconds_left == 20
+    tried.half_opened().attempt(GOOD)
+    tried.clock.tick(calm)
+    assert tried.opened().seconds_left == wait
 
 
 def test_recoveries_of_several_processes_are_spread() -> None:
@@ -151,18 +265,38 @@ def test_recoveries_of_several_processes_are_spread() -> None:
 def test_an_attempt_from_before_it_opened_says_nothing_new() -> None:
     """What was under way when it opened neither closes it nor keeps it open for longer."""
     tried = Tried()
-    old = [tried.start() for _ in range(8)]
-    for probe in old[:4]:
-        tried.end(FAULT, probe=probe)
+    old = [tried.start() for _ in range(14)]
+    for trial in old[:4]:
+        tried.end(trial, FAULT)
     left = tried.seconds_left
     tried.clock.tick(1)
-    tried.end(FAULT, probe=old[4])
-    tried.end(GOOD, probe=old[5])
+    tried.end(old[4], FAULT)
+    tried.end(old[5], GOOD)
     assert (tried.state, tried.seconds_left) == (BreakerState.OPEN, left - 1)
     tried.clock.tick(4)
-    tried.end(GOOD, probe=old[6])
-    tried.end(FAULT, probe=old[7])
-    assert tried.state is BreakerState.HALF_OPEN
+    tried.prove(old[6])
+    tried.prove(old[7])
+    tried.end(old[8], GOOD)
+    tried.end(old[9], FAULT)
+    assert tried.stands(BreakerState.HALF_OPEN)
+    tried.attempt(GOOD)
+    for trial in old[10:]:
+        tried.end(trial, FAULT)
+    assert tried.stands(BreakerState.CLOSED)
+
+
+def test_a_probe_of_an_earlier_recovery_says_nothing_new_and_still_takes_its_place() -> None:
+    """Two probes, the first fails: what the second finds later is from before; while it runs it is one of the two."""
+    tried = Tried().opened().half_opened()
+    first, second = tried.start(), tried.start()
+    tried.end(first, FAULT)
+    tried.half_opened()
+    third = tried.start()
+    assert not tried.admits
+    tried.end(second, GOOD)
+    assert (tried.state, tried.admits) == (BreakerState.HALF_OPEN, True)
+    tried.end(third, GOOD)
+    assert tried.stands(BreakerState.CLOSED)
 
 
 def test_a_set_of_one_region_is_not_exempt() -> None:
@@ -172,36 +306,4 @@ def test_a_set_of_one_region_is_not_exempt() -> None:
         tried.attempt(FAULT)
     tried.clock.tick(tried.seconds_left)
     tried.attempt(GOOD)
-    assert tried.state is BreakerState.CLOSED
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    steps=st.lists(
-        st.one_of(
-            st.tuples(st.just("tick"), st.floats(min_value=0, max_value=40)),
-            st.tuples(st.just("start"), st.none()),
-            st.tuples(st.just("end"), st.sampled_from([FAULT, GOOD, NEITHER])),
-        ),
-        max_size=80,
-    )
-)
-def test_whatever_happens_probes_are_bounded_and_it_can_always_recover(steps: list[tuple[str, object]]) -> None:
-    """Never more probes than the quota, never a wait over the limit, and with everything ended it serves again."""
-    tried = Tried()
-    running: list[bool] = []
-    for step, value in steps:
-        if step == "tick":
-            tried.clock.tick(float(value))  # type: ignore[arg-type]
-        elif step == "start" and tried.admits:
-            running.append(tried.start())
-        elif step == "end" and running:
-            tried.end(value, probe=running.pop(0))  # type: ignore[arg-type]
-        assert sum(running) <= POLICY.probes
-        assert 0 <= tried.seconds_left <= POLICY.max_open_seconds
-    for probe in running:
-        tried.end(NEITHER, probe=probe)
-    for _ in range(POLICY.minimum):  # while closed, a success can still make up the minimum of a bad ratio
-        tried.clock.tick(tried.seconds_left)
-        tried.attempt(GOOD)
-    assert tried.admits
+    assert tried.stands(BreakerState.CLOSED)

@@ -77,6 +77,11 @@ def _configuration(**overrides: Any) -> Configuration:
     return configured({FIRST: "http://127.0.0.1:9/v1", SECOND: "http://127.0.0.1:9/v1"}, **overrides)
 
 
+def _discovering(**overrides: Any) -> Configuration:
+    table = {"base_url": "http://127.0.0.1:9/v1", "models": "discover"}
+    return configured({FIRST: table, SECOND: table}, **overrides)
+
+
 # ---- opened and closed
 
 
@@ -156,7 +161,7 @@ async def test_without_a_lifespan_the_first_requests_open_it_once(caplog: pytest
 
 async def test_what_it_learned_outlives_a_close() -> None:
     """Breakers, windows and lists belong to the gateway, not to one opening of it."""
-    gateway = Gateway(_configuration(), transport=Doors())
+    gateway = Gateway(_discovering(), transport=Doors())
     async with gateway:
         gateway.fleet.models_fetched(FIRST, ["learned"])
     async with gateway:
@@ -274,7 +279,7 @@ async def test_an_energy_model_that_fails_costs_the_receipt_and_never_the_answer
 async def test_a_model_is_named_in_telemetry_only_when_settings_or_a_region_know_it() -> None:
     """A name from a request alone could be anything, a caller's words included."""
     sizes = {"settings-model": {"active_params_b": 8.0}}
-    async with Gateway(_configuration(models=sizes), transport=Doors()) as gateway:
+    async with Gateway(_discovering(models=sizes), transport=Doors()) as gateway:
         core = await gateway.core()
         gateway.fleet.models_fetched(SECOND, ["listed-model"])
         known = [core.known_model(name) for name in ("settings-model", "listed-model", "my secret")]

@@ -21,6 +21,7 @@ NEUTRAL = {
     AttemptOutcome.SATURATED,
     AttemptOutcome.NOT_ADMITTED,
     AttemptOutcome.CLIENT_DISCONNECT,
+    AttemptOutcome.SHUTTING_DOWN,
 }
 """The rows of the outcome table that say "neutral" for the breaker."""
 
@@ -52,8 +53,9 @@ class Kept:
 
 
 def test_a_region_without_an_upstream_has_no_state() -> None:
-    """The catalogue knows more regions than have a server."""
+    """The catalogue knows more regions than have a server; nor is there a lease."""
     assert Kept().fleet.state("elsewhere") is None
+    assert Kept().fleet.lease("elsewhere") is None
 
 
 def test_a_fresh_region_is_ready_and_unknown() -> None:
@@ -118,6 +120,38 @@ def test_a_region_whose_breaker_has_waited_enough_is_tried_again_by_one_at_a_tim
     assert not kept.state().degraded
     kept.attempt(SUCCESS)
     assert kept.state().breaker is BreakerState.CLOSED
+
+
+def test_a_proved_lease_is_held_until_its_release_and_lets_the_next_probe_start() -> None:
+    """The count of leases is the cap's; the place of the probe is free from the first content on."""
+    kept = Kept()
+    while kept.state().breaker is BreakerState.CLOSED:
+        kept.attempt(AttemptOutcome.UPSTREAM_CUT)
+    kept.clock.tick(kept.state().retry_after or 0)
+    stream = kept.lease()
+    assert kept.fleet.lease("a") is None
+    stream.proved()
+    stream.proved()
+    assert kept.state().in_flight == 1
+    second = kept.lease()
+    assert (kept.fleet.lease("a"), kept.state().breaker) == (None, BreakerState.HALF_OPEN)
+    second.proved()
+    assert (kept.state().breaker, kept.state().degraded) == (BreakerState.CLOSED, False)
+    for lease in (stream, second):
+        lease.release(SUCCESS)
+        lease.proved()
+        lease.release(SUCCESS)
+    assert kept.fleet.in_flight == 0
+
+
+def test_content_is_better_evidence_than_a_probe() -> None:
+    """A region whose health path fails and which has begun to answer is not failing."""
+    kept = Kept()
+    lease = kept.lease()
+    for _ in range(2):
+        kept.fleet.probed("a", alive=False)
+    lease.proved()
+    assert not kept.state().degraded
 
 
 # ---- saturation windows
@@ -243,12 +277,28 @@ def test_a_drained_region_is_degraded_and_keeps_what_is_in_flight() -> None:
 
 def test_a_list_of_models_replaces_the_one_before() -> None:
     """An empty list is a list; the other region keeps its own."""
-    kept = Kept(models=frozenset({"old"}))
-    assert kept.state().models == frozenset({"old"})
-    kept.fleet.models_fetched("a", ["new", "newer", "new"])
+    kept = Kept(discover=True)
+    assert kept.state().models is None
+    for region in ("a", "b"):
+        kept.fleet.models_fetched(region, ["new", "newer", "new"])
     assert kept.state().models == frozenset({"new", "newer"})
     kept.fleet.models_fetched("a", [])
-    assert (kept.state().models, kept.state("b").models) == (frozenset(), frozenset({"old"}))
+    assert (kept.state().models, kept.state("b").models) == (frozenset(), frozenset({"new", "newer"}))
+
+
+@pytest.mark.parametrize("models", [None, frozenset({"mine"})])
+def test_a_list_counts_only_where_it_is_asked_for(models: frozenset[str] | None) -> None:
+    """What the operator wrote, a list or any model, is not overruled by what the server says."""
+    kept = Kept(models=models)
+    kept.fleet.models_fetched("a", ["other"])
+    assert kept.state().models == models
+
+
+def test_a_model_the_region_knows_by_a_name_of_its_own_is_served_by_the_requested_one() -> None:
+    """The list holds the region's names; requests name the other."""
+    kept = Kept(discover=True, upstream_names={"asked": "own", "absent": "gone"})
+    kept.fleet.models_fetched("a", ["own"])
+    assert kept.state().models == frozenset({"own", "asked"})
 
 
 @pytest.mark.parametrize(("setting", "takes"), [("auto", True), ("supported", True), ("rejected", False)])
@@ -265,7 +315,7 @@ def test_the_usage_option_is_added_until_it_is_refused(setting: str, takes: bool
 @given(
     steps=st.lists(
         st.one_of(
-            st.just("lease"),
+            st.sampled_from(["lease", "prove"]),
             st.tuples(st.sampled_from(list(AttemptOutcome)), st.none() | st.floats(min_value=0, max_value=100)),
             st.floats(min_value=0, max_value=100),
             st.booleans(),
@@ -281,6 +331,8 @@ def test_whatever_happens_leases_are_counted_and_a_quiet_region_comes_back(steps
         if step == "lease":
             lease = kept.fleet.lease("a")
             held += [] if lease is None else [lease]
+        elif step == "prove" and held:
+            held[0].proved()
         elif isinstance(step, tuple) and held:
             held.pop().release(step[0], retry_after=step[1])
         elif isinstance(step, bool):

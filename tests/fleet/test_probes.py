@@ -16,7 +16,7 @@ from support import configured
 from vetted_mw import Gateway, VettedProxy
 from vetted_mw.configuration import Upstream
 from vetted_mw.fleet.fleet import Fleet, Health, RegionState
-from vetted_mw.fleet.probes import Probes, model_names
+from vetted_mw.fleet.probes import Fetched, Probes, model_names
 from vetted_mw.testing import FakeAnswer, FakeUpstream, ManualClock, asgi_exchange
 
 if TYPE_CHECKING:
@@ -42,23 +42,34 @@ def _state(gateway: Gateway) -> RegionState:
 
 
 class ScriptedFetch:
-    """Answers probes from a list, the last one for ever; writes down what was asked.
+    """Answers probes by path; writes down what was asked.
 
     Args:
-        answers: path -> (status, body) by path; None cannot be reached.
+        answers: path -> (status, body); None cannot be reached.
+        round_trip_seconds: what each answer says it took.
     """
 
-    def __init__(self, answers: Mapping[str, tuple[int, bytes] | None]) -> None:
+    def __init__(self, answers: Mapping[str, tuple[int, bytes] | None], *, round_trip_seconds: float = 0.02) -> None:
         self.answers = dict(answers)
+        self.round_trip_seconds = round_trip_seconds
+        self.hanging: set[str] = set()
         self.asked: list[tuple[str, str, bool]] = []
         self.contexts: list[int] = []
         self.came = asyncio.Event()
 
-    async def __call__(self, upstream: Upstream, path: str, *, from_origin: bool) -> tuple[int, bytes] | None:
+    async def __call__(self, upstream: Upstream, path: str, *, from_origin: bool) -> Fetched | None:
         self.asked.append((upstream.region, path, from_origin))
         self.contexts.append(len(contextvars.copy_context()))
         self.came.set()
-        return self.answers[path]
+        if path in self.hanging:
+            await asyncio.get_running_loop().create_future()
+        answer = self.answers[path]
+        if answer is None:
+            return None
+        return Fetched(status=answer[0], body=answer[1], round_trip_seconds=self.round_trip_seconds)
+
+    def count(self, path: str) -> int:
+        return sum(asked == path for _region, asked, _origin in self.asked)
 
 
 def _made(fetch: ScriptedFetch, *, interval_seconds: float = 5.0, **settings: Any) -> tuple[Fleet, Probes]:
@@ -72,14 +83,16 @@ def _made(fetch: ScriptedFetch, *, interval_seconds: float = 5.0, **settings: An
 
 async def test_an_idle_gateway_sends_no_completion() -> None:
     """Probes and model lists are GETs: with no request from anyone, no POST ever leaves."""
-    async with FakeUpstream() as upstream, _probing(upstream.base_url, models="discover") as gateway:
+    table = {"models": "discover", "metrics_path": "/metrics"}
+    async with FakeUpstream() as upstream, _probing(upstream.base_url, **table) as gateway:
         for _ in range(5):
             await gateway.probe(REGION)
-        await until(lambda: len(upstream.others) >= 10)
+        await until(lambda: len(upstream.others) >= 15)
         assert upstream.requests == []
         assert {(one.method, one.path, one.body) for one in upstream.others} == {
             ("GET", "/health", b""),
             ("GET", "/v1/models", b""),
+            ("GET", "/metrics", b""),
         }
 
 
@@ -121,18 +134,23 @@ async def test_probes_run_in_an_empty_context() -> None:
         ({"health_path": ""}, []),
         ({"discover": True}, [("a", "/health", True), ("a", "/models", False)]),
         ({"health_path": "", "discover": True}, [("a", "/models", False)]),
+        ({"metrics_path": "/metrics"}, [("a", "/health", True), ("a", "/metrics", True)]),
     ],
-    ids=["default", "a path of its own", "off", "discover", "discover alone"],
+    ids=["default", "a path of its own", "off", "discover", "discover alone", "metrics"],
 )
 async def test_what_is_asked_is_what_is_set(settings_: dict[str, Any], asked: list[tuple[str, str, bool]]) -> None:
     """The health path is on the origin, the model list under the base URL; an empty path turns the probe off."""
-    fetch = ScriptedFetch({"/health": (200, b""), "/ready": (200, b""), "/models": (200, b'{"data": []}')})
+    fetch = ScriptedFetch(
+        {"/health": (200, b""), "/ready": (200, b""), "/models": (200, b'{"data": []}'), "/metrics": (404, b"")}
+    )
     fleet, probes = _made(fetch, **settings_)
     await probes.probe("a")
     assert fetch.asked == asked
     state = fleet.state("a")
     assert state is not None
-    assert state.health is (Health.HEALTHY if any(path != "/models" for _, path, _ in asked) else Health.UNKNOWN)
+    assert state.health is (
+        Health.HEALTHY if any(path in {"/health", "/ready"} for _, path, _ in asked) else Health.UNKNOWN
+    )
 
 
 async def test_without_a_path_and_a_list_nothing_runs() -> None:
@@ -144,6 +162,77 @@ async def test_without_a_path_and_a_list_nothing_runs() -> None:
         await asyncio.sleep(0)
     await probes.aclose()
     assert fetch.asked == []
+
+
+@pytest.mark.parametrize("slow", ["/metrics", "/models", "/health"])
+async def test_a_question_that_is_slow_to_be_answered_delays_no_other(slow: str) -> None:
+    """A scrape that hangs leaves the health probes of the same upstream at their pace, and so for each pair."""
+    answers: dict[str, tuple[int, bytes] | None] = dict.fromkeys(("/health", "/models", "/metrics"), (200, b""))
+    fetch = ScriptedFetch(answers)
+    fetch.hanging.add(slow)
+    _fleet, probes = _made(fetch, discover=True, metrics_path="/metrics", interval_seconds=0.001)
+    await probes.open()
+    await until(lambda: all(fetch.count(path) >= 3 for path in answers if path != slow))
+    assert fetch.count(slow) == 1
+    await probes.aclose()
+
+
+# ---- over a reload
+
+
+def _reloaded(fleet: Fleet, fetch: ScriptedFetch, *upstreams: Upstream, jitter: float) -> Probes:
+    table = {upstream.region: upstream for upstream in upstreams}
+    after = Fleet(table, monotonic=lambda: 0.0, jitter=lambda: jitter, previous=fleet)
+    return Probes(after, table, fetch=fetch, jitter=lambda: jitter)
+
+
+async def test_after_a_reload_what_is_new_is_asked_at_once_and_the_rest_when_its_time_has_come() -> None:
+    """A server, a health path or a list that the old file did not have does not wait; the others are not asked anew."""
+    fetch = ScriptedFetch(dict.fromkeys(("/health", "/live", "/models"), (200, b"")))
+    fleet, probes = _made(fetch)
+    await probes.probe("a")
+    fetch.asked.clear()
+    known = Upstream(region="a", base_url="https://model.example/v1")
+    for upstreams, expected in (
+        ([known], []),
+        ([known, Upstream(region="b", base_url="https://b.example/v1")], [("b", "/health", True)]),
+        ([Upstream(region="a", base_url="https://other.example/v1")], [("a", "/health", True)]),
+        ([Upstream(region="a", base_url=known.base_url, health_path="/live")], [("a", "/live", True)]),
+        ([Upstream(region="a", base_url=known.base_url, discover=True)], [("a", "/models", False)]),
+    ):
+        after = _reloaded(fleet, fetch, *upstreams, jitter=0.5)
+        await after.open()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert fetch.asked == expected
+        await after.aclose()
+        fetch.asked.clear()
+
+
+async def test_probes_of_many_upstreams_do_not_all_fire_in_one_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for a time of its own, after a probe and after a reload."""
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        if seconds > 1:  # those of `until` are shorter
+            waits.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr("asyncio.sleep", note)
+    draws = iter(range(1000))
+    upstreams = {code: Upstream(region=code, base_url=f"https://{code}.example/v1") for code in "abcdef"}
+    fleet: Fleet | None = None
+    for _ in range(2):
+        fleet = Fleet(upstreams, monotonic=lambda: 0.0, jitter=lambda: 0.0, previous=fleet)
+        fetch = ScriptedFetch({"/health": (200, b"")})
+        probes = Probes(fleet, upstreams, fetch=fetch, jitter=lambda: next(draws) / 100)
+        await probes.open()
+        await until(lambda: len(waits) == len(upstreams))
+        assert len(set(waits)) == len(upstreams)
+        assert all(0.75 * 5 <= seconds <= 1.25 * 5 for seconds in waits)
+        await probes.aclose()
+        waits.clear()
 
 
 @pytest.mark.parametrize("auth", ["region", "none", "passthrough"])
@@ -254,7 +343,7 @@ async def test_a_probe_that_breaks_is_a_probe_that_failed(upstream: Any) -> None
 
 async def test_a_probe_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection and says nothing is dead after the probe's own limit."""
-    monkeypatch.setattr("vetted_mw.gateway._PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("vetted_mw.probing._PROBE_SECONDS", 0.1)
     async with asyncio.timeout(LIMIT), RawUpstream(ending="stall") as silent, _probing(silent.base_url) as gateway:
         for _ in range(2):
             await gateway.probe(REGION)
@@ -271,6 +360,38 @@ async def test_a_health_page_without_end_is_not_read_to_it() -> None:
         await gateway.probe(REGION)
         assert _state(gateway).health is Health.HEALTHY
         assert endless.written < 2000 * len(part)
+
+
+# ---- latency
+
+
+@pytest.mark.parametrize(
+    ("found", "is_sample"),
+    [((200, b""), True), ((404, b""), True), ((503, b""), False), (None, False)],
+    ids=["200", "404", "503", "unreachable"],
+)
+async def test_the_round_trip_of_a_health_probe_is_measured_where_it_found_somebody(
+    found: tuple[int, bytes] | None, is_sample: bool
+) -> None:
+    """Eight of them replace the declared latency; a model list or a metrics page is the server's work, not the network."""
+    pages: dict[str, tuple[int, bytes] | None] = dict.fromkeys(("/models", "/metrics"), (200, b""))
+    fetch = ScriptedFetch({"/health": found} | pages)
+    fleet, probes = _made(fetch, discover=True, metrics_path="/metrics")
+    for count in range(1, 9):
+        await probes.probe("a")
+        state = fleet.state("a")
+        assert state is not None
+        assert state.network_p95_ms == (20.0 if is_sample and count == 8 else None)
+
+
+async def test_the_gateways_own_probes_measure_their_round_trips() -> None:
+    """On a real socket, with the gateway's own fetch."""
+    async with FakeUpstream() as upstream, _probing(upstream.base_url) as gateway:
+        for _ in range(8):
+            await gateway.probe(REGION)
+        measured = _state(gateway).network_p50_ms
+        assert measured is not None
+        assert 0 < measured < LIMIT * 1000
 
 
 # ---- models

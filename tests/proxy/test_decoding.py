@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, TooLargeError, is_known_encoding
+from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, StreamDecoder, TooLargeError, is_known_encoding
 
 unhurried = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -36,7 +36,7 @@ FORMS: dict[str, Form] = {
 COMPRESSED = {name: form for name, form in FORMS.items() if form[0] not in {b"", b"identity"}}
 
 
-def decoded(encoding: bytes, parts: list[bytes], *, max_bytes: int | None = None) -> bytes:
+def decoded(encoding: bytes, parts: list[bytes], *, max_bytes: int = 1 << 20) -> bytes:
     """Decode a whole body fed in `parts`."""
     decoder = BodyDecoder(encoding, max_bytes=max_bytes)
     out = b"".join(decoder.feed(part) for part in parts)
@@ -53,7 +53,7 @@ def bytewise(data: bytes) -> list[bytes]:
 @unhurried
 @given(body=st.binary(max_size=300) | st.text(max_size=100).map(str.encode), cut=st.integers(0, 300))
 def test_a_body_decodes_to_itself_however_it_is_cut(form: Form, body: bytes, cut: int) -> None:
-    """Whole, in two parts or byte by byte, with a limit it just fits or with none, a body comes out as it went in."""
+    """Whole, in two parts or byte by byte, with a limit it just fits or a wide one, a body comes out as it went in."""
     encoding, encode = form
     data = encode(body)
     for parts in ([data], [data[:cut], b"", data[cut:]], bytewise(data)):
@@ -162,11 +162,94 @@ def test_only_gzip_and_deflate_are_known(encoding: bytes, known: bool) -> None:
     assert is_known_encoding(encoding) is known
 
 
+# ---- streams
+
+PIECE = 65_536
+
+
+def streamed(encoding: bytes, parts: list[bytes]) -> tuple[bytes, bool]:
+    """Decode a stream fed in `parts`; returns what came out, and whether it ended with an error."""
+    decoder = StreamDecoder(encoding)
+    out = bytearray()
+    try:
+        for part in parts:
+            for piece in decoder.pieces(part):
+                assert len(piece) <= max(PIECE, len(part))
+                out += piece
+    except DecodingError:
+        return bytes(out), True
+    return bytes(out), False
+
+
 def test_a_stream_gives_out_what_it_can_as_it_comes() -> None:
     """A flushed part of a compressed stream comes out before the stream's end."""
     deflate = zlib.compressobj(6, zlib.DEFLATED, 31)
-    decoder = BodyDecoder(b"gzip", max_bytes=None)
+    decoder = StreamDecoder(b"gzip")
     for word in (b"data: a\n\n", b"data: b\n\n"):
-        assert decoder.feed(deflate.compress(word) + deflate.flush(zlib.Z_SYNC_FLUSH)) == word
-    with pytest.raises(DecodingError):
-        decoder.finish()
+        assert b"".join(decoder.pieces(deflate.compress(word) + deflate.flush(zlib.Z_SYNC_FLUSH))) == word
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@unhurried
+@given(body=st.binary(max_size=300), cut=st.integers(0, 300), times=st.sampled_from([1, 1000]))
+def test_a_stream_decodes_to_itself_however_it_is_cut(form: Form, body: bytes, cut: int, times: int) -> None:
+    """Whole, in two parts or byte by byte, what went in comes out, in pieces of bounded size."""
+    encoding, encode = form
+    data = encode(body * times)
+    cuts = [[data], [data[:cut], data[cut:]]] + ([bytewise(data)] if times == 1 else [])
+    for parts in cuts:
+        assert streamed(encoding, parts) == (body * times, False)
+
+
+@pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 100])
+@pytest.mark.parametrize("form", COMPRESSED.values(), ids=COMPRESSED.keys())
+def test_nothing_stays_behind_where_a_piece_is_just_full(form: Form, size: int) -> None:
+    """What zlib still holds when its input is used up comes out with the read it came in, not with the next."""
+    encoding, encode = form
+    for body in (bytes(size), bytes(range(256)) * (size // 256) + b"x" * (size % 256)):
+        assert streamed(encoding, [encode(body)]) == (body, False)
+
+
+@pytest.mark.parametrize("form", COMPRESSED.values(), ids=COMPRESSED.keys())
+@unhurried
+@given(body=st.binary(max_size=300), extra=st.sampled_from([b"x", gzip.compress(b"second")]), whole=st.booleans())
+def test_what_came_before_an_error_in_the_same_read_is_not_lost(
+    form: Form, body: bytes, extra: bytes, whole: bool
+) -> None:
+    """Bytes after the end, a second gzip member among them, are an error, and come after all that was good."""
+    encoding, encode = form
+    data = encode(body) + extra
+    assert streamed(encoding, [data] if whole else bytewise(data)) == (body, True)
+
+
+@pytest.mark.parametrize("form", COMPRESSED.values(), ids=COMPRESSED.keys())
+@unhurried
+@given(body=st.binary(min_size=50, max_size=300), data=st.data())
+def test_an_error_in_the_middle_comes_at_the_same_place_however_it_is_cut(
+    form: Form, body: bytes, data: st.DataObject
+) -> None:
+    """With a bit turned over, what comes out before the error does not depend on the cut."""
+    encoding, encode = form
+    broken = bytearray(encode(body))
+    broken[data.draw(st.integers(2, len(broken) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    cut = data.draw(st.integers(0, len(broken)))
+    expected = streamed(encoding, bytewise(bytes(broken)))
+    assert streamed(encoding, [bytes(broken)]) == expected
+    assert streamed(encoding, [bytes(broken[:cut]), bytes(broken[cut:])]) == expected
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate", "raw deflate"])
+def test_a_bomb_in_one_read_unfolds_piece_by_piece(name: str) -> None:
+    """64 MiB in one read of 64 KiB take the memory of one piece, and no more is decoded than is asked for."""
+    encoding, encode = FORMS[name]
+    bomb = encode(bytes(64 << 20))
+    assert len(bomb) < 1.1 * PIECE
+    tracemalloc.start()
+    try:
+        pieces = StreamDecoder(encoding).pieces(bomb)
+        assert len(next(pieces)) == PIECE
+        assert sum(map(len, pieces)) == (64 << 20) - PIECE
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -79,6 +80,7 @@ class Process(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process is not None:
+            self.resume()
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_LIMIT_SECONDS)
@@ -90,6 +92,16 @@ class Process(ABC):
         if process is not None:
             process.kill()
             process.wait()
+
+    def pause(self) -> None:
+        """Stop it as it stands: its port stays open, and nobody answers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on where it was stopped."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -115,13 +127,18 @@ class Process(ABC):
 class LlamaServer(Process):
     """llama.cpp's HTTP server over one model file. Its own log has one line for each completion it began to compute."""
 
-    def __init__(self, model: Path, log: Path, port: int | None = None) -> None:
+    def __init__(
+        self, model: Path, log: Path, port: int | None = None, *, alias: str = "tiny", verbosity: int = 3
+    ) -> None:
         super().__init__(log, port)
+        self.alias = alias
         self._model = model
+        self._verbosity = verbosity
 
     def command(self) -> list[str]:
         """Run the script beside this module in a process of its own."""
-        return [sys.executable, str(Path(__file__).with_name("serve_llamacpp.py")), str(self._model), str(self.port)]
+        script = str(Path(__file__).with_name("serve_llamacpp.py"))
+        return [sys.executable, script, str(self._model), str(self.port), self.alias, str(self._verbosity)]
 
     def completions(self) -> int:
         """Count the completions of its log.

@@ -217,10 +217,6 @@ def test_a_region_that_is_almost_a_shipped_one_is_told_the_shipped_code() -> Non
 
 # Keys of the contract whose feature is not there yet: taken in silence they would promise what nothing keeps.
 NOT_YET: list[tuple[dict[str, Any], str]] = [
-    ({"limits": {"commit_after_seconds": 1}}, "limits.commit_after_seconds"),
-    ({"limits": {"sse_keepalive_seconds": 1}}, "limits.sse_keepalive_seconds"),
-    ({"regions": paris(metrics_path="/metrics")}, "regions.scaleway-par-1.metrics_path"),
-    ({"regions": paris(max_queue=1)}, "regions.scaleway-par-1.max_queue"),
     ({"regions": paris(measured_energy={})}, "regions.scaleway-par-1.measured_energy"),
     ({"receipts": {"measured_energy": {"header": "x"}}}, "receipts.measured_energy"),
     ({"signing": {"alg": "Ed25519"}}, "signing"),
@@ -239,12 +235,38 @@ def test_a_key_whose_feature_is_not_there_yet_is_refused(table: dict[str, Any], 
     assert "unknown key" in str(error) or "known words" in str(error)
 
 
-@pytest.mark.parametrize("name", ["max_body_bytes", "body_read_seconds", "total_seconds", "attempts"])
+GLOBAL_LIMITS = [
+    *("max_body_bytes", "body_read_seconds", "total_seconds", "attempts"),
+    *("commit_after_seconds", "sse_keepalive_seconds"),
+]
+
+
+@pytest.mark.parametrize("name", GLOBAL_LIMITS)
 def test_a_limit_of_the_whole_request_is_not_an_upstreams(name: str) -> None:
     """A limit that no single upstream can have is told where it belongs."""
     error = refused(regions=paris(limits={name: 2000}))
     assert error.field == f"regions.scaleway-par-1.limits.{name}"
     assert f"limits.{name}" in error.remedy
+
+
+def test_a_queue_that_nothing_reads_is_refused_with_the_way_to_read_it() -> None:
+    """`max_queue` alone would promise what nothing keeps: the remedy names `metrics_path`."""
+    error = refused(regions=paris(max_queue=1))
+    assert error.field == "regions.scaleway-par-1"
+    assert "max_queue" in str(error)
+    assert 'metrics_path = "/metrics"' in error.remedy
+    read = load_configuration(environ={}, overrides={"regions": paris(max_queue=1, metrics_path="/metrics")})
+    assert read.upstreams["scaleway-par-1"].max_queue == 1
+    assert load_configuration(environ={}, overrides={"regions": paris(metrics_path="/metrics")})
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 15])
+def test_keep_alives_are_off_or_not_too_many(seconds: float) -> None:
+    """0 turns them off; a time so short that they would be a load of their own is refused with the least."""
+    assert load_configuration(environ={}, overrides={"limits": {"sse_keepalive_seconds": seconds}})
+    error = refused(limits={"sse_keepalive_seconds": 0.05})
+    assert error.field == "limits.sse_keepalive_seconds"
+    assert "at least 0.1" in error.remedy
 
 
 # ---- wrong values, by kind
@@ -267,6 +289,8 @@ def test_a_limit_of_the_whole_request_is_not_an_upstreams(name: str) -> None:
         ({"limits": {"idle_seconds": float("inf")}}, "limits.idle_seconds", "finite"),
         ({"limits": {"idle_seconds": float("nan")}}, "limits.idle_seconds", "finite"),
         ({"limits": {"idle_seconds": 86_401}}, "limits.idle_seconds", "at most 86400"),
+        ({"limits": {"commit_after_seconds": -1}}, "limits.commit_after_seconds", "at least 0"),
+        ({"limits": {"sse_keepalive_seconds": -1}}, "limits.sse_keepalive_seconds", "at least 0"),
         ({"limits": {"attempts": 0}}, "limits.attempts", "at least 1"),
         ({"limits": {"max_body_bytes": 1}}, "limits.max_body_bytes", "at least 1024"),
         ({"policy": {"require_region": "yes"}}, "policy.require_region", "true or false"),
@@ -297,6 +321,8 @@ def test_a_limit_of_the_whole_request_is_not_an_upstreams(name: str) -> None:
         ({"regions": paris(network_p95_ms=0)}, "regions.scaleway-par-1.network_p95_ms", "greater than 0"),
         ({"regions": paris(hardware="x" * 101)}, "regions.scaleway-par-1.hardware", "at most 100"),
         ({"regions": paris(health_path="health")}, "regions.scaleway-par-1.health_path", "'/'"),
+        ({"regions": paris(metrics_path="metrics")}, "regions.scaleway-par-1.metrics_path", "'/'"),
+        ({"regions": paris(max_queue=-1)}, "regions.scaleway-par-1.max_queue", "at least 0"),
         ({"regions": paris(ca_file="nowhere.pem")}, "regions.scaleway-par-1.ca_file", "PEM"),
         ({"regions": paris(ca_file="~nobody-here/x")}, "regions.scaleway-par-1.ca_file", "in full"),
         ({"regions": paris(auth="none", api_key={"env": "PARIS_KEY"})}, "regions.scaleway-par-1", "Remove api_key"),

@@ -320,17 +320,26 @@ class Caller:
         body: the request.
         spec: ASGI version of the server that is played; 2.3 tells a lost caller by `http.disconnect`, 2.4 also by an
             `OSError` from `send`.
+        headers: request headers beside `content-type`.
 
     Attributes:
         sent: what the app sent.
         content: set once a part of the body has been sent.
     """
 
-    def __init__(self, app: ASGIApp, body: Mapping[str, Any], *, spec: Literal["2.3", "2.4"] = "2.3") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        body: Mapping[str, Any],
+        *,
+        spec: Literal["2.3", "2.4"] = "2.3",
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> None:
         self.sent: list[Message] = []
         self.content = asyncio.Event()
         self._app = app
         self._spec = spec
+        self._headers = [(name.encode(), value.encode()) for name, value in headers]
         self._incoming: list[Message] = [
             {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False},
         ]
@@ -361,7 +370,7 @@ class Caller:
             "query_string": b"",
             "root_path": "",
             "scheme": "http",
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"content-type", b"application/json"), *self._headers],
             "client": ("127.0.0.1", 50000),
             "server": ("127.0.0.1", 8080),
         }

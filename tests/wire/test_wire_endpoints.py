@@ -111,9 +111,11 @@ async def test_regions_tell_facts_signal_health_and_load_of_the_whole_catalogue(
     assert one["signal"]["gco2_per_kwh"] == 21.5
     assert (one["signal"]["age_minutes"], one["signal"]["live_eligible"]) == (10.0, True)
     assert one["annual"]["gco2_per_kwh"] == 58
-    assert (one["network_p50_ms"], one["network_p95_ms"]) == (22, 45)
+    assert (one["network_p50_ms"], one["network_p95_ms"], one["network_source"]) == (22, 45, "declared")
+    assert one["queue"] is None
     rbx = next(region for region in listed["data"] if region["code"] == "ovh-rbx-1")
     assert (rbx["configured"], rbx["health"], rbx["models"], rbx["in_flight"]) == (False, None, None, 0)
+    assert rbx["queue"] is None
     assert paris.base_url not in json.dumps(listed)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope
 
     from vetted_mw.configuration import Limits
+    from vetted_mw.errors import AnswerError
 
 __all__ = ["Body", "CallerLeftError", "Inflow", "UntilCallerLeaves", "read_body"]
 
@@ -147,7 +148,7 @@ def _too_large(limits: Limits) -> BodyTooLargeError:
 
 
 class UntilCallerLeaves:
-    """Cancel the block when the caller goes away, and raise `CallerLeftError` then.
+    """Cancel the block when the caller goes away, and raise `CallerLeftError` then; or when it is told to stop.
 
     One task waits for `http.disconnect`. Works as `asyncio.timeout` does: the running task is cancelled, and the cancel
     is taken back at the block's end, so that a cancel from outside still goes its own way.
@@ -155,7 +156,9 @@ class UntilCallerLeaves:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._left = False
+        self._why: Exception | None = None
+        self._is_inside = False
+        self._is_cancelled = False
         self._cancelling = 0
         self._task: asyncio.Task[object] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -163,6 +166,9 @@ class UntilCallerLeaves:
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
         self._cancelling = 0 if self._task is None else self._task.cancelling()
+        self._is_inside = True
+        if self._why is not None:
+            self._cancel(self._why)
         self._watch = asyncio.ensure_future(self._watched())
         return self
 
@@ -171,18 +177,31 @@ class UntilCallerLeaves:
     ) -> None:
         if self._watch is None or self._task is None:
             return
+        self._is_inside = False
         interrupted = await _ended(self._watch)
-        is_ours = self._left and self._task.uncancel() <= self._cancelling
-        if is_ours and (interrupted or kind is asyncio.CancelledError):
-            raise CallerLeftError from None
+        is_ours = self._is_cancelled and self._task.uncancel() <= self._cancelling
+        has_left = interrupted and isinstance(self._why, CallerLeftError)  # a block told to stop may have ended first
+        if is_ours and self._why is not None and (has_left or kind is asyncio.CancelledError):
+            raise self._why from None
         if interrupted and not is_ours:
             raise asyncio.CancelledError
+
+    def stop(self, error: AnswerError) -> None:
+        """Cancel the block, now or when it begins, and raise `error` at its end. Once is enough."""
+        if self._is_inside:
+            self._cancel(error)
+        elif self._task is None:
+            self._why = error
 
     async def _watched(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             continue
-        self._left = True
-        if self._task is not None:
+        self._cancel(CallerLeftError())
+
+    def _cancel(self, why: Exception) -> None:
+        if not self._is_cancelled and self._task is not None:
+            self._is_cancelled = True
+            self._why = why
             self._task.cancel()
 
 

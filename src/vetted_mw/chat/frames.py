@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["BOM", "FrameSplitter", "FrameTooLargeError", "event_and_data"]
+__all__ = ["BOM", "FrameSplitter", "event_and_data"]
 
 # A lone CR ends a line only where no LF follows it, else one CRLF would read as a blank line.
 _LINE_END = rb"(?:\r\n|\n|\r(?!\n))"
@@ -14,43 +14,44 @@ BOM = b"\xef\xbb\xbf"
 _LONGEST_END = 4
 
 
-class FrameTooLargeError(ValueError):
-    """A frame is over the limit. Content-free."""
-
-
 class FrameSplitter:
     """Split a byte stream into whole frames, each with its blank line; any split of the bytes gives the same frames.
 
     Args:
-        max_frame_bytes: the longest frame taken.
+        max_frame_bytes: the longest frame taken, and so the most that is held.
+
+    Attributes:
+        overflowed: a frame was over the limit; those before it were given out, and nothing after them is taken.
     """
 
     def __init__(self, *, max_frame_bytes: int) -> None:
+        self.overflowed = False
         self._max = max_frame_bytes
         self._held = bytearray()
         self._searched = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the frames that `data` completes.
-
-        Raises:
-            FrameTooLargeError: one is over the limit, or grows over it.
-        """
+        """Return the frames that `data` completes, up to one that is over the limit."""
+        frames: list[bytes] = []
+        if self.overflowed:
+            return frames
         self._held += data
         held = self._held
-        frames: list[bytes] = []
         start = 0
         place = self._searched
         while (match := _BLANK_LINE.search(held, place)) is not None:
             end = match.end()
             if end == len(held) and held.endswith(b"\r"):
                 break  # the LF of a CRLF may still come
-            self._require_size(end - start)
+            if end - start > self._max:
+                break
             frames.append(bytes(held[start:end]))
             start = place = end
         del held[:start]
-        self._require_size(len(held))
         self._searched = max(0, len(held) - _LONGEST_END)
+        if len(held) > self._max:  # the frame that is too long is still in there, ended or not
+            self.overflowed = True
+            held.clear()
         return frames
 
     def finish(self) -> bytes:
@@ -59,10 +60,6 @@ class FrameSplitter:
         self._held.clear()
         self._searched = 0
         return rest
-
-    def _require_size(self, size: int) -> None:
-        if size > self._max:
-            raise FrameTooLargeError
 
 
 def event_and_data(frame: bytes) -> tuple[bytes, bytes | None]:

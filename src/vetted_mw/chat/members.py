@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import codecs
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,19 +10,25 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MalformedJSONError", "joined", "parse_object"]
+__all__ = ["MalformedJSONError", "is_sprawling", "is_utf8", "joined", "parse_object"]
 
 _MAX_MEMBERS = 1024
-"""More top-level members than any request has; beyond it the walk below would hold the event loop for seconds."""
+"""More top-level members than any request has."""
 
-_DECODE = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_DECODE_NAME = msgspec.json.Decoder(str)
-_BLANK = re.compile(rb"[ \t\r\n]*")
-_NAME = re.compile(rb'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_MANY_CONTAINERS = 50_000
+"""Lists and objects in one piece of JSON from which on its decoding would hold the event loop for long (0.1 s)."""
+
+_SLICE = 1_048_576
 
 
 class MalformedJSONError(ValueError):
     """Not one JSON object in UTF-8 with unique members. Content-free."""
+
+
+class _Name(str):
+    """A member's name; a type of its own, so that the decoder shows us each one as it comes."""
+
+    __slots__ = ()
 
 
 def parse_object(raw: bytes) -> dict[str, msgspec.Raw]:
@@ -32,15 +38,21 @@ def parse_object(raw: bytes) -> dict[str, msgspec.Raw]:
         MalformedJSONError: `raw` is anything else; a member that stands twice (after unescaping) counts, since two
             readers of the same bytes could then see two different objects. So do more members than any request has.
     """
+    if not is_utf8(raw):  # values stay undecoded bytes, so nothing else would look at theirs
+        raise MalformedJSONError
+    names: set[str] = set()
+
+    def unique(_kind: type, name: str) -> _Name:
+        if name in names or len(names) == _MAX_MEMBERS:
+            raise MalformedJSONError  # here and not after the last one: millions of them take a second to read
+        names.add(name)
+        return _Name(name)
+
     try:
-        raw.decode()  # values stay undecoded bytes, so nothing else would look at their UTF-8
-        members = _DECODE.decode(raw)
+        members = msgspec.json.decode(raw, type=dict[_Name, msgspec.Raw], dec_hook=unique)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedJSONError from None
-    if len(members) > _MAX_MEMBERS:
-        raise MalformedJSONError
-    _require_unique(raw, members)
-    return members
+    return {str(name): value for name, value in members.items()}
 
 
 def joined(members: Iterable[tuple[str, bytes]]) -> bytes:
@@ -48,29 +60,19 @@ def joined(members: Iterable[tuple[str, bytes]]) -> bytes:
     return b"{" + b",".join(msgspec.json.encode(name) + b":" + value for name, value in members) + b"}"
 
 
-def _require_unique(raw: bytes, members: dict[str, msgspec.Raw]) -> None:
-    """Walk the top level of `raw`, which the decoder took, and refuse a name that stands twice.
-
-    The decoder keeps the last of two equal names, so an earlier one is found by its value not standing where the walk
-    is, or by its name coming again.
-    """
-    seen: set[str] = set()
-    place = _after_blank(raw, raw.index(b"{") + 1)
-    while raw[place : place + 1] != b"}":
-        match = _NAME.match(raw, place)
-        name = "" if match is None else _DECODE_NAME.decode(match[1])
-        value = bytes(members.get(name, b""))
-        if match is None or name in seen or not raw.startswith(value, match.end()):
-            raise MalformedJSONError
-        seen.add(name)
-        place = _after_blank(raw, match.end() + len(value))
-        mark = raw[place : place + 1]
-        if mark == b",":
-            place = _after_blank(raw, place + 1)
-        elif mark != b"}":
-            raise MalformedJSONError  # one number begins like the other
+def is_utf8(raw: bytes) -> bool:
+    """Whether `raw` is UTF-8, looked at in slices: as one text it could take four times its size."""
+    if raw.isascii():
+        return True
+    reader = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(raw), _SLICE):
+            reader.decode(raw[start : start + _SLICE], final=start + _SLICE >= len(raw))
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _after_blank(raw: bytes, place: int) -> int:
-    match = _BLANK.match(raw, place)
-    return place if match is None else match.end()
+def is_sprawling(raw: bytes, *, most: int = _MANY_CONTAINERS) -> bool:
+    """Whether a piece of JSON has more than `most` lists and objects; brackets in its texts count too."""
+    return len(raw) > most and raw.count(b"{") + raw.count(b"[") > most

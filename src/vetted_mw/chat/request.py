@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vetted_mw.chat.members import MalformedJSONError, joined, parse_object
+from vetted_mw.chat.members import MalformedJSONError, is_sprawling, joined, parse_object
 from vetted_mw.chat.response import text_length
 from vetted_mw.errors import InvalidJSONError, InvalidOptionError, InvalidRequestError
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatRequest", "outgoing_body", "parse_request"]
 
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MAX_CHOICES = 128
 _ALIKE = 0.75
+_LONGEST_ALIKE = 10  # no longer name is so like "vetted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +54,17 @@ class ChatRequest:
     def prompt_characters(self) -> int:
         """Count the characters of text in `messages`; called only where an upstream counted no tokens.
 
-        Where a value inside is more than our reader holds (a number out of range, deep nesting), all of it counts as
-        text: an estimate may be wide, but never costs the caller the answer.
+        Where a value inside is more than our reader holds (a number out of range, deep nesting), or there are too many
+        of them, all of it counts as text: an estimate may be wide, but never costs the caller the answer, or the other
+        callers theirs.
         """
-        raw = self.members["messages"]
+        raw = bytes(self.members["messages"])
+        if is_sprawling(raw):
+            return len(raw)
         try:
-            messages = msgspec.json.decode(raw)
-            return sum(text_length(message) for message in messages)
+            return sum(text_length(message) for message in msgspec.json.decode(raw))
         except (msgspec.DecodeError, RecursionError):
-            return len(bytes(raw).decode())
+            return len(raw.decode())
 
 
 def parse_request(body: bytes) -> ChatRequest:
@@ -120,19 +124,24 @@ def _refuse_misspelt_options(members: Mapping[str, msgspec.Raw]) -> None:
         InvalidOptionError: a member is nearly `vetted`, or `extra_body`, an SDK's argument, holds it.
     """
     for name in members:
-        folded = name.strip().casefold()
-        if name != "vetted" and "vet" in folded and difflib.get_close_matches(folded, ("vetted",), cutoff=_ALIKE):
+        if name != "vetted" and _is_nearly_vetted(name):
             raise InvalidOptionError("Routing options are the member 'vetted', written exactly so.", param="vetted")
-    wrapped = _decoded(members.get("extra_body"))
-    if isinstance(wrapped, dict) and "vetted" in wrapped:
+    if "vetted" in _members_of(members.get("extra_body")):
         raise InvalidOptionError(
             "extra_body is an argument of the OpenAI SDK: in the body itself, 'vetted' is a top-level member.",
             param="vetted",
         )
 
 
+def _is_nearly_vetted(name: str) -> bool:
+    folded = name.strip().casefold()
+    if "vet" not in folded or len(folded) > _LONGEST_ALIKE:
+        return False
+    return bool(difflib.get_close_matches(folded, ("vetted",), cutoff=_ALIKE))
+
+
 def _model(members: Mapping[str, msgspec.Raw]) -> str:
-    model = _decoded(members.get("model"))
+    model = _scalar(members.get("model"))
     if not isinstance(model, str) or not model:
         raise InvalidRequestError("Name the model: 'model' must be a string that is not empty.", param="model")
     return model
@@ -145,19 +154,19 @@ def _require_messages(members: Mapping[str, msgspec.Raw]) -> None:
 
 
 def _stream(members: Mapping[str, msgspec.Raw]) -> bool:
-    stream = _decoded(members.get("stream"))
+    stream = _scalar(members.get("stream"))
     if stream is None or isinstance(stream, bool):
         return bool(stream)
     raise InvalidRequestError("'stream' must be true or false.", param="stream")
 
 
 def _include_usage(members: Mapping[str, msgspec.Raw]) -> bool:
-    options = _decoded(members.get("stream_options"))
-    return isinstance(options, dict) and options.get("include_usage") is True
+    asked = _members_of(members.get("stream_options")).get("include_usage")
+    return asked is not None and bytes(asked) == b"true"
 
 
 def _choices(members: Mapping[str, msgspec.Raw]) -> int:
-    choices = _decoded(members.get("n"))
+    choices = _scalar(members.get("n"))
     is_count = isinstance(choices, int) and not isinstance(choices, bool) and 1 <= choices <= _MAX_CHOICES
     return int(choices) if is_count else 1
 
@@ -177,20 +186,33 @@ def _given(value: msgspec.Raw | None) -> bytes | None:
 
 
 def _number(members: Mapping[str, msgspec.Raw], name: str, kind: type[Any]) -> Any:
-    value = _decoded(members.get(name))
+    value = _scalar(members.get(name))
     wanted = (int, float) if kind is float else (int,)
     return kind(value) if isinstance(value, wanted) and not isinstance(value, bool) and abs(value) < 2**53 else None
 
 
-def _decoded(value: msgspec.Raw | None) -> Any:
+def _scalar(value: msgspec.Raw | None) -> Any:
+    """Decode a value that should be a text, a number or a word; `UNSET` for all others, which are left unread."""
+    if value is None:
+        return None
+    if bytes(value).startswith((b"[", b"{")):
+        return msgspec.UNSET
     try:
-        return None if value is None else msgspec.json.decode(value)
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return msgspec.UNSET  # no reader of ours takes it; the caller of this decides what that means
+
+
+def _members_of(value: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
+    """Split an object, the last of equal names counting; empty for everything else."""
+    try:
+        return {} if value is None else _OBJECT.decode(value)
     except (msgspec.DecodeError, RecursionError):
-        return msgspec.UNSET  # a value no JSON reader of ours takes; the caller of this decides what that means
+        return {}
 
 
 def _with_usage(options: bytes) -> bytes:
     if not options.startswith(b"{"):
         return options  # the caller's mistake stays the caller's: the upstream says what it thinks of it
-    kept = [(name, bytes(value)) for name, value in msgspec.json.decode(options, type=dict[str, msgspec.Raw]).items()]
+    kept = [(name, bytes(value)) for name, value in _OBJECT.decode(options).items()]
     return joined([*(pair for pair in kept if pair[0] != "include_usage"), ("include_usage", b"true")])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
 
-from vetted_mw.chat.members import joined
+from vetted_mw.chat.members import is_sprawling, is_utf8, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,12 +35,33 @@ __all__ = [
 
 _MAX_MESSAGE = 2000
 _DEEPEST_WORDS = 5
-_OBJECT = msgspec.json.Decoder(dict[str, Any])
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class MalformedAnswerError(ValueError):
     """Not a JSON object. Content-free."""
+
+
+class _Answer(msgspec.Struct):
+    """The members we read, each left as its own bytes; all others are passed over."""
+
+    id: msgspec.Raw = msgspec.Raw(b"null")
+    model: msgspec.Raw = msgspec.Raw(b"null")
+    choices: msgspec.Raw = msgspec.Raw(b"null")
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Choice(msgspec.Struct):
+    message: msgspec.Raw = msgspec.Raw(b"null")
+    finish_reason: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_READ = msgspec.json.Decoder(_Answer)
+_CHOICE = msgspec.json.Decoder(_Choice)
+_CHOICES = msgspec.json.Decoder(list[_Choice])
+_MANY_IN_CHOICES = 1_000_000
+"""Lists and objects in `choices`: the probabilities of each token are passed over, but there are many of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +82,8 @@ class Answer:
         model: the model it names.
         usage: its token counts; None when it has none that can be right.
         finish_reasons: one per choice that has one.
-        completion_characters: characters of text, reasoning, refusals and tool arguments, for an estimate.
+        completion_characters: characters of text, reasoning, refusals and tool arguments, for an estimate; all of
+            `choices` where they cannot be told apart.
         has_choices: whether it has a list of choices, as a chat completion must.
         is_error: whether it has an `error` member that is not null.
     """
@@ -99,29 +121,29 @@ def read_answer(body: bytes) -> Answer:
     Raises:
         MalformedAnswerError: it is not a JSON object.
     """
-    try:
-        answer = _OBJECT.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedAnswerError from None
-    choices = [choice for choice in _list(answer.get("choices")) if isinstance(choice, dict)]
+    answer = _read(body)
+    choices = _choices(answer.choices)
     return Answer(
-        id=_string(answer.get("id")),
-        model=_string(answer.get("model")),
-        usage=read_usage(answer.get("usage")),
-        finish_reasons=tuple(reason for choice in choices if (reason := _string(choice.get("finish_reason")))),
-        completion_characters=sum(text_length(choice.get("message")) for choice in choices),
-        has_choices=isinstance(answer.get("choices"), list),
-        is_error=answer.get("error") is not None,
+        id=_string(_value(answer.id)),
+        model=_string(_value(answer.model)),
+        usage=read_usage(_value(answer.usage)),
+        finish_reasons=tuple(reason for choice in choices or () if (reason := _string(_value(choice.finish_reason)))),
+        completion_characters=(
+            len(bytes(answer.choices))
+            if choices is None
+            else sum(text_length(_value(choice.message)) for choice in choices)
+        ),
+        has_choices=bytes(answer.choices).startswith(b"["),
+        is_error=bytes(answer.error) != b"null",
     )
 
 
 def has_choices(body: bytes) -> bool:
     """Whether `body` is a JSON object with a list `choices`."""
     try:
-        choices = _RAW_OBJECT.decode(body).get("choices")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return bytes(_read(body).choices).startswith(b"[")
+    except MalformedAnswerError:
         return False
-    return choices is not None and bytes(choices).startswith(b"[")
 
 
 def read_usage(usage: object) -> Usage | None:
@@ -186,8 +208,10 @@ def error_message(error: object) -> UpstreamMessage:
 def read_error(body: bytes) -> UpstreamMessage:
     """Read an error in any of the shapes real servers use: OpenAI's, bare or under `error`, `detail`, plain text.
 
-    The message is empty where it has no words.
+    The message is empty where it has no words, and where it is far more than an error.
     """
+    if is_sprawling(body):
+        return UpstreamMessage(message="")
     try:
         told: object = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -226,6 +250,43 @@ def retry_headers(error: AnswerError) -> list[tuple[bytes, bytes]]:
     return headers
 
 
+def _read(body: bytes) -> _Answer:
+    if not is_utf8(body):
+        raise MalformedAnswerError
+    try:
+        return _READ.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise MalformedAnswerError from None
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    """Decode one member; None for one that our reader does not hold, or that is far more than it should be."""
+    try:
+        return None if is_sprawling(bytes(raw)) else msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _choices(raw: msgspec.Raw) -> list[_Choice] | None:
+    """Read the choices that are objects; None for what is more than our reader holds, or than is worth reading."""
+    if is_sprawling(bytes(raw), most=_MANY_IN_CHOICES):
+        return None
+    try:
+        return _CHOICES.decode(raw)
+    except msgspec.ValidationError:
+        return _odd_choices(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _odd_choices(raw: msgspec.Raw) -> list[_Choice]:
+    try:
+        each = msgspec.json.decode(raw, type=list[msgspec.Raw])
+    except msgspec.ValidationError:
+        return []  # no list
+    return [_CHOICE.decode(one) for one in each if bytes(one).startswith(b"{")]
+
+
 def _top_level(body: bytes) -> dict[str, msgspec.Raw] | None:
     """Return the members of `body`, the last of equal names; None when it is more than our reader holds."""
     try:
@@ -250,7 +311,8 @@ def _words(told: object, deepest: int = _DEEPEST_WORDS) -> str:
         return ""
     found = (_words(told.get(name), deepest - 1) for name in ("message", "msg", "detail", "error"))
     words = next(filter(None, found), "")
-    place = ".".join(str(step) for step in _list(told.get("loc")) if step != "body")
+    steps = (step for step in _list(told.get("loc")) if isinstance(step, (str, int)) and step != "body")
+    place = ".".join(map(str, steps))
     return f"{place}: {words}" if place and words else words
 
 

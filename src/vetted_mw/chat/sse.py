@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from vetted_mw.chat.frames import BOM, FrameSplitter, FrameTooLargeError, event_and_data
+from vetted_mw.chat.chunk import MalformedChunkError, delta_of, read_chunk
+from vetted_mw.chat.frames import BOM, FrameSplitter, event_and_data
 from vetted_mw.chat.members import joined
 from vetted_mw.chat.response import add_members, error_envelope, read_error, read_usage, text_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vetted_mw.chat.chunk import Chunk
     from vetted_mw.chat.response import UpstreamMessage, Usage
     from vetted_mw.errors import AnswerError
 
 __all__ = [
     "AnswerStream",
     "FrameSplitter",
-    "FrameTooLargeError",
-    "MalformedFrameError",
     "Placement",
     "error_frame",
     "is_chat_chunk",
@@ -29,6 +29,8 @@ __all__ = [
 
 _DONE = b"[DONE]"
 _DONE_FRAME = b"data: [DONE]\n\n"
+_MAX_CHOICES = 1024
+"""More choices than any server gives; beyond it what is kept of them would grow as the upstream likes."""
 
 
 class Placement(StrEnum):
@@ -40,27 +42,8 @@ class Placement(StrEnum):
     OFF = "off"
 
 
-class MalformedFrameError(ValueError):
-    """A data frame is not a JSON object. Content-free."""
-
-
-class _Choice(msgspec.Struct):
-    index: int = 0
-    delta: dict[str, Any] | None = None
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct):
-    id: str | None = None
-    model: str | None = None
-    object: str | None = None
-    created: int | None = None
-    choices: list[_Choice] | None = None
-    usage: dict[str, Any] | None = None
-    error: Any = None
-
-
-_DECODE = msgspec.json.Decoder(_Chunk)
+class _UnfitFrameError(ValueError):
+    """A frame that no answer has. Content-free."""
 
 
 class AnswerStream:
@@ -77,6 +60,10 @@ class AnswerStream:
         finished: every choice has its finish reason, those asked for and those that came unasked.
         done: `[DONE]` was seen.
         error: what an error event said; nothing after it is read.
+        broken: a frame was too long, or no chat chunk, or too much came before the answer began; what came before it
+            was given out, and nothing after it is read.
+        frames: how many whole frames were read, comments among them.
+        bearing: how many of them bore content or a finish reason.
         usage: the last counts seen; None when the upstream sent none that can be right.
         id: the upstream's id.
         model: the model it names.
@@ -95,6 +82,9 @@ class AnswerStream:
         self.committed = False
         self.done = False
         self.error: UpstreamMessage | None = None
+        self.broken = False
+        self.frames = 0
+        self.bearing = 0
         self.usage: Usage | None = None
         self.id: str | None = None
         self.model: str | None = None
@@ -136,19 +126,17 @@ class AnswerStream:
         return tuple(self._reasons[index] for index in sorted(self._reasons))
 
     def feed(self, data: bytes) -> bytes:
-        """Return what of `data` may go to the caller now; nothing before the answer has begun.
-
-        Raises:
-            FrameTooLargeError: a frame is over the limit.
-            MalformedFrameError: a data frame is not a JSON object.
-        """
-        if self._is_over():
-            return b""
+        """Return what of `data` may go to the caller now; nothing before the answer has begun."""
         out = bytearray()
         for frame in self._splitter.feed(data):
-            out += self._taken(frame)
             if self._is_over():
-                break
+                return bytes(out)
+            try:
+                out += self._taken(frame)
+            except (_UnfitFrameError, MalformedChunkError):
+                self.broken = True
+        if self._splitter.overflowed and not self._is_over():
+            self.broken = True
         return bytes(out)
 
     def ended_by_upstream(self) -> bytes:
@@ -158,7 +146,7 @@ class AnswerStream:
             return b""
         try:
             return self._taken(rest.rstrip(b"\r\n") + b"\n\n")
-        except MalformedFrameError:
+        except (_UnfitFrameError, MalformedChunkError):
             return b""  # a frame cut in two: `complete` tells whether the answer was whole without it
 
     def flush_held(self) -> bytes:
@@ -192,9 +180,10 @@ class AnswerStream:
         return b"data: " + edited.body + b"\n\n"
 
     def _is_over(self) -> bool:
-        return self.done or self.error is not None
+        return self.done or self.broken or self.error is not None
 
     def _taken(self, frame: bytes) -> bytes:
+        self.frames += 1
         event, data = event_and_data(frame)
         if data is None:
             return self._passed(frame)
@@ -206,15 +195,16 @@ class AnswerStream:
             return b""
         if not data:
             return self._passed(frame)  # no event to an SSE reader
-        chunk = _decoded(data)
-        if chunk.error is not None or chunk.object == "error":
+        chunk = read_chunk(data)
+        if chunk.is_error:
             self.error = read_error(data)
             return b""
         return self._placed(frame, chunk)
 
-    def _placed(self, frame: bytes, chunk: _Chunk) -> bytes:
+    def _placed(self, frame: bytes, chunk: Chunk) -> bytes:
         bears_content = self._noted(chunk)
-        if not chunk.choices and chunk.usage is not None:
+        self.bearing += bears_content
+        if not chunk.choices and chunk.has_usage:
             self._usage_frame = frame.removeprefix(BOM)  # it leaves later, and a mark inside a stream hides its frame
             return b""
         if self.finished and bears_content:
@@ -227,28 +217,33 @@ class AnswerStream:
     def _passed(self, frame: bytes) -> bytes:
         if self.committed:
             return frame
+        if len(self._held) + len(frame) > self._max_held:
+            raise _UnfitFrameError
         self._held += frame
-        if len(self._held) > self._max_held:
-            raise FrameTooLargeError
         return b""
 
-    def _noted(self, chunk: _Chunk) -> bool:
+    def _noted(self, chunk: Chunk) -> bool:
         """Take in what a chunk says; returns whether it bears content or a finish reason."""
         self.id = self.id or chunk.id
         self.model = self.model or chunk.model
         self._object = self._object or chunk.object
         self._created = chunk.created if self._created is None else self._created
-        if chunk.usage is not None:
-            self.usage = read_usage(chunk.usage) or self.usage
+        if chunk.has_usage:
+            self.usage = read_usage(chunk.read_usage()) or self.usage
+        if len(chunk.choices or ()) > _MAX_CHOICES:
+            raise _UnfitFrameError
         bears_content = False
         for choice in chunk.choices or ():
-            self.completion_characters += text_length(choice.delta)
+            delta = delta_of(choice)
+            self.completion_characters += text_length(delta)
             if choice.finish_reason:
                 self._reasons[choice.index] = choice.finish_reason
                 self._unfinished.discard(choice.index)
             elif choice.index not in self._reasons:
                 self._unfinished.add(choice.index)
-            bears_content = bears_content or bool(choice.finish_reason) or _has_content(choice.delta)
+            bears_content = bears_content or bool(choice.finish_reason) or _has_content(delta)
+        if len(self._reasons) + len(self._unfinished) > _MAX_CHOICES:
+            raise _UnfitFrameError
         return bears_content
 
     def _empty_chunk(self) -> bytes:
@@ -273,54 +268,10 @@ def is_chat_chunk(frame: bytes) -> bool | None:
     if data is None or not data:
         return None
     try:
-        return _decoded(data).choices is not None
-    except MalformedFrameError:
+        return read_chunk(data).choices is not None
+    except MalformedChunkError:
         return False
 
 
-def _has_content(delta: dict[str, Any] | None) -> bool:
+def _has_content(delta: Mapping[str, object] | None) -> bool:
     return any(value not in (None, "", []) for name, value in (delta or {}).items() if name != "role")
-
-
-def _decoded(data: bytes) -> _Chunk:
-    try:
-        return _DECODE.decode(data)
-    except msgspec.ValidationError:
-        return _leniently(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedFrameError from None
-
-
-def _leniently(data: bytes) -> _Chunk:
-    """Read a chunk some of whose members have an unexpected type: those count as absent."""
-    try:
-        told = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedFrameError from None
-    if not isinstance(told, dict):
-        raise MalformedFrameError
-    choices, created, usage = told.get("choices"), told.get("created"), told.get("usage")
-    return _Chunk(
-        id=_string(told.get("id")),
-        model=_string(told.get("model")),
-        object=_string(told.get("object")),
-        created=int(created) if isinstance(created, (int, float)) else None,
-        choices=[_choice(choice) for choice in choices if isinstance(choice, dict)]
-        if isinstance(choices, list)
-        else None,
-        usage=usage if isinstance(usage, dict) else None,
-        error=told.get("error"),
-    )
-
-
-def _choice(told: dict[str, Any]) -> _Choice:
-    index, delta = told.get("index"), told.get("delta")
-    return _Choice(
-        index=index if isinstance(index, int) else 0,
-        delta=delta if isinstance(delta, dict) else None,
-        finish_reason=_string(told.get("finish_reason")),
-    )
-
-
-def _string(value: object) -> str | None:
-    return value if isinstance(value, str) else None

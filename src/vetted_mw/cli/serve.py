@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import logging
 import os
@@ -11,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vetted_mw.cli.logs import configure_logging
+from vetted_mw.cli.orders import OrderedApp, ignore_reload_orders
 from vetted_mw.cli.told import sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.gateway import Gateway
@@ -20,7 +23,11 @@ from vetted_mw.settings import forbid_open_host, load_configuration, require_ups
 if TYPE_CHECKING:
     import argparse
 
+    from starlette.types import ASGIApp
+
     from vetted_mw.configuration import Configuration
+
+_SERVER_SECONDS = 5
 
 __all__ = ["create_app", "interrupt_on_sigterm", "require_server", "run_server", "serve"]
 
@@ -43,29 +50,35 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ["VETTED_CONFIG"] = configuration.source
     port = _free_port(host, configuration.server.port if arguments.port is None else arguments.port)
     interrupt_on_sigterm()
+    ignore_reload_orders()
     _show(configuration, host=host, port=port)
-    run_server(
-        host=host,
-        port=port,
-        workers=arguments.workers or configuration.server.workers,
-        drain_seconds=configuration.server.drain_seconds,
-    )
+    run_server(host=host, port=port, workers=arguments.workers or configuration.server.workers, is_open=arguments.open)
     return 0
 
 
-def create_app() -> VettedProxy:
-    """Build the app of one worker."""
+def create_app(*, host: str, is_open: bool) -> ASGIApp:
+    """Build the app of one worker.
+
+    Args:
+        host: the address it is bound to, which settings that are reloaded must suit as well.
+        is_open: whether the operator said `--open`.
+    """
     configure_logging(logging.INFO)
-    return VettedProxy(Gateway.from_env())
+    load = functools.partial(_checked_configuration, host=host, is_open=is_open)
+    gateway = Gateway(load(), load=load)
+    return OrderedApp(VettedProxy(gateway), gateway)
 
 
-def run_server(*, host: str, port: int, workers: int, drain_seconds: float) -> None:
-    """Run uvicorn on `create_app`."""
+def run_server(*, host: str, port: int, workers: int, is_open: bool = False) -> None:
+    """Run uvicorn on `create_app`; the gateway drains before the server ends, so the server need not wait long."""
     import uvicorn  # noqa: PLC0415 (an extra: everything but `serve` and `demo` works without it)
+    from uvicorn.config import STARTUP_FAILURE  # noqa: PLC0415
+
+    from vetted_mw.cli.workers import Workers  # noqa: PLC0415
 
     _raise_descriptor_limit()
-    uvicorn.run(
-        "vetted_mw.cli.serve:create_app",
+    config = uvicorn.Config(
+        functools.partial(create_app, host=host, is_open=is_open),
         factory=True,
         host=host,
         port=port,
@@ -74,8 +87,28 @@ def run_server(*, host: str, port: int, workers: int, drain_seconds: float) -> N
         access_log=False,
         server_header=False,
         log_level="warning",
-        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        timeout_graceful_shutdown=_SERVER_SECONDS,
     )
+    with contextlib.suppress(KeyboardInterrupt):  # how `serve` is told to stop
+        if workers > 1:
+            Workers(config, sockets=[config.bind_socket()]).run()
+        else:
+            server = uvicorn.Server(config)
+            server.run()
+            if not server.started:
+                sys.exit(STARTUP_FAILURE)
+
+
+def _checked_configuration(*, host: str, is_open: bool) -> Configuration:
+    """Read the settings the way `serve` did, with the same demands on them.
+
+    Raises:
+        ConfigurationError: they cannot be used, or not with this address.
+    """
+    configuration = load_configuration()
+    require_upstream(configuration)
+    forbid_open_host(host, callers=bool(configuration.callers), is_open=is_open)
+    return configuration
 
 
 def require_server() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Breaker", "BreakerPolicy", "BreakerState"]
+__all__ = ["Breaker", "BreakerPolicy", "BreakerState", "Trial"]
 
 
 class BreakerState(StrEnum):
@@ -29,9 +29,12 @@ class BreakerPolicy:
         window_seconds: outcomes older than this do not count.
         minimum: outcomes needed before a ratio means anything.
         ratio: share of faults that opens it.
-        open_seconds: first time it stays open, and up to a tenth more; doubles at each failed recovery.
+        open_seconds: first time it stays open, and up to a tenth more; doubles each time it opens again too soon.
         max_open_seconds: longest time it stays open, the tenth apart.
-        probes: attempts admitted at once while half open.
+        calm_seconds: each whole one of these that it stayed closed halves the time again.
+        probes: attempts admitted at once while half open. One: a server that is coming back is helped by no more, and
+            a probe gives its place back as soon as it is proved.
+        evidences: probes that have begun to answer well which close it together; one whole good answer does it alone.
     """
 
     window_seconds: float = 30.0
@@ -39,11 +42,34 @@ class BreakerPolicy:
     ratio: float = 0.5
     open_seconds: float = 5.0
     max_open_seconds: float = 60.0
+    calm_seconds: float = 60.0
     probes: int = 1
+    evidences: int = 2
+
+
+class Trial:
+    """One attempt as its breaker sees it: made by `started`, handed back to `proved` and `ended`.
+
+    Attributes:
+        is_probe: whether it was admitted while half open.
+        holds_place: whether it takes one of the places for probes.
+        is_proved: whether it has begun to answer well.
+        openings: how often the breaker had opened when it began.
+    """
+
+    __slots__ = ("holds_place", "is_probe", "is_proved", "openings")
+
+    def __init__(self, *, is_probe: bool, openings: int) -> None:
+        self.is_probe = is_probe
+        self.holds_place = is_probe
+        self.is_proved = False
+        self.openings = openings
 
 
 class Breaker:
     """The breaker of one region. Every method takes the monotonic instant in seconds.
+
+    An attempt that began before it opened says nothing new, however it ends and whenever.
 
     Args:
         policy: when it opens and how it recovers.
@@ -54,8 +80,12 @@ class Breaker:
         self._policy = policy or BreakerPolicy()
         self._jitter = jitter
         self._outcomes: deque[tuple[float, bool]] = deque()
+        self._faults = 0
         self._open_until: float | None = None
-        self._open_seconds = self._policy.open_seconds
+        self._open_seconds = 0.0
+        self._closed_since = 0.0
+        self._openings = 0
+        self._evidences = 0
         self._probing = 0
 
     def state(self, now: float) -> BreakerState:
@@ -73,39 +103,74 @@ class Breaker:
         state = self.state(now)
         return state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and self._probing < self._policy.probes)
 
-    def started(self, now: float) -> bool:
-        """Note that an admitted attempt starts; returns whether it is a probe, to be passed back to `ended`."""
-        probe = self.state(now) is BreakerState.HALF_OPEN
-        self._probing += probe
-        return probe
+    def started(self, now: float) -> Trial:
+        """Note that an admitted attempt starts."""
+        is_probe = self.state(now) is BreakerState.HALF_OPEN
+        self._probing += is_probe
+        return Trial(is_probe=is_probe, openings=self._openings)
 
-    def ended(self, now: float, *, fault: bool | None, probe: bool) -> None:
-        """Note how an attempt ended: `fault` True, False for a success, None for neither (the caller's fault, say)."""
-        self._probing -= probe
-        if fault is None:
+    def proved(self, now: float, trial: Trial) -> None:
+        """Note that an attempt has begun to answer well: its place is free, and half open that is evidence.
+
+        How it ends still counts: a long stream says early that the server is back, and later that it is gone again.
+        Further calls do nothing.
+        """
+        if trial.is_proved:
             return
-        if self._open_until is not None:
-            if probe:
-                self._recover(now, fault=fault)
-            return  # an attempt that began before it opened says nothing new
+        trial.is_proved = True
+        self._free(trial)
+        if self._is_judged_by(trial):
+            self._evidences += 1
+            if self._evidences >= self._policy.evidences:
+                self._close(now)
+
+    def ended(self, now: float, trial: Trial, *, fault: bool | None) -> None:
+        """Note how an attempt ended: `fault` True, False for a success, None for neither (the caller's fault, say)."""
+        self._free(trial)
+        if fault is None or trial.openings != self._openings:
+            return
+        if self._open_until is None:
+            self._count(now, fault=fault)
+        elif self._is_judged_by(trial):
+            if fault:
+                self._open(now)
+            else:
+                self._close(now)
+
+    def _free(self, trial: Trial) -> None:
+        self._probing -= trial.holds_place
+        trial.holds_place = False
+
+    def _is_judged_by(self, trial: Trial) -> bool:
+        return trial.is_probe and trial.openings == self._openings and self._open_until is not None
+
+    def _count(self, now: float, *, fault: bool) -> None:
         self._outcomes.append((now, fault))
-        self._forget_before(now - self._policy.window_seconds)
-        faults = sum(1 for _, failed in self._outcomes if failed)
-        if len(self._outcomes) >= self._policy.minimum and faults >= self._policy.ratio * len(self._outcomes):
+        self._faults += fault
+        while self._outcomes[0][0] < now - self._policy.window_seconds:
+            self._faults -= self._outcomes.popleft()[1]
+        counted = len(self._outcomes)
+        if counted >= self._policy.minimum and self._faults >= self._policy.ratio * counted:
             self._open(now)
 
-    def _recover(self, now: float, *, fault: bool) -> None:
-        if fault:
-            self._open_seconds = min(self._open_seconds * 2, self._policy.max_open_seconds)
-            self._open(now)
-        else:
-            self._open_until = None
-            self._open_seconds = self._policy.open_seconds
+    def _close(self, now: float) -> None:
+        self._open_until = None
+        self._closed_since = now
 
     def _open(self, now: float) -> None:
+        self._open_seconds = self._next_open_seconds(now)
         self._outcomes.clear()
+        self._faults = 0
+        self._evidences = 0
+        self._openings += 1
         self._open_until = now + self._open_seconds * (1 + 0.1 * self._jitter())
 
-    def _forget_before(self, instant: float) -> None:
-        while self._outcomes and self._outcomes[0][0] < instant:
-            self._outcomes.popleft()
+    def _next_open_seconds(self, now: float) -> float:
+        """A server that flaps closes it for a moment each time: only time spent closed makes the wait shorter."""
+        policy = self._policy
+        if self._openings == 0:
+            return policy.open_seconds
+        calm = 0 if self._open_until is not None else int((now - self._closed_since) // policy.calm_seconds)
+        if calm == 0:
+            return min(self._open_seconds * 2, policy.max_open_seconds)
+        return max(self._open_seconds / 2.0 ** min(calm, 64), policy.open_seconds)

@@ -20,7 +20,7 @@ from vetted_mw.grid.soundness import require_members, unfit
 from vetted_mw.grid.source import SourceState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from vetted_mw.grid.signal import GridSignal, SignalReading
@@ -107,6 +107,20 @@ class SignalBoard:
         """Let go of the tasks, as when the event loop they lived in was closed without us."""
         self._tasks = []
         self._flights = {}
+
+    def take_over(self, previous: SignalBoard, names: Iterable[str]) -> None:
+        """Go on with what `previous` knows of sources that are the same here: signals, state, when they may be asked.
+
+        Args:
+            previous: the board of the configuration before this one; it is not changed.
+            names: of the sources that are the same; others are left out.
+        """
+        same = [name for name in names if name in self._sources and name in previous._sources]
+        self._latest.take_over(previous._latest, same)
+        for name in same:
+            self._states[name] = previous._states[name]
+            if name in previous._due:
+                self._due[name] = previous._due[name]
 
     async def refresh(self, name: str) -> None:
         """Ask one source now and note how it fared; whoever asks meanwhile waits for the same answer.

@@ -159,6 +159,17 @@ class LatestSignals:
             noted[key] = Absence(source=name, told=told, since=since)
         return new
 
+    def take_over(self, previous: LatestSignals, names: Collection[str]) -> None:
+        """Take in what `previous` knows of the sources `names`; it is not changed."""
+        for zone, there in previous._zones.items():
+            signals = {key: signal for key, signal in there.signals.items() if key[0] in names}
+            absences = {key: absence for key, absence in there.absences.items() if key[0] in names}
+            if signals or absences:
+                known = self._known(zone)
+                known.signals |= signals
+                known.absences.update(absences)
+                known.chained = None
+
     def _take_back(self, name: str, left: Collection[tuple[str, SignalKind]]) -> None:
         for zone, known in self._zones.items():
             for key in [key for key in known.signals if key[0] == name and (zone, key[1]) not in left]:

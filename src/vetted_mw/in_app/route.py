@@ -11,9 +11,10 @@ import httpx
 
 from vetted_mw.chat.request import parse_request
 from vetted_mw.chat.response import error_envelope, retry_headers
-from vetted_mw.chat.sse import Placement
+from vetted_mw.chat.sse import Placement, error_frame
 from vetted_mw.completion import Completion
 from vetted_mw.errors import AnswerError, ConflictingOptionsError, NoRegionAvailableError, RouteError
+from vetted_mw.in_app.presence import CallerGoneError, Presence
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
 from vetted_mw.receipts.observation import Observation, summed
 from vetted_mw.receipts.receipt import encode_receipt
@@ -23,9 +24,10 @@ from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.routing.trace import build_trace, encode_trace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from vetted_mw.chat.request import ChatRequest
+    from vetted_mw.configuration import Configuration
     from vetted_mw.core import Core, Receipted
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.routing.decision import AttemptRecord, Decision, Rules
@@ -56,6 +58,12 @@ def current_route() -> Route | None:
 class Route:
     """Where the current request's chat calls go; `scope["state"]["vetted"]` in in-app mode.
 
+    When the caller leaves, the calls in flight are cancelled, their upstreams' connections closed, and later calls are
+    refused: a handler that works on has nobody to work for.
+
+    Args:
+        look_out: called with what is to be called when the caller leaves, whenever a call begins.
+
     Attributes:
         decision: the one decision of the outer request.
         closed: True once the answer has ended; every later call is refused.
@@ -70,10 +78,14 @@ class Route:
         rules: Rules,
         decision: Decision,
         inbound: Headers,
+        look_out: Callable[[Callable[[], None]], None],
         overhead_ms: float = 0.0,
     ) -> None:
         self.decision = decision
         self.closed = False
+        self._presence = Presence(lambda: look_out(self.caller_left))
+        self._streams: list[_CallStream] = []
+        self._parting: asyncio.Task[None] | None = None
         self._overhead_ms = overhead_ms
         self._receipted: Receipted | None = None
         self._refusal: AnswerError | None = None
@@ -86,6 +98,11 @@ class Route:
         self._reports: list[Report] = []
         self._served: str | None = None
         self._first = asyncio.Lock()
+
+    @property
+    def configuration(self) -> Configuration:
+        """The settings the outer request came in under; a reload meanwhile changes nothing for it."""
+        return self._core.configuration
 
     @property
     def choices(self) -> int:
@@ -155,10 +172,11 @@ class Route:
     async def _sent(self, body: bytes, headers: Headers) -> httpx.Response:
         request = parse_request(body)
         self._check_options(request, headers)
-        if self._served is not None:
-            return await self._served_by(request, headers)
-        async with self._first:  # a second call waits here until the first has shown which region serves
-            return await self._served_by(request, headers)
+        with self._presence.needed():
+            if self._served is not None:
+                return await self._served_by(request, headers)
+            async with self._first:  # a second call waits here until the first has shown which region serves
+                return await self._served_by(request, headers)
 
     async def _served_by(self, request: ChatRequest, headers: Headers) -> httpx.Response:
         completion = self._completion(request, headers)
@@ -229,9 +247,10 @@ class Route:
         return httpx.Response(answered.status, headers=headers, stream=httpx.ByteStream(answered.body))
 
     async def _stream(self, completion: Completion) -> httpx.Response:
-        streamed = await completion.open()
-        headers = returning_headers(streamed.headers)
-        return httpx.Response(streamed.status, headers=headers, stream=_CallStream(completion))
+        status, headers = await completion.open()
+        stream = _CallStream(completion, self._presence)
+        self._streams.append(stream)
+        return httpx.Response(status, headers=returning_headers(headers), stream=stream)
 
     # ---- what the answer tells
 
@@ -303,6 +322,19 @@ class Route:
         self.closed = True
         for call in self._calls:
             await call.aclose()
+        if self._parting is not None:
+            await asyncio.wait([self._parting])
+
+    def caller_left(self) -> None:
+        """End every call in flight: nobody waits for the answer any more."""
+        if not self.closed:
+            self._presence.leave()
+            self._parting = asyncio.ensure_future(self._close_streams())
+
+    async def _close_streams(self) -> None:
+        for stream in self._streams:
+            if not stream.is_reading:  # whoever reads is cancelled and closes it
+                await stream.aclose()
 
     def _told_decision(self) -> Decision:
         served = [call.decision for call in self._calls if call.attempts.serving is not None]
@@ -341,12 +373,26 @@ def _count(usage: Mapping[str, int], name: str) -> int:
 
 
 class _CallStream(httpx.AsyncByteStream):
-    def __init__(self, completion: Completion) -> None:
+    def __init__(self, completion: Completion, presence: Presence) -> None:
         self._completion = completion
+        self._presence = presence
+        self.is_reading = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (part := await self._completion.next_part()) is not None:
-            yield part
+        try:
+            while (part := await self._next_part()) is not None:
+                yield part
+        except CallerGoneError as error:
+            await self._completion.aclose()
+            yield error_frame(error, members={})
 
     async def aclose(self) -> None:
         await self._completion.aclose()
+
+    async def _next_part(self) -> bytes | None:
+        with self._presence.needed():
+            self.is_reading = True
+            try:
+                return await self._completion.next_part()
+            finally:
+                self.is_reading = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from vetted_mw.asgi.paths import route_path
 from vetted_mw.endpoints import endpoints_app, is_endpoint
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.middleware.forward import ForwardResponder
@@ -49,7 +50,6 @@ class VettedMiddleware:
         self._gateway = gateway
         self._in_app = mode == "in_app"
         self._identify = identify
-        self._paths = frozenset(path.removesuffix("/") for path in gateway.configuration.paths)
         self._endpoints = endpoints_app(gateway, identify=identify) if endpoints else None
         gateway.warn_of_no_upstream()
         if identify is None and not self._in_app:
@@ -66,8 +66,8 @@ class VettedMiddleware:
             await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = _route_path(scope)
-        if scope["method"] == "POST" and path.removesuffix("/") in self._paths:
+        path = route_path(scope)
+        if scope["method"] == "POST" and path.removesuffix("/") in self._gateway.paths:
             await self._responder(scope, receive, send).respond()
         elif self._endpoints is not None and is_endpoint(path):
             await self._endpoints(scope, receive, send)
@@ -94,15 +94,6 @@ class VettedProxy:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
         await self._app(scope, receive, send)
-
-
-def _route_path(scope: Scope) -> str:
-    """Return the path after `root_path`: Starlette's Mount leaves the path whole, Litestar's cuts it."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and path.startswith(root) and path[len(root) :][:1] in {"", "/"}:
-        return path[len(root) :]
-    return path
 
 
 class _Lifespan:

@@ -10,8 +10,6 @@ from vetted_mw.chat.response import add_members, has_choices
 from vetted_mw.chat.sse import (
     AnswerStream,
     FrameSplitter,
-    FrameTooLargeError,
-    MalformedFrameError,
     error_frame,
     is_chat_chunk,
 )
@@ -176,9 +174,8 @@ class _Stream:
         if self._ended:
             return b""
         self._unsplit += data
-        try:
-            frames = self._splitter.feed(data)
-        except FrameTooLargeError:
+        frames = self._splitter.feed(data)
+        if self._splitter.overflowed:
             return self._given_up(bytes(self._unsplit))
         if not more:
             frames.append(self._splitter.finish())
@@ -194,9 +191,8 @@ class _Stream:
             if self._is_chat is None:
                 out += frame
                 continue
-            try:
-                out += self._stream.feed(frame) if self._is_chat else b""
-            except (FrameTooLargeError, MalformedFrameError):
+            out += self._stream.feed(frame) if self._is_chat else b""
+            if self._stream.broken:
                 _LOG.warning("the handler's stream stopped being chat chunks; it passes as it is, without a receipt")
                 self._is_chat = False
             if not self._is_chat:

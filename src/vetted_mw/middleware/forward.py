@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 from vetted_mw.asgi.intake import CallerLeftError, UntilCallerLeaves
 from vetted_mw.chat.response import add_members
 from vetted_mw.completion import Completion
+from vetted_mw.errors import ShuttingDownError
 from vetted_mw.middleware.responder import Responder
 from vetted_mw.proxy.headers import returning_headers
+from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
     from vetted_mw.core import Core
+    from vetted_mw.errors import AnswerError
     from vetted_mw.proxy.headers import Headers
+    from vetted_mw.traffic import InFlight
 
 __all__ = ["ForwardResponder"]
 
@@ -28,8 +32,9 @@ class ForwardResponder(Responder):
 
     _begun: tuple[Core, Completion] | None = None
 
-    async def serve(self, core: Core) -> None:
+    async def serve(self, in_flight: InFlight) -> None:
         """Decide, forward, and send what came with receipt and trace."""
+        core = in_flight.core
         _body, request, options, _rules, decision = await self.taken_in(core)
         completion = Completion(
             core,
@@ -42,14 +47,26 @@ class ForwardResponder(Responder):
         self._begun = core, completion
         # The attempts keep to the deadline themselves; the rest is for a caller that stops reading what we send.
         whole = asyncio.timeout_at(completion.attempts.deadline + _SEND_GRACE_SECONDS)
+        watch = UntilCallerLeaves(self.receive)
+
+        def end(error: AnswerError) -> None:
+            completion.attempts.given_up_as = AttemptOutcome.SHUTTING_DOWN
+            watch.stop(error)
+
+        in_flight.ends_by(end)
         try:
-            async with whole, UntilCallerLeaves(self.receive):
+            async with whole, watch:
                 await (self._stream(core, completion) if request.stream else self._json(core, completion))
+        except ShuttingDownError as error:
+            if not (request.stream and self.sender.started):
+                raise
+            await self.sender.body(await completion.ended_early(error), more=False)
         except TimeoutError:
             if not whole.expired():
                 raise
             raise CallerLeftError from None
         finally:
+            in_flight.ends_by(None)
             await completion.aclose()
 
     def told(self) -> tuple[Headers, bytes | None]:
@@ -68,13 +85,13 @@ class ForwardResponder(Responder):
         await self.sender.whole(answered.status, headers, edited.body)
 
     async def _stream(self, core: Core, completion: Completion) -> None:
-        streamed = await completion.open()
-        returned = [pair for pair in returning_headers(streamed.headers) if pair[0] != b"cache-control"]
+        status, headers = await completion.open()
+        returned = [pair for pair in returning_headers(headers) if pair[0] != b"cache-control"]
         told = self._headers(core, completion, receipt=completion.receipt_promised)
-        await self.sender.start(streamed.status, [*returned, *_STREAM_HEADERS, *told])
+        await self.sender.start(status, [*returned, *_STREAM_HEADERS, *told])
         while (part := await completion.next_part()) is not None:
             await self.sender.body(part, more=True)
-        _warn_of(streamed.stream.replaced)
+        _warn_of(completion.replaced)
         await self.sender.body(b"", more=False)
 
     def _headers(self, core: Core, completion: Completion, *, receipt: bool) -> Headers:

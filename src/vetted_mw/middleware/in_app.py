@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vetted_mw.asgi.shared_receive import SharedReceive
 from vetted_mw.in_app.route import CURRENT, Route
 from vetted_mw.middleware.edited import EditedSend
 from vetted_mw.middleware.responder import Responder
@@ -13,13 +14,14 @@ from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.routing.trace import build_trace, encode_trace
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from vetted_mw.asgi.door import Identify
     from vetted_mw.core import Core
     from vetted_mw.gateway import Gateway
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.routing.decision import Decision
+    from vetted_mw.traffic import InFlight
 
 __all__ = ["InAppResponder"]
 
@@ -33,24 +35,24 @@ class InAppResponder(Responder):
         super().__init__(gateway, identify, scope, receive, send)
         self._app = app
         self._server_send = send
-        self._route: Route | None = None
-        self._raw = b""
+        self._running: tuple[Route, SharedReceive] | None = None
         self._refused: tuple[Core, Decision] | None = None
 
-    async def respond(self) -> None:
+    async def answer(self) -> None:
         """Answer the request; what the app's own handler raises goes on to the app's own error handling."""
-        await super().respond()
-        if self._route is not None:
-            await self._run_handler(self._route)
+        await super().answer()
+        if self._running is not None:
+            await self._run_handler(*self._running)
 
-    async def serve(self, core: Core) -> None:
+    async def serve(self, in_flight: InFlight) -> None:
         """Decide; with no eligible region the caller gets our error and the handler is not run."""
+        core = in_flight.core
         body, request, options, rules, decision = await self.taken_in(core)
         if not decision.order:
             self._refused = (core, decision)
             raise refusal_for(decision, (), options=options)
-        self._raw = body.raw
-        self._route = Route(
+        receive = SharedReceive(body.raw, self.receive)
+        route = Route(
             core,
             request=request,
             options=options,
@@ -58,7 +60,9 @@ class InAppResponder(Responder):
             decision=decision,
             inbound=list(self.scope["headers"]),
             overhead_ms=self.overhead_ms(core, until=None, waited=0.0),
+            look_out=receive.look_out,
         )
+        self._running = route, receive
 
     def told(self) -> tuple[Headers, bytes | None]:
         """Return headers and trace of a decision that found no region."""
@@ -74,30 +78,21 @@ class InAppResponder(Responder):
         ]
         return headers, encode_trace(trace)
 
-    async def _run_handler(self, route: Route) -> None:
-        configuration = self.gateway.configuration
+    async def _run_handler(self, route: Route, receive: SharedReceive) -> None:
+        configuration = route.configuration
         edited = EditedSend(self._server_send, route, configuration)
         self.scope.setdefault("state", {})["vetted"] = route
         token = CURRENT.set(route)
         try:
-            await self._app(self.scope, _Replayed(self._raw, self.receive), edited)
+            await self._app(self.scope, receive, edited)
         except Exception:
             await edited.failed()
             raise
         finally:
             CURRENT.reset(token)
-            await closed_surely(route.aclose())
+            await closed_surely(_closed(receive, route))
 
 
-class _Replayed:
-    """A `receive` that gives the body once more, then whatever the server has."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self._body: bytes | None = body
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        if self._body is None:
-            return await self._receive()
-        body, self._body = self._body, None
-        return {"type": "http.request", "body": body, "more_body": False}
+async def _closed(receive: SharedReceive, route: Route) -> None:
+    await receive.aclose()
+    await route.aclose()

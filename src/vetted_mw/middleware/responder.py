@@ -10,7 +10,7 @@ from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
 from vetted_mw.asgi.intake import Body, CallerLeftError, Inflow, read_body
 from vetted_mw.asgi.sending import Sender, own_fault
 from vetted_mw.chat.request import ChatRequest, parse_request
-from vetted_mw.errors import AnswerError
+from vetted_mw.errors import AnswerError, ShuttingDownError
 from vetted_mw.routing.decision import Decision, Rules, check_policy
 from vetted_mw.routing.options import Options, parse_options
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vetted_mw.core import Core
     from vetted_mw.gateway import Gateway
     from vetted_mw.proxy.headers import Headers
+    from vetted_mw.traffic import InFlight
 
 __all__ = ["Responder"]
 
@@ -34,15 +35,25 @@ class Responder(ABC):
         self.scope = scope
         self.receive = receive
         self.sender = Sender(send)
+        self.in_flight: InFlight | None = None
         self._inflow = Inflow(scope, receive, gateway.configuration.limits)
         self._identify = identify
         self._started = 0.0
         self._reading = 0.0
 
     async def respond(self) -> None:
+        """Answer the request and count it as in flight meanwhile."""
+        try:
+            await self.answer()
+        finally:
+            if self.in_flight is not None:
+                self.in_flight.leave()
+
+    async def answer(self) -> None:
         """Answer the request, whatever happens; nothing escapes that could carry what the caller wrote."""
         try:
-            await self.serve(await self.gateway.core())
+            self.in_flight = await self.gateway.enter()
+            await self.serve(self.in_flight)
         except CallerLeftError:
             _LOG.debug("the caller left before its answer ended")
         except AnswerError as error:
@@ -51,7 +62,7 @@ class Responder(ABC):
             await self._refuse(own_fault(error))
 
     @abstractmethod
-    async def serve(self, core: Core) -> None:
+    async def serve(self, in_flight: InFlight) -> None:
         """Answer the request; an `AnswerError` raised here becomes the answer."""
 
     @abstractmethod
@@ -87,6 +98,9 @@ class Responder(ABC):
         if self.sender.started:
             return  # the response has begun: closing it unfinished is the only honest end left
         headers, trace = self.told()
+        is_http_1 = self.scope.get("http_version", "1.1").startswith("1")
+        if isinstance(error, ShuttingDownError) and is_http_1 and self._inflow.ended:
+            headers = [*headers, (b"connection", b"close")]  # the next request goes to an instance that stays
         try:
             await self.sender.error(error, headers=headers, trace=trace, inflow=self._inflow)
         except CallerLeftError:

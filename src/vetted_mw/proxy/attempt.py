@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from vetted_mw.chat.request import ChatRequest, outgoing_body
 from vetted_mw.chat.response import MalformedAnswerError, read_answer, upstream_message
-from vetted_mw.chat.sse import AnswerStream, FrameTooLargeError, MalformedFrameError, Placement
-from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, TooLargeError, is_known_encoding
+from vetted_mw.chat.sse import AnswerStream, Placement
+from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, StreamDecoder, TooLargeError, is_known_encoding
 from vetted_mw.proxy.headers import Headers, header_value
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault, outcome_of_status, retry_after_seconds
 from vetted_mw.proxy.transport import Response, Transport, UpstreamRequest
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from vetted_mw.chat.response import Answer
     from vetted_mw.configuration import Limits, Upstream
@@ -45,7 +45,9 @@ class Call:
         deadline: event-loop time at which the whole request must be over.
         ask_usage: whether `stream_options.include_usage` is added when the caller did not ask.
         placement: where the stream will carry the members.
-        on_sent: called just before the request leaves.
+        on_leaving: called just before the request goes to the transport.
+        on_sent: called when its first bytes leave for the upstream.
+        on_connected: called with the seconds a new connection took.
         on_usage_refused: called when the upstream accepts the request only without the usage option.
         now: the wall clock, for HTTP dates.
     """
@@ -57,7 +59,9 @@ class Call:
     deadline: float
     ask_usage: bool
     placement: Placement
+    on_leaving: Callable[[], None] = lambda: None
     on_sent: Callable[[], None] = lambda: None
+    on_connected: Callable[[float], None] = lambda _seconds: None
     on_usage_refused: Callable[[], None] = lambda: None
     now: Callable[[], datetime] = field(default=_utc_now)
 
@@ -137,9 +141,16 @@ async def _sent(call: Call, *, include_usage: bool) -> Response:
         upstream_model=call.upstream.upstream_names.get(call.request.model),
         include_usage=include_usage,
     )
-    call.on_sent()
+    call.on_leaving()
     return await call.transport.send(
-        UpstreamRequest(method="POST", path="/chat/completions", headers=call.headers, body=body)
+        UpstreamRequest(
+            method="POST",
+            path="/chat/completions",
+            headers=call.headers,
+            body=body,
+            on_sent=call.on_sent,
+            on_connected=call.on_connected,
+        )
     )
 
 
@@ -167,7 +178,7 @@ async def _error_body(response: Response) -> bytes:
 
 
 async def _whole_body(response: Response, *, max_bytes: int) -> bytes:
-    decoder = _decoder(response, max_bytes=max_bytes)
+    decoder = BodyDecoder(_encoding(response), max_bytes=max_bytes)
     parts = bytearray()
     try:
         async for data in response.chunks():
@@ -178,11 +189,11 @@ async def _whole_body(response: Response, *, max_bytes: int) -> bytes:
     return bytes(parts)
 
 
-def _decoder(response: Response, *, max_bytes: int | None) -> BodyDecoder:
+def _encoding(response: Response) -> bytes:
     encoding = (header_value(response.headers, b"content-encoding") or b"").strip().lower()
     if not is_known_encoding(encoding):
         raise _invalid(response)
-    return BodyDecoder(encoding, max_bytes=max_bytes)
+    return encoding
 
 
 def _invalid(response: Response) -> AttemptFailedError:
@@ -238,36 +249,43 @@ class StreamedAnswer:
         )
         self._call = call
         self._response = response
-        self._decoder = _decoder(response, max_bytes=None)
+        self._decoder = StreamDecoder(_encoding(response))
         self._chunks = response.chunks()
+        self._pieces: Iterator[bytes] = iter(())
         self._head = b""
         self._ended = False
-        self._hold_until: float | None = None
+        self._hold_until = 0.0
+        self._held_for = -1
 
     async def read_head(self) -> None:
-        """Read until the stream is committed; raises `AttemptFailedError` when it ends or errs before."""
+        """Read until the stream is committed; raises `AttemptFailedError` when it ends or errs before.
+
+        What errs in the very read that committed it has sent nothing yet, and may still fail over.
+        """
         while not self.stream.committed:
-            data = await anext(self._chunks, None)
-            self._head += self._taken(data)
-            if self.stream.error is not None:
-                raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=self.status))
-            if (self._ended or self.stream.done) and not self.stream.complete:
-                raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
+            self._head += self._taken(await self._read())
+            if self.fault is not None:
+                raise AttemptFailedError(self.fault)
             if self._ended or self.stream.done:
                 self._head += self.stream.flush_held()
                 return
+            await asyncio.sleep(0)  # the limit on all this is kept by the event loop
 
     async def next_part(self) -> bytes | None:
         """Return the next bytes for the caller, None at the end; `fault` then says whether it was a good one."""
         if self._head:
             head, self._head = self._head, b""
             return head
-        idle_until = asyncio.get_running_loop().time() + self._call.limits.idle_seconds
+        loop = asyncio.get_running_loop()
+        seen, idle_until = -1, 0.0
         while not self._ended:
+            if self.stream.frames != seen:  # any frame is a sign of life, also one that is not for the caller
+                seen, idle_until = self.stream.frames, loop.time() + self._call.limits.idle_seconds
             try:
                 async with asyncio.timeout_at(self._until(idle_until)):
-                    data = await anext(self._chunks, None)
-                part = self._taken(data)
+                    part = self._taken(await self._read())
+                    if not part:
+                        await asyncio.sleep(0)  # frames that are not for the caller hold nobody up, and meet the limits
             except TimeoutError:
                 self._end_at_limit()
                 return None
@@ -282,14 +300,25 @@ class StreamedAnswer:
         """Close the upstream's connection or give it back."""
         await self._response.aclose()
 
+    async def _read(self) -> bytes | None:
+        """Return the next bytes of the stream, decoded; None at the upstream's end."""
+        try:
+            while (piece := next(self._pieces, None)) is None:
+                data = await anext(self._chunks, None)
+                if data is None:
+                    return None
+                self._pieces = self._decoder.pieces(data)
+        except DecodingError:
+            raise _invalid(self._response) from None
+        return piece
+
     def _taken(self, data: bytes | None) -> bytes:
         """Feed what came (None: the upstream's end) and note how the stream stands after it."""
-        try:
-            part = self.stream.ended_by_upstream() if data is None else self.stream.feed(self._decoder.feed(data))
-        except (FrameTooLargeError, MalformedFrameError, DecodingError, TooLargeError):
-            raise AttemptFailedError(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=self.status)) from None
+        part = self.stream.ended_by_upstream() if data is None else self.stream.feed(data)
         if self.stream.error is not None:
             self._end(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=self.status))
+        elif self.stream.broken:
+            self._end(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=self.status))
         elif data is None or (self.stream.done and not self.stream.complete):
             self._end(None if self.stream.complete else Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
         # After a good `[DONE]` the upstream's end is still read, within the hold: else no connection would serve twice.
@@ -302,11 +331,14 @@ class StreamedAnswer:
     def _until(self, idle_until: float) -> float:
         if not self.stream.finished and not self.stream.done:
             return min(self._call.deadline, idle_until)
-        if self._hold_until is None:
+        if self._held_for != self.stream.bearing:  # an answer that goes on after its finish reason has not ended
+            self._held_for = self.stream.bearing
             self._hold_until = asyncio.get_running_loop().time() + self._call.limits.finish_hold_seconds
-        return self._hold_until
+        return min(self._call.deadline, self._hold_until)
 
     def _end_at_limit(self) -> None:
+        if self._ended:
+            return
         over = asyncio.get_running_loop().time() >= self._call.deadline
         outcome = AttemptOutcome.ANSWER_TIMEOUT if over else AttemptOutcome.IDLE_TIMEOUT
         # After the finish reason the answer is whole: what the hold waited for was only the usage and the end.

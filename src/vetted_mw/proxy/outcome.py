@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["AttemptFailedError", "Fault", "fails_over", "outcome_of_status", "retry_after_seconds"]
 
-_NO_FAILOVER = frozenset({AttemptOutcome.SUCCESS, AttemptOutcome.CALLER_ERROR, AttemptOutcome.CLIENT_DISCONNECT})
+_NO_FAILOVER = frozenset(
+    {
+        AttemptOutcome.SUCCESS,
+        AttemptOutcome.CALLER_ERROR,
+        AttemptOutcome.CLIENT_DISCONNECT,
+        AttemptOutcome.SHUTTING_DOWN,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,8 @@ class UpstreamRequest:
         headers: complete but for `host` and `content-length`.
         body: the bytes to send.
         from_origin: whether `path` starts at the origin (`/health`) and not at the base URL.
+        on_sent: called when its first bytes leave for the upstream; what fails before has reached nobody.
+        on_connected: called with the seconds that a new connection to the upstream itself took.
     """
 
     method: str
@@ -45,6 +47,8 @@ class UpstreamRequest:
     headers: Headers
     body: bytes = b""
     from_origin: bool = False
+    on_sent: Callable[[], None] = lambda: None
+    on_connected: Callable[[float], None] = lambda _seconds: None
 
 
 class Response(Protocol):
@@ -66,8 +70,9 @@ class Transport(Protocol):
     """Sends requests to one upstream over a pool of its own.
 
     Called once per attempt, from the request's task; it may wait, and is cancelled when the caller leaves. It raises
-    `AttemptFailedError` with a transport outcome and nothing else, never follows a redirect, never retries, never
-    reads the environment. The caller owns the response; the gateway owns the transport and closes it.
+    `AttemptFailedError` with a transport outcome and nothing else, calls the request's `on_sent` before it writes,
+    never follows a redirect, never retries, never reads the environment. The caller owns the response; the gateway owns
+    the transport and closes it.
     """
 
     async def send(self, request: UpstreamRequest) -> Response:
@@ -110,7 +115,7 @@ class HttpxTransport:
         connection = self._idle.pop() if self._idle else _Connection(self._upstream, self._tls)
         self._busy.add(connection)
         try:
-            answer = await connection.answer_to(outgoing)
+            answer = await connection.answer_to(outgoing, request)
         except BaseException:
             self._busy.discard(connection)
             raise
@@ -154,6 +159,7 @@ class _Connection:
         self.idle_since = 0.0
         self.is_closed = False
         self._connect_seconds = limits.connect_seconds
+        self._is_direct = not upstream.proxy
         self._timeout = {
             "connect": None,  # one limit over TCP, a proxy's CONNECT and TLS is kept here: httpx has none for CONNECT
             "pool": None,
@@ -170,8 +176,12 @@ class _Connection:
         )
         self._socket: Any = None
 
-    async def answer_to(self, request: httpx.Request) -> httpx.Response:
+    async def answer_to(self, request: httpx.Request, told: UpstreamRequest) -> httpx.Response:
         """Send and return the answer's head.
+
+        Args:
+            request: what is sent.
+            told: whose callbacks are called meanwhile.
 
         Raises:
             AttemptFailedError: there is none; the connection is closed by then, as it is after a cancel.
@@ -179,20 +189,27 @@ class _Connection:
         request.extensions["timeout"] = self._timeout
         try:
             with _translated(sent=False):
-                return await self._sent(request)
+                return await self._sent(request, told)
         except BaseException:
             await self.aclose()
             raise
 
-    async def _sent(self, request: httpx.Request) -> httpx.Response:
+    async def _sent(self, request: httpx.Request, told: UpstreamRequest) -> httpx.Response:
+        began = 0.0
         try:
             async with Patience(self._connect_seconds) as connecting:
 
                 async def note(event: str, info: dict[str, Any]) -> None:
-                    if event == "connection.connect_tcp.complete":
+                    nonlocal began
+                    if event == "connection.connect_tcp.started":
+                        began = time.monotonic()
+                    elif event == "connection.connect_tcp.complete":
                         self._socket = info["return_value"]
+                        if self._is_direct:
+                            told.on_connected(time.monotonic() - began)
                     elif event == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
                         connecting.stop()
+                        told.on_sent()
 
                 request.extensions["trace"] = note
                 return await self._transport.handle_async_request(request)

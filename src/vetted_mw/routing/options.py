@@ -123,7 +123,12 @@ def _from_members(members: Mapping[str, msgspec.Raw], regions: Collection[str]) 
 
 
 def _decoded(raw: msgspec.Raw, param: str) -> object:
-    """Decode one member; the splitter has seen that it is JSON, not that a reader can take it (`1e999`)."""
+    """Decode one member; the splitter has seen that it is JSON, not that a reader can take it (`1e999`).
+
+    No option is a list or an object: those stay unread, however large, and every reader refuses them.
+    """
+    if bytes(raw).startswith((b"[", b"{")):
+        return raw
     try:
         return msgspec.json.decode(raw)
     except (ValueError, RecursionError):

@@ -106,6 +106,7 @@ class AttemptOutcome(StrEnum):
     INVALID_RESPONSE = "invalid_response"
     NOT_ADMITTED = "not_admitted"
     CLIENT_DISCONNECT = "client_disconnect"
+    SHUTTING_DOWN = "shutting_down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

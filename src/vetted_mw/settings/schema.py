@@ -36,6 +36,18 @@ def _country(value: str) -> str:
     return value
 
 
+def _keep_alive(value: float) -> float:
+    if 0 < value < _LEAST_KEEP_ALIVE_SECONDS:
+        raise refused(
+            "is too short a time between keep-alives.",
+            f"Write 0 to turn them off, or at least {_LEAST_KEEP_ALIVE_SECONDS} seconds.",
+        )
+    return value
+
+
+_LEAST_KEEP_ALIVE_SECONDS = 0.1
+_OptionalSeconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+_KeepAliveSeconds = Annotated[_OptionalSeconds, AfterValidator(_keep_alive)]
 _Code = Annotated[str, AfterValidator(texts.code)]
 _Codes = Annotated[list[_Code], AfterValidator(unique)]
 _Country = Annotated[str, AfterValidator(_country)]
@@ -69,6 +81,8 @@ class LimitSettings(RegionLimits):
     max_body_bytes: _Bytes | None = None
     body_read_seconds: Seconds | None = None
     total_seconds: Seconds | None = None
+    commit_after_seconds: _OptionalSeconds | None = None
+    sse_keepalive_seconds: _KeepAliveSeconds | None = None
     attempts: Annotated[int, Field(ge=1, le=100)] | None = None
 
 
@@ -113,6 +127,8 @@ class RegionSettings(Section):
     auth: Literal["region", "passthrough", "none"] = "region"
     models: Literal["discover", "any"] | Annotated[list[_ModelName], Field(min_length=1)] = "any"
     health_path: Annotated[str, AfterValidator(texts.origin_path)] = "/health"
+    metrics_path: Annotated[str, AfterValidator(texts.origin_path)] = ""
+    max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     stream_usage: Literal["auto", "supported", "rejected"] = "auto"
     ca_file: Annotated[str, Field(max_length=4096), AfterValidator(texts.file_path)] = ""
     proxy: Annotated[str, AfterValidator(texts.proxy_url)] = ""
@@ -123,6 +139,15 @@ class RegionSettings(Section):
     def _key_is_used(self) -> RegionSettings:
         if self.api_key is not None and self.auth != "region":
             raise refused("has an api_key that its auth never sends.", 'Remove api_key, or set auth = "region".')
+        return self
+
+    @model_validator(mode="after")
+    def _queue_is_read(self) -> RegionSettings:
+        if self.max_queue and not self.metrics_path:
+            raise refused(
+                "has a max_queue and no way to read the queue.",
+                'Set metrics_path = "/metrics" (vLLM, SGLang, llama.cpp, TGI), or remove max_queue.',
+            )
         return self
 
 

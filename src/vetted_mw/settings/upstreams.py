@@ -58,6 +58,8 @@ def _upstream(
         models=frozenset(region.models) if isinstance(region.models, list) else None,
         discover=region.models == "discover",
         health_path=region.health_path,
+        metrics_path=region.metrics_path,
+        max_queue=region.max_queue,
         stream_usage=region.stream_usage,
         ca_file=_authority(region.ca_file, field=f"{field}.ca_file", file=written.file),
         proxy=region.proxy,

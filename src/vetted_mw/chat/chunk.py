@@ -1,0 +1,167 @@
+"""One chunk of a chat completion's stream: what we read of it. Lenient about every member, within limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from vetted_mw.chat.members import is_sprawling, is_utf8
+
+__all__ = ["Choice", "Chunk", "MalformedChunkError", "delta_of", "read_chunk"]
+
+_NULL = msgspec.Raw(b"null")
+
+
+class MalformedChunkError(ValueError):
+    """Not a JSON object in UTF-8. Content-free."""
+
+
+class Choice(msgspec.Struct):
+    """What one chunk says of one choice.
+
+    Attributes:
+        index: which one it is.
+        delta: what is new of it, undecoded.
+        finish_reason: why it ended; None, or empty, while it goes on.
+    """
+
+    index: int = 0
+    delta: msgspec.Raw = _NULL
+    finish_reason: str | None = None
+
+
+class Chunk(msgspec.Struct):
+    """What one chunk says. A member of a wrong type counts as absent.
+
+    Attributes:
+        id: of the answer.
+        model: the one it names.
+        object: what it says it is.
+        created: seconds since 1970.
+        choices: None when there is no list of them.
+        usage: undecoded.
+        error: undecoded.
+    """
+
+    id: str | None = None
+    model: str | None = None
+    object: str | None = None
+    created: int | None = None
+    choices: list[Choice] | None = None
+    usage: msgspec.Raw = _NULL
+    error: msgspec.Raw = _NULL
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it tells an error and no part of an answer."""
+        return bytes(self.error) != b"null" or self.object == "error"
+
+    @property
+    def has_usage(self) -> bool:
+        """Whether `usage` is an object."""
+        return bytes(self.usage).startswith(b"{")
+
+    def read_usage(self) -> object:
+        """Decode `usage`; None for one that our reader does not hold."""
+        return _value(self.usage)
+
+
+class _AnyChoice(msgspec.Struct):
+    index: msgspec.Raw = _NULL
+    delta: msgspec.Raw = _NULL
+    finish_reason: msgspec.Raw = _NULL
+
+
+class _AnyChunk(msgspec.Struct):
+    id: msgspec.Raw = _NULL
+    model: msgspec.Raw = _NULL
+    object: msgspec.Raw = _NULL
+    created: msgspec.Raw = _NULL
+    choices: msgspec.Raw = _NULL
+    usage: msgspec.Raw = _NULL
+    error: msgspec.Raw = _NULL
+
+
+_CHUNK = msgspec.json.Decoder(Chunk)
+_ANY_CHUNK = msgspec.json.Decoder(_AnyChunk)
+_ANY_CHOICE = msgspec.json.Decoder(_AnyChoice)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+def read_chunk(data: bytes) -> Chunk:
+    """Read a data frame's JSON.
+
+    Raises:
+        MalformedChunkError: it is no JSON object in UTF-8.
+    """
+    if not is_utf8(data):
+        raise MalformedChunkError
+    try:
+        return _CHUNK.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return _leniently(data)
+
+
+def delta_of(choice: Choice) -> dict[str, Any] | None:
+    """Decode a choice's delta; None for one that is no object.
+
+    One that our reader does not hold (half of a surrogate pair, a number out of range), or that is too large to be
+    worth it, is text of its own length.
+    """
+    raw = bytes(choice.delta)
+    try:
+        return _OBJECT.decode(raw) if not is_sprawling(raw) else {"content": raw.decode()}
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, RecursionError):
+        return {"content": raw.decode()}
+
+
+def _leniently(data: bytes) -> Chunk:
+    """Read a chunk some of whose members have an unexpected type: those count as absent."""
+    try:
+        told = _ANY_CHUNK.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        raise MalformedChunkError from None
+    created = _value(told.created)
+    return Chunk(
+        id=_string(told.id),
+        model=_string(told.model),
+        object=_string(told.object),
+        created=int(created) if isinstance(created, (int, float)) else None,
+        choices=_choices(told.choices),
+        usage=told.usage,
+        error=told.error,
+    )
+
+
+def _choices(raw: msgspec.Raw) -> list[Choice] | None:
+    try:
+        each = _LIST.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return [_choice(_ANY_CHOICE.decode(one)) for one in each if bytes(one).startswith(b"{")]
+
+
+def _choice(told: _AnyChoice) -> Choice:
+    index = _value(told.index)
+    if isinstance(index, float) and index.is_integer():
+        index = int(index)  # "0.0", as writers of one number type put it
+    return Choice(
+        index=index if isinstance(index, int) else 0, delta=told.delta, finish_reason=_string(told.finish_reason)
+    )
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    """Decode one member; None for one that our reader does not hold, or that is far more than it should be."""
+    try:
+        return None if is_sprawling(bytes(raw)) else msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _string(raw: msgspec.Raw) -> str | None:
+    value = _value(raw)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,143 @@
+"""What is known of one server, whichever configurations name it: it outlives each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vetted_mw.fleet.breaker import Breaker
+from vetted_mw.fleet.latency import LatencyWindow
+from vetted_mw.fleet.state import QueueState, ScrapeProblem
+from vetted_mw.routing.decision import AttemptOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vetted_mw.configuration import Upstream
+    from vetted_mw.fleet.breaker import Trial
+    from vetted_mw.fleet.engines import EngineLoad
+
+__all__ = ["FAULTS", "Member", "is_same_server"]
+
+FAULTS = frozenset(
+    {
+        AttemptOutcome.UPSTREAM_ERROR,
+        AttemptOutcome.CONNECT_ERROR,
+        AttemptOutcome.TLS_ERROR,
+        AttemptOutcome.CONNECT_TIMEOUT,
+        AttemptOutcome.FIRST_BYTE_TIMEOUT,
+        AttemptOutcome.IDLE_TIMEOUT,
+        AttemptOutcome.ANSWER_TIMEOUT,
+        AttemptOutcome.UPSTREAM_CUT,
+        AttemptOutcome.INVALID_RESPONSE,
+    }
+)
+"""The outcomes that speak against a server."""
+
+_DEFAULT_WINDOW_SECONDS = 1.0
+_PROBE_FAILURES = 2
+
+
+def is_same_server(one: Upstream, other: Upstream) -> bool:
+    """Whether what was learned of `one` holds for `other`: the same address, reached the same way, by the same key."""
+    return (one.base_url, one.proxy, one.ca_file, one.auth, one.api_key) == (
+        other.base_url,
+        other.proxy,
+        other.ca_file,
+        other.auth,
+        other.api_key,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    load: EngineLoad
+    asked_at: float
+    good_seconds: float
+
+
+class Member:
+    """The live state of one server. Every method takes the monotonic instant in seconds.
+
+    Attributes:
+        breaker: its breaker.
+        latency: its network round trips.
+        in_flight: leases held, of all configurations.
+        saturated_until: the instant its latest saturation window ends.
+        discovered: names its own list holds; None when none was fetched.
+        refused_usage: whether it answered well only without `stream_options.include_usage`.
+        was_probed: whether a health probe has ended.
+        probe_status: HTTP status of the last one; None when there was no answer.
+        asked: what its probes asked -> when they last did.
+        told: the fault the log told last; None since the last success.
+        is_told_down: whether the log told that it is out of service.
+        scrape_problem: what the log told of its metrics; None when they can be read.
+    """
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self.breaker = Breaker(jitter=jitter)
+        self.latency = LatencyWindow()
+        self.in_flight = 0
+        self.saturated_until = 0.0
+        self.discovered: frozenset[str] | None = None
+        self.refused_usage = False
+        self.was_probed = False
+        self.probe_status: int | None = None
+        self.asked: dict[str, float] = {}
+        self.told: AttemptOutcome | None = None
+        self.is_told_down = False
+        self.scrape_problem: ScrapeProblem | None = None
+        self._jitter = jitter
+        self._probe_failures = 0
+        self._reading: _Reading | None = None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether its last probes found nobody."""
+        return self._probe_failures >= _PROBE_FAILURES
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether its last probe found it alive."""
+        return self.was_probed and self._probe_failures == 0
+
+    def proved(self, now: float, trial: Trial) -> None:
+        """Note that an attempt has begun to answer well."""
+        self.breaker.proved(now, trial)
+        self._probe_failures = 0  # better evidence than a probe
+
+    def ended(self, now: float, trial: Trial, outcome: AttemptOutcome, *, retry_after: float | None) -> None:
+        """Note how an attempt ended; `retry_after` in seconds counts where the server is saturated."""
+        self.in_flight -= 1
+        if outcome is AttemptOutcome.SATURATED:
+            seconds = (_DEFAULT_WINDOW_SECONDS if retry_after is None else retry_after) * (1 + 0.1 * self._jitter())
+            self.saturated_until = max(self.saturated_until, now + seconds)
+        if outcome is AttemptOutcome.SUCCESS:
+            self.breaker.ended(now, trial, fault=False)
+            self._probe_failures = 0
+        else:
+            self.breaker.ended(now, trial, fault=True if outcome in FAULTS else None)
+
+    def probed(self, *, alive: bool, status: int | None) -> None:
+        """Note what a health probe found."""
+        self.was_probed = True
+        self.probe_status = status
+        self._probe_failures = 0 if alive else self._probe_failures + 1
+
+    def load_read(self, load: EngineLoad, *, asked_at: float, good_seconds: float) -> None:
+        """Note what its engine says of its load. Leases taken and given back since do not change it."""
+        self._reading = _Reading(load=load, asked_at=asked_at, good_seconds=good_seconds)
+
+    def queue(self, now: float) -> QueueState | None:
+        """Say what its engine last said of its queue; None when it never did."""
+        reading = self._reading
+        if reading is None:
+            return None
+        age = max(0.0, now - reading.asked_at)
+        return QueueState(
+            engine=reading.load.engine,
+            running=reading.load.running,
+            waiting=reading.load.waiting,
+            age_seconds=age,
+            stale=age > reading.good_seconds,
+        )

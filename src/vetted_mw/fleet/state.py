@@ -1,0 +1,79 @@
+"""What is known of one region at one instant. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vetted_mw.fleet.breaker import BreakerState
+    from vetted_mw.fleet.engines import Engine
+
+__all__ = ["Health", "QueueState", "RegionState", "ScrapeProblem"]
+
+
+class Health(StrEnum):
+    """What the last probes said of a region."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    FAILING = "failing"
+    DRAINED = "drained"
+
+
+class ScrapeProblem(StrEnum):
+    """Why an engine's metrics could not be used."""
+
+    UNREADABLE = "unreadable"
+    UNKNOWN_ENGINE = "unknown_engine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """What an engine last said of its own load.
+
+    Attributes:
+        engine: whose words these are.
+        running: requests it computed.
+        waiting: requests in its queue.
+        age_seconds: how long ago.
+        stale: whether that is too long ago to count.
+    """
+
+    engine: Engine
+    running: int
+    waiting: int
+    age_seconds: float
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionState:
+    """One region at one instant, frozen.
+
+    Attributes:
+        models: names it serves; None when any, or not fetched yet.
+        degraded: breaker not closed for business, probe failing, or drained.
+        saturated: in-flight cap reached, inside a `Retry-After` window, or its engine's queue at `max_queue`.
+        retry_after: seconds until that window or the breaker's ends; None when unknown.
+        health: what probes say.
+        breaker: where the breaker stands.
+        in_flight: leases held.
+        probe_status: HTTP status of the last probe; None when there was no answer, or no probe yet.
+        network_p50_ms: measured median of network round trips in ms; None when too few were measured.
+        network_p95_ms: their 95th percentile in ms; None with it.
+        queue: what its engine said of its queue; None when it is not read, or was never.
+    """
+
+    models: frozenset[str] | None
+    degraded: bool
+    saturated: bool
+    retry_after: float | None
+    health: Health
+    breaker: BreakerState
+    in_flight: int
+    probe_status: int | None = None
+    network_p50_ms: float | None = None
+    network_p95_ms: float | None = None
+    queue: QueueState | None = None

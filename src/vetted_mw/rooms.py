@@ -1,0 +1,192 @@
+"""What one configuration becomes: fleet, board, receipts, spans, going on with what an earlier one has learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from vetted_mw.fleet.fleet import Fleet
+from vetted_mw.grid.board import SignalBoard
+from vetted_mw.grid.sources.fetching import HttpGet
+from vetted_mw.grid.sources.own_loop import OwnLoop
+from vetted_mw.grid.sources.shipped import sources_of
+from vetted_mw.receipts.figures import ParametricModel
+from vetted_mw.receipts.maker import ReceiptMaker
+from vetted_mw.telemetry.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from vetted_mw.configuration import Configuration, Upstream
+    from vetted_mw.grid.source import SignalSource
+    from vetted_mw.proxy.transport import Transport
+    from vetted_mw.receipts.figures import EnergyModel
+    from vetted_mw.signal_configuration import SignalConfiguration
+
+__all__ = ["Outside", "Rooms", "doors_for", "rooms_for", "with_new_fleet"]
+
+_VERSION = version("vetted-mw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What a test or an application may put in another's place, the same under every configuration.
+
+    Attributes:
+        signals: further signal sources beside those of the configuration.
+        energy_model: replaces the parametric model in receipts.
+        transport: makes the door to one upstream.
+        now: wall clock, aware UTC.
+        monotonic: seconds that never go back.
+        new_id: a fresh uuid4 as a string.
+        jitter: a number in [0, 1).
+    """
+
+    signals: tuple[SignalSource, ...]
+    energy_model: EnergyModel | None
+    transport: Callable[[Upstream], Transport]
+    now: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    new_id: Callable[[], str]
+    jitter: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """The live things under one configuration.
+
+    Attributes:
+        configuration: what the operator decided.
+        paths: request paths that are ours, without a trailing slash.
+        fleet: what is known of each upstream.
+        board: the latest signal of each zone.
+        grid_loop: where the grid services are asked.
+        maker: makes receipts.
+        recorder: makes spans.
+    """
+
+    configuration: Configuration
+    paths: frozenset[str]
+    fleet: Fleet
+    board: SignalBoard
+    grid_loop: OwnLoop
+    maker: ReceiptMaker
+    recorder: Recorder
+
+
+def rooms_for(configuration: Configuration, outside: Outside, *, previous: Rooms | None = None) -> Rooms:
+    """Build the rooms of `configuration`; nothing of `previous` changes.
+
+    Raises:
+        ConfigurationError: two signal sources share a name, or `signals.chains` names one that there is not.
+    """
+    board, grid_loop = _signals(configuration, outside, previous)
+    return Rooms(
+        configuration=configuration,
+        paths=frozenset(path.removesuffix("/") for path in configuration.paths),
+        fleet=Fleet(
+            configuration.upstreams,
+            monotonic=outside.monotonic,
+            jitter=outside.jitter,
+            previous=None if previous is None else previous.fleet,
+        ),
+        board=board,
+        grid_loop=grid_loop,
+        maker=_maker(configuration, outside.energy_model),
+        recorder=Recorder(version=_VERSION, propagate=configuration.propagate),
+    )
+
+
+def with_new_fleet(rooms: Rooms, outside: Outside) -> Rooms:
+    """Return the same rooms with a fleet that knows nothing yet."""
+    upstreams = rooms.configuration.upstreams
+    return replace(rooms, fleet=Fleet(upstreams, monotonic=outside.monotonic, jitter=outside.jitter))
+
+
+def doors_for(
+    configuration: Configuration,
+    outside: Outside,
+    *,
+    before: Configuration | None = None,
+    doors: Mapping[str, Transport] | None = None,
+) -> dict[str, Transport]:
+    """Return the door of each upstream: of `doors`, which `before` had, those whose upstream is the same in every way.
+
+    A private authority's file may hold other certificates under the same name, so such an upstream gets a new door.
+
+    Raises:
+        ConfigurationError: an upstream's `ca_file` cannot be read.
+    """
+    kept = {
+        code: door
+        for code, door in (doors or {}).items()
+        if before is not None
+        and (upstream := configuration.upstreams.get(code)) is not None
+        and upstream == before.upstreams[code]
+        and not upstream.ca_file
+    }
+    return {
+        code: kept[code] if code in kept else outside.transport(upstream)
+        for code, upstream in configuration.upstreams.items()
+    }
+
+
+def _signals(configuration: Configuration, outside: Outside, previous: Rooms | None) -> tuple[SignalBoard, OwnLoop]:
+    """Return the board, the same one where nothing that concerns it has changed."""
+    signals, zones = configuration.signals, _zones(configuration)
+    if previous is not None and (previous.configuration.signals, _zones(previous.configuration)) == (signals, zones):
+        return previous.board, previous.grid_loop
+    grid_loop = OwnLoop()
+    session = HttpGet(
+        timeout_seconds=signals.timeout_seconds,
+        proxy=signals.proxy,
+        user_agent=f"vetted-mw/{_VERSION}",
+        now=outside.now,
+    )
+    sources = sources_of(
+        signals, zones, session=session, now=outside.now, monotonic=outside.monotonic, run=grid_loop.run
+    )
+    board = SignalBoard(
+        [*sources, *outside.signals],
+        chains=signals.chains,
+        now=outside.now,
+        monotonic=outside.monotonic,
+        jitter=outside.jitter,
+    )
+    if previous is not None:
+        same = _same_sources(signals, previous.configuration.signals, zones == _zones(previous.configuration))
+        board.take_over(previous.board, [*same, *(source.name for source in outside.signals)])
+    return board, grid_loop
+
+
+def _zones(configuration: Configuration) -> list[str]:
+    return [region.zone for region in configuration.regions.values()]
+
+
+def _same_sources(now: SignalConfiguration, before: SignalConfiguration, has_same_zones: bool) -> list[str]:  # noqa: FBT001 (one caller)
+    """Return the names of the sources that are configured as before, so that what they said still holds."""
+    same = ["file"] if now.file is not None and now.file == before.file else []
+    if now.http_json is not None and now.http_json == before.http_json:
+        same.append("http_json")
+    is_judged_alike = (now.max_proxy_share, now.min_total_mw, now.expected_types) == (
+        before.max_proxy_share,
+        before.min_total_mw,
+        before.expected_types,
+    )
+    if has_same_zones and is_judged_alike:
+        same += [service.name for service in now.services if service in before.services]
+    return same
+
+
+def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> ReceiptMaker:
+    receipts = configuration.receipts
+    return ReceiptMaker(
+        issuer=receipts.issuer,
+        software=f"vetted-mw/{_VERSION}",
+        sizes=receipts.models,
+        unknown_model=receipts.unknown_model,
+        missing_usage=receipts.missing_usage,
+        engine=energy_model or ParametricModel(),
+    )

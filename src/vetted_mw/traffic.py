@@ -1,0 +1,123 @@
+"""The requests being answered: counted, refused once the gateway shuts down, and ended honestly when time is up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from vetted_mw.errors import ShuttingDownError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vetted_mw.core import Core
+    from vetted_mw.errors import AnswerError
+
+__all__ = ["InFlight", "Traffic"]
+
+_LOG = logging.getLogger("vetted_mw")
+_RETRY_SECONDS = 1.0  # another instance may take it at once; a restarted one needs a moment
+_END_SECONDS = 5.0
+
+
+class InFlight:
+    """One request being answered.
+
+    Attributes:
+        core: what it sees of the gateway; stays the same when the settings are reloaded meanwhile.
+    """
+
+    __slots__ = ("_end", "_traffic", "core")
+
+    def __init__(self, core: Core, traffic: Traffic) -> None:
+        self.core = core
+        self._traffic = traffic
+        self._end: Callable[[AnswerError], None] | None = None
+
+    def ends_by(self, end: Callable[[AnswerError], None] | None) -> None:
+        """Say how it can be ended before its time; None: not at all, its host ends it."""
+        self._end = end
+
+    def leave(self) -> None:
+        """Note that it is over, on every way out. Further calls do nothing."""
+        self._traffic.left(self)
+
+    def end(self, error: AnswerError) -> bool:
+        """End it with `error`, if it can be; returns whether."""
+        if self._end is None:
+            return False
+        self._end(error)
+        return True
+
+
+class Traffic:
+    """Counts the requests inside and shuts the door behind the last one.
+
+    Args:
+        on_left: called with the core of each request that has left.
+    """
+
+    def __init__(self, *, on_left: Callable[[Core], None]) -> None:
+        self._on_left = on_left
+        self._inside: set[InFlight] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._inside)
+
+    def enter(self, core: Core) -> InFlight:
+        """Let a request in."""
+        self._empty.clear()
+        one = InFlight(core, self)
+        self._inside.add(one)
+        return one
+
+    def left(self, one: InFlight) -> None:
+        """Note that a request is over."""
+        if one not in self._inside:
+            return
+        self._inside.discard(one)
+        if not self._inside:
+            self._empty.set()
+        self._on_left(one.core)
+
+    def holds(self, core: Core) -> bool:
+        """Whether a request inside still sees `core`."""
+        return any(one.core is core for one in self._inside)
+
+    def require_open(self) -> None:
+        """Refuse a new request while the gateway shuts down.
+
+        Raises:
+            ShuttingDownError: it does.
+        """
+        if self.is_closed:
+            raise ShuttingDownError("The gateway is shutting down. Send the request again.", retry_after=_RETRY_SECONDS)
+
+    async def drain(self, seconds: float) -> int:
+        """Let nobody in any more, wait for those inside, and end those that are left after `seconds`.
+
+        Returns:
+            How many were ended before their time.
+        """
+        self.is_closed = True
+        if await self._emptied_within(seconds):
+            return 0
+        error = ShuttingDownError(
+            "The gateway shut down before the answer was complete. Send the request again.", retry_after=_RETRY_SECONDS
+        )
+        ended = sum(one.end(error) for one in list(self._inside))
+        _LOG.warning("requests were ended: the gateway shuts down", extra={"ended": ended, "left": len(self) - ended})
+        await self._emptied_within(_END_SECONDS)
+        return ended
+
+    async def _emptied_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,339 @@
+"""Run a fault past every policy, on sockets of its own, and write down everything that can be seen of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+from faults.bodies import BODIES
+from faults.due import ATTEMPTS, Case
+from faults.policies import INTENSITIES, REGIONS, Policy
+from faults.refusals import NOW, REFUSALS, UNANSWERED
+from faults.site import WELL, Site
+from faults.streams import STREAMS
+from streams.wall import LIMIT, Caller, Told, busy_connections, told, until
+from vetted_mw import Gateway, VettedProxy, load_configuration
+from vetted_mw.proxy.transport import HttpxTransport
+from vetted_mw.testing import StaticSignals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan, Span
+    from starlette.types import ASGIApp, Message
+
+    from faults.fault import Fault
+    from faults.site import Logged
+    from vetted_mw.configuration import Upstream
+    from vetted_mw.proxy.transport import Response, UpstreamRequest
+
+__all__ = [
+    "FAULTS",
+    "KEY",
+    "PROMPT",
+    "Measured",
+    "Run",
+    "Spans",
+    "body_of",
+    "gateway_over",
+    "measured",
+    "site_of",
+]
+
+FAULTS: tuple[Fault, ...] = (*REFUSALS, *UNANSWERED, *BODIES, *STREAMS)
+PROMPT, KEY = "canary-of-a-prompt", "canary-of-a-key"
+_LIMITS = {
+    "attempts": ATTEMPTS,
+    "connect_seconds": 20.0,
+    "first_byte_seconds": 20.0,
+    "answer_seconds": 20.0,
+    "idle_seconds": 20.0,
+    "finish_hold_seconds": 20.0,
+    "total_seconds": 25.0,
+}
+_REPEATS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was seen of one case.
+
+    Attributes:
+        told: what the caller was told.
+        contacted: where connections came, up to the end of the request.
+        log: the upstreams' logs of the request.
+        spans: those that ended, in order.
+        open_spans: spans that never ended, once the gateway was closed.
+        in_flight: leases held right after the answer, and at the end.
+        busy: connections in use right after the answer, and at the end.
+        follow_up: what the next request, pinned to the faulty region and answered well, was told; None without one.
+        breaker: where the region's breaker stands after the fault was repeated; None where it was not.
+        saturated: whether the region counts as saturated right after the answer.
+        open_connections: connections left at the upstreams once the gateway was closed.
+    """
+
+    told: Told
+    contacted: tuple[str, ...]
+    log: tuple[Logged, ...]
+    spans: tuple[ReadableSpan, ...]
+    open_spans: int
+    in_flight: tuple[int, int]
+    busy: tuple[list[str], list[str]]
+    follow_up: Told | None
+    breaker: str | None
+    saturated: bool
+    open_connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """All cases of one fault: they run at the same time, each with a gateway and upstreams of its own.
+
+    Attributes:
+        cases: what was seen of each, by (stream, policy).
+        tasks: tasks that were left at the end.
+        logs: every log record, written out.
+    """
+
+    cases: Mapping[tuple[bool, Policy], Measured]
+    tasks: tuple[str, ...]
+    logs: tuple[str, ...]
+
+
+class Spans(SpanProcessor):
+    """Keeps the spans that ended and counts those that have not."""
+
+    def __init__(self) -> None:
+        self.ended: list[ReadableSpan] = []
+        self.started = 0
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Count it."""
+        self.started += 1
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Keep it."""
+        self.ended.append(span)
+
+    @property
+    def open(self) -> int:
+        """How many have not ended."""
+        return self.started - len(self.ended)
+
+
+def measured(fault: Fault) -> Run:
+    """Run all cases of a fault, once: one that cannot be run is not run again for the next question."""
+    run = _run_or_error(fault)
+    if isinstance(run, BaseException):
+        raise AssertionError("the fault could not be measured") from run
+    return run
+
+
+@functools.cache
+def _run_or_error(fault: Fault) -> Run | BaseException:
+    try:
+        return asyncio.run(_measure(fault))
+    except Exception as error:  # noqa: BLE001 (raised by whoever asks)
+        return error
+
+
+async def _measure(fault: Fault) -> Run:
+    before = asyncio.all_tasks()
+    cases = [
+        Case(fault=fault, stream=stream, policy=policy)
+        for stream in (False, True)
+        for policy in Policy
+        if fault.due(stream=stream) is not None
+    ]
+    with _logs() as logs:
+        results = await asyncio.gather(*(_measure_case(case) for case in cases))
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: asyncio.all_tasks() == before)
+    left = asyncio.all_tasks() - before
+    return Run(
+        cases={(case.stream, case.policy): result for case, result in zip(cases, results, strict=True)},
+        tasks=tuple(repr(task) for task in left),
+        logs=tuple(logs),
+    )
+
+
+async def _measure_case(case: Case) -> Measured:
+    async with site_of(case) as site:
+        gateway, spans = gateway_over(site, case.fault, case.policy)
+        async with gateway:
+            app = VettedProxy(gateway)
+            answer = await _ask(app, site, case, model=case.fault.model, vetted=case.policy.value.vetted)
+            in_flight, busy = gateway.fleet.in_flight, busy_connections(gateway)
+            ended, contacted, log = tuple(spans.ended), tuple(site.contacted), tuple(site.of(str(case)))
+            faulty = case.policy.value.faulty[0]
+            state = gateway.fleet.state(faulty)
+            assert state is not None
+            follow_up = await _follow_up(app, site, case, faulty) if case.fault.follow_up else None
+            breaker = await _repeat(gateway, app, site, case) if case.policy is Policy.PINNED else None
+            at_the_end = gateway.fleet.in_flight, busy_connections(gateway)
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: not site.open_connections)
+        return Measured(
+            told=answer,
+            contacted=contacted,
+            log=log,
+            spans=ended,
+            open_spans=spans.open,
+            in_flight=(in_flight, at_the_end[0]),
+            busy=(busy, at_the_end[1]),
+            follow_up=follow_up,
+            breaker=breaker,
+            saturated=state.saturated,
+            open_connections=site.open_connections,
+        )
+
+
+async def _follow_up(app: ASGIApp, site: Site, case: Case, region: str) -> Told:
+    model = case.fault.model if case.fault.once else WELL
+    return await _ask(app, site, case, model=model, vetted={"region": region}, name="follow-up")
+
+
+async def _repeat(gateway: Gateway, app: ASGIApp, site: Site, case: Case) -> str:
+    """Repeat the fault at its region until a breaker that counts it must have opened."""
+    vetted = case.policy.value.vetted
+    model = case.fault.model
+    await asyncio.gather(
+        *(_ask(app, site, case, model=model, vetted=vetted, name=str(number)) for number in range(_REPEATS))
+    )
+    state = gateway.fleet.state(case.policy.value.faulty[0])
+    assert state is not None
+    return state.breaker.value
+
+
+# ---- the stage of a case
+
+
+def site_of(case: Case) -> Site:
+    """Make the upstreams a case meets."""
+    fault = case.fault
+    plays = {
+        one.model: {stream: due.play for stream in (False, True) if (due := one.due(stream=stream)) is not None}
+        for one in FAULTS
+    }
+    return Site(
+        REGIONS,
+        faulty=case.policy.value.faulty,
+        plays=plays,
+        bare=fault.bare,
+        refusing=fault.refusing,
+        once=fault.once,
+    )
+
+
+def gateway_over(site: Site, fault: Fault, policy: Policy) -> tuple[Gateway, Spans]:
+    """Make a gateway over a site; the limits and the scheme of the fault hold for the faulty regions only."""
+    regions: dict[str, Any] = {}
+    for region in REGIONS:
+        is_faulty = region in policy.value.faulty
+        regions[region] = {
+            "base_url": site.base_url(region, scheme=fault.scheme if is_faulty else "http"),
+            "api_key": {"env": "UPSTREAM_KEY"},
+            "health_path": "",
+            "limits": dict(fault.limits) if is_faulty else {},
+        }
+    configuration = load_configuration(
+        environ={"UPSTREAM_KEY": KEY},
+        overrides={"regions": regions, "limits": _LIMITS, "default_order": list(Policy.DEFAULT.value.order)},
+    )
+    spans = Spans()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(spans)
+    with patch.object(trace, "get_tracer", provider.get_tracer):
+        gateway = Gateway(
+            configuration,
+            signals=[StaticSignals(INTENSITIES, now=lambda: NOW)],
+            transport=lambda upstream: _Watched(upstream, site),
+            now=lambda: NOW,
+        )
+    return gateway, spans
+
+
+class _Watched(HttpxTransport):
+    """The transport as it is, which also tells the site whose head was read."""
+
+    def __init__(self, upstream: Upstream, site: Site) -> None:
+        super().__init__(upstream)
+        self._region = upstream.region
+        self._site = site
+
+    async def send(self, request: UpstreamRequest) -> Response:
+        """Send, and say so when the head has come."""
+        response = await super().send(request)
+        self._site.head_was_read(self._region, dict(request.headers)[b"x-request-id"].decode())
+        return response
+
+
+# ---- the caller
+
+
+def body_of(case: Case, *, model: str, vetted: Mapping[str, Any]) -> dict[str, Any]:
+    """The request of a case, or one that follows it."""
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": PROMPT}],
+        "vetted": dict(vetted),
+        **({"stream": True} if case.stream else {}),
+        **(case.fault.asks if model == case.fault.model else {}),
+    }
+
+
+async def _ask(app: ASGIApp, site: Site, case: Case, *, model: str, vetted: Mapping[str, Any], name: str = "") -> Told:
+    body = body_of(case, model=model, vetted=vetted)
+    request_id = f"{case}-{name}" if name else str(case)
+    async with asyncio.timeout(2 * LIMIT):
+        return told(await _Reading(app, body, site=site, request_id=request_id).exchange())
+
+
+class _Reading(Caller):
+    """Tells the site when content has reached it."""
+
+    def __init__(self, app: ASGIApp, body: Mapping[str, Any], *, site: Site, request_id: str) -> None:
+        super().__init__(app, body, headers=[("x-request-id", request_id)])
+        self._site = site
+        self._request_id = request_id
+
+    async def _send(self, message: Message) -> None:
+        await super()._send(message)
+        if message.get("body"):
+            self._site.content_was_delivered(self._request_id)
+
+
+# ---- what was logged
+
+
+class _Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(f"{self.format(record)} {vars(record)}")
+
+
+@contextlib.contextmanager
+def _logs() -> Iterator[list[str]]:
+    """Keep what any logger says, at every level."""
+    kept = _Kept()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(kept)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield kept.texts
+    finally:
+        root.removeHandler(kept)
+        root.setLevel(level)
