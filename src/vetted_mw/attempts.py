@@ -217,7 +217,7 @@ class Attempts:
         # What a delivered answer used is the receipt's; a redirect has computed nothing.
         is_abandoned = not running.delivers and not _is_redirect(fault.status)
         if is_abandoned and fault.sent and fault.outcome in _MAY_HAVE_COMPUTED:
-            energy = self._core.abandoned_energy_wh(self._request)
+            energy = self._core.abandoned_energy_wh(self._request, running.region)
         record = AttemptRecord(
             region=running.region,
             outcome=fault.outcome,

@@ -105,9 +105,13 @@ class Core:
         _LOG.warning("a receipt was withheld", extra={"reason": reason})
         return Receipted(receipt=None, error=reason, reading=None)
 
-    def abandoned_energy_wh(self, request: ChatRequest) -> float | None:
-        """Estimate what an upstream may have spent on a request that was given up; None for an unknown model."""
-        return self.maker.attempt_energy_wh(request.model, prompt_characters=request.prompt_characters())
+    def abandoned_energy_wh(self, request: ChatRequest, region: str) -> float | None:
+        """Estimate what a region may have spent on a request that was given up; None for an unknown model."""
+        return self.maker.attempt_energy_wh(
+            request.model,
+            prompt_characters=request.prompt_characters(),
+            region=self.configuration.regions[region],
+        )
 
     def known_model(self, model: str) -> str | None:
         """Return `model` when a configuration or an upstream's own list holds it, so that telemetry may name it."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from vetted_mw.configuration import Configuration
+    from vetted_mw.configuration import Configuration, ServerConfiguration
     from vetted_mw.fleet.fleet import Fleet
     from vetted_mw.grid.board import SignalBoard
     from vetted_mw.grid.source import SignalSource
@@ -266,11 +266,13 @@ class Gateway:
             configuration = await asyncio.to_thread(self._load)
         self._forget_closed_loop()
         async with self._lock:
+            before = self.configuration.server
             rooms = rooms_for(configuration, self._outside, previous=self._rooms)
             if self._core is None:
                 self._rooms = rooms
             else:
                 await self._move_to(rooms, self._core)
+        _warn_of_what_stays(before, configuration.server)
         _LOG.info("the settings were reloaded", extra={"regions": len(configuration.upstreams)})
 
     async def reload_or_tell(self) -> bool:
@@ -387,3 +389,10 @@ class Gateway:
                 "upstream keys are configured and callers are not: whoever reaches the gateway spends them. "
                 "Configure [callers], pass identify=, or put the middleware inside your own authentication"
             )
+
+
+def _warn_of_what_stays(before: ServerConfiguration, now: ServerConfiguration) -> None:
+    """Say in the log which new settings hold only for a server that is started anew."""
+    changed = [f"server.{name}" for name in ("host", "port", "workers") if getattr(before, name) != getattr(now, name)]
+    if changed:
+        _LOG.warning("settings of the server hold after a restart only", extra={"settings": ", ".join(changed)})

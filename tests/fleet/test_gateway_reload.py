@@ -107,7 +107,10 @@ async def test_what_was_learned_of_an_upstream_goes_on() -> None:
     """A breaker that is open stays open, and a lease taken before counts in the cap after."""
     go_on = asyncio.Event()
     async with FakeUpstream() as one, FakeUpstream(text="two") as two:
-        tables: dict[str, Any] = {FIRST: {"base_url": one.base_url, "limits": {"max_in_flight": 1}}, SECOND: two.base_url}
+        tables: dict[str, Any] = {
+            FIRST: {"base_url": one.base_url, "limits": {"max_in_flight": 1}},
+            SECOND: two.base_url,
+        }
         one.then(FakeAnswer.stream([role(), content(), go_on, finish()]))
         async with _gateway(configured(tables)) as (app, gateway):
             caller = Caller(app, payload(stream=True))
@@ -273,6 +276,14 @@ async def test_no_setting_is_lost_by_a_reload_of_the_same_file(tmp_path: Path) -
         await gateway.reload()
         assert gateway.configuration == before
         assert gateway.configuration is not before
+
+
+async def test_what_only_a_restart_changes_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Host, port and workers are the server's: a reload that changes them says so, and nothing about what it does change."""
+    async with _gateway(configured({FIRST: NOWHERE})) as (_app, gateway):
+        with caplog.at_level(logging.WARNING, logger="vetted_mw"):
+            await gateway.reload(configured({FIRST: NOWHERE}, server={"port": 9000, "drain_seconds": 5}))
+    assert [record.__dict__["settings"] for record in caplog.records] == ["server.port"]
 
 
 async def test_a_closed_gateway_opens_with_what_was_reloaded() -> None:

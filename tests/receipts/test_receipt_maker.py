@@ -16,6 +16,7 @@ from vetted_mw.receipts.figures import Figures, Inputs, Interval, ParametricMode
 from vetted_mw.receipts.models import ModelSize, unknown_size
 from vetted_mw.receipts.receipt import ReceiptError, ReceiptWithheldError
 from vetted_mw.routing.options import Boundary, Tier
+from vetted_mw.routing.regions import load_catalogue
 
 FIGURES = ("energy_wh", "gco2e", "ml_water")
 SIGMAS = ("sigma_energy", "sigma_gco2e", "sigma_water")
@@ -343,6 +344,15 @@ def test_an_abandoned_attempt_is_estimated_by_its_prompt() -> None:
     per_token = 2 * 128e9 / (0.40 * 989e12) * 700
     expected = 25 * per_token / 3600 * 1.29 * 1.12 * 1.56
     assert maker().attempt_energy_wh("mistral-medium-3", prompt_characters=100) == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_abandoned_attempt_is_charged_at_its_own_site() -> None:
+    """Where the region is known its PUE counts, the operator's word over the shipped one."""
+    paris = load_catalogue()["scaleway-par-1"]
+    unknown = maker().attempt_energy_wh("mistral-medium-3", prompt_characters=100)
+    own = maker().attempt_energy_wh("mistral-medium-3", prompt_characters=100, region=replace(paris, pue=3.12))
+    assert unknown is not None
+    assert own == pytest.approx(unknown * 2, rel=1e-9)
 
 
 def test_an_abandoned_attempt_of_an_unknown_model_is_not_guessed() -> None:

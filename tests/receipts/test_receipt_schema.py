@@ -71,7 +71,7 @@ ADDED = {  # marked `y` in the contract, the members of signed and ledgered rece
     "cached_tokens": _count(),
     "completion_tokens": _count(),
     "usage_source": _one_of("upstream", "estimated", "reported"),
-    "completion_status": _one_of("complete", "client_abort", "upstream_error"),
+    "completion_status": _one_of("complete", "client_abort", "upstream_error", "shutting_down"),
     "calls": _count(1),
     "boundary": _one_of("comprehensive", "narrow"),
     "energy_wh": _number(),

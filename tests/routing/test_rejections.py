@@ -59,7 +59,7 @@ def test_the_route_policies_are_three() -> None:
 
 
 def test_the_outcomes_of_an_attempt_are_the_contracts() -> None:
-    """Every outcome of the resilience table, and no other."""
+    """Every outcome of the resilience table, and the one of a gateway that is stopped; no other."""
     assert {outcome.value for outcome in AttemptOutcome} == {
         "success",
         "caller_error",
@@ -75,6 +75,7 @@ def test_the_outcomes_of_an_attempt_are_the_contracts() -> None:
         "invalid_response",
         "not_admitted",
         "client_disconnect",
+        "shutting_down",
     }
 
 

@@ -84,12 +84,18 @@ class ReceiptMaker:
             raise ReceiptWithheldError(ReceiptError.ENGINE_FAILED)
         return self._receipt(observation, tokens, reading, inputs, figures)
 
-    def attempt_energy_wh(self, model: str, *, prompt_characters: int) -> float | None:
-        """Estimate the Wh an abandoned attempt may have used: its prompt, read once; None for an unknown size."""
+    def attempt_energy_wh(self, model: str, *, prompt_characters: int, region: Region | None = None) -> float | None:
+        """Estimate the Wh an abandoned attempt may have used: its prompt, read once; None for an unknown size.
+
+        Args:
+            model: the requested name.
+            prompt_characters: of the request.
+            region: whose site counts; None for an unknown one.
+        """
         size = size_for(model, self.sizes)
         if size is None:
             return None
-        site = self.coefficients.unknown_site
+        site = self.coefficients.unknown_site if region is None else self._site(region)
         inputs = Inputs(
             prompt_tokens=estimated_tokens(prompt_characters),
             cached_tokens=0,
