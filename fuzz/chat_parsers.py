@@ -147,7 +147,7 @@ def stream(data: bytes) -> None:
     ends = [told for _name, told in _events(out) if told == b"[DONE]"]
     if not read.complete or read.error is not None or read.broken:
         assert not ends, out
-        is_plain = read.usage is None and not read.finish_reasons  # else frames were held, or kept from the caller
+        is_plain = read._usage_frame is None and not read.finish_reasons  # noqa: SLF001 (else frames were held back)
         assert not is_plain or (_with_lf(body) + b"\n\n").startswith(_with_lf(out)), out
         return
     assert len(ends) == 1, out
@@ -224,6 +224,7 @@ def _with_lf(data: bytes) -> bytes:
 
 
 def _cut(data: bytes, size: int) -> list[bytes]:
+    size = max(size, len(data) // MOST_PIECES)
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 

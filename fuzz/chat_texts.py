@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["BYTES", "JSON", "SEEDS", "SSE", "WAIT"]
 
 _VALUE = re.compile(rb'"(?:[^"\\]|\\.)*"\s*:|("(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|\b(?:null|true|false)\b)')
-_NAMES = ("model", "messages", "stream", "stream_options", "include_usage", "n", "vetted", "extra_body", "region")
-_NAMES += ("choices", "index", "delta", "message", "content", "tool_calls", "finish_reason", "usage", "error", "object")
-_NAMES += ("prompt_tokens", "completion_tokens", "receipt", "routing_trace", "detail", "msg", "loc", "id", "created")
+_NAMES = (
+    *("model", "messages", "stream", "stream_options", "include_usage", "n", "vetted", "extra_body", "region"),
+    *("choices", "index", "delta", "message", "content", "tool_calls", "finish_reason", "usage", "error", "object"),
+    *("prompt_tokens", "completion_tokens", "receipt", "routing_trace", "detail", "msg", "loc", "id", "created"),
+)
 _SPELLED = (r'"\u0076etted"', r'"vette\u0064"', '"Vetted"', r'"\u0072eceipt"', r'"mo\u0064el"', r'"\ud800"', '"a\\"b"')
-_VALUES = ("null", "true", "false", "0", "-1", "1.0", "1e999", "9" * 4400, "9" * 30, "[]", "{}", '""', "[[]]", "[null]")
-_VALUES += ("[" * 2000, '{"a":' * 2000, '"' + "x" * 5000 + '"', '{"a":1,"a":2}', '[{"index":1},{"index":-7}]')
+_VALUES = (
+    *("null", "true", "false", "0", "-1", "1.0", "1e999", "9" * 4400, "9" * 30, "[]", "{}", '""', "[[]]", "[null]"),
+    *("[" * 2000, '{"a":' * 2000, '"' + "x" * 5000 + '"', '{"a":1,"a":2}', '[{"index":1},{"index":-7}]'),
+)
 
 JSON = Notation(
     value=_VALUE,

@@ -15,14 +15,14 @@ from vetted_mw.configuration import Auth, Upstream
 from vetted_mw.core import Core
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.fleet.probes import Probes
-from vetted_mw.former import Former
 from vetted_mw.in_app.client import RouteTransport, http_client
-from vetted_mw.probing import ProbeGet
+from vetted_mw.lifecycle.former import Former
+from vetted_mw.lifecycle.probing import ProbeGet
+from vetted_mw.lifecycle.rooms import Outside, Rooms, doors_for, rooms_for, with_new_fleet
+from vetted_mw.lifecycle.settings_watch import SettingsWatch
+from vetted_mw.lifecycle.traffic import InFlight, Traffic
 from vetted_mw.proxy.transport import HttpxTransport, Transport
-from vetted_mw.rooms import Outside, Rooms, doors_for, rooms_for, with_new_fleet
 from vetted_mw.settings import load_configuration
-from vetted_mw.settings_watch import SettingsWatch
-from vetted_mw.traffic import InFlight, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -112,9 +112,8 @@ def test_a_frame_that_never_ends_is_refused_once_it_is_over_the_limit() -> None:
     splitter = FrameSplitter(max_frame_bytes=1000)
     for _ in range(10):
         assert splitter.feed(b"x" * 100) == []
-    assert splitter.overflowed is False
-    assert splitter.feed(b"x") == []
-    assert splitter.overflowed is True
+    assert (splitter.overflowed, splitter.feed(b"x")) == (False, [])
+    assert (splitter.overflowed, splitter.finish()) == (True, b"")
     assert splitter.feed(b"\n\ndata: a\n\n") == []
     assert splitter.finish() == b""
 

@@ -26,10 +26,10 @@ from faults.playing import (
     well,
     whole,
 )
-from faults.refusals import SOON
+from faults.refusals import SOON, dripping
 
 if TYPE_CHECKING:
-    from faults.playing import Play
+    from faults.playing import Part, Play
 
 __all__ = ["BODIES"]
 
@@ -53,7 +53,7 @@ def _half(*, length: int = 500, ending: Ending = Ending.CLOSE) -> Play:
     return play
 
 
-def begun(*rest: bytes | float | Gate, ending: Ending = Ending.CLOSE, ended: bool = False) -> Play:
+def begun(*rest: Part, ending: Ending = Ending.CLOSE, ended: bool = False) -> Play:
     """A stream whose role and first word reach the caller before `rest` is sent."""
     return lambda asked: streamed([*frames_of(asked)[:2], Gate.CONTENT, *rest], ending=ending, ended=ended)
 
@@ -104,7 +104,7 @@ def _in_two_frame() -> bytes:
 def _dripping_json() -> Play:
     def play(asked: Asked) -> Script:
         first, _ = _in_two(asked)
-        return Script(parts=[head(200, [JSON, CHUNKED]), chunk(first), *[0.05, chunk(b" ")] * 400], ending=Ending.CLOSE)
+        return Script(parts=[head(200, [JSON, CHUNKED]), chunk(first), *dripping(chunk(b" "))], ending=Ending.CLOSE)
 
     return play
 
@@ -233,7 +233,7 @@ BODIES = [
     Fault(
         name="one byte at a time, without end",
         json=before(_dripping_json(), "answer_timeout", 200),
-        sse=after(begun(b"data: ", *(0.05, b"x") * 400), "idle_timeout"),
+        sse=after(begun(b"data: ", *dripping(b"x")), "idle_timeout"),
         limits={"answer_seconds": SOON, "idle_seconds": SOON},
     ),
     # encoding

@@ -5,30 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 
 from faults.bodies import BODIES
 from faults.due import ATTEMPTS, Case
+from faults.events import EVENTS
 from faults.policies import INTENSITIES, REGIONS, Policy
 from faults.refusals import NOW, REFUSALS, UNANSWERED
 from faults.site import WELL, Site
-from faults.streams import STREAMS
+from faults.watching import Spans, kept_logs
 from streams.wall import LIMIT, Caller, Told, busy_connections, told, until
 from vetted_mw import Gateway, VettedProxy, load_configuration
 from vetted_mw.proxy.transport import HttpxTransport
 from vetted_mw.testing import StaticSignals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import ReadableSpan, Span
+    from opentelemetry.sdk.trace import ReadableSpan
     from starlette.types import ASGIApp, Message
 
     from faults.fault import Fault
@@ -38,18 +38,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAULTS",
+    "GROUPS",
     "KEY",
     "PROMPT",
     "Measured",
+    "Reading",
     "Run",
-    "Spans",
     "body_of",
     "gateway_over",
     "measured",
     "site_of",
 ]
 
-FAULTS: tuple[Fault, ...] = (*REFUSALS, *UNANSWERED, *BODIES, *STREAMS)
+GROUPS: Mapping[str, list[Fault]] = {
+    "A status": REFUSALS,
+    "No answer, or one too late": UNANSWERED,
+    "A body": BODIES,
+    "Events of a stream": EVENTS,
+}
+FAULTS = tuple(fault for group in GROUPS.values() for fault in group)
 PROMPT, KEY = "canary-of-a-prompt", "canary-of-a-key"
 _LIMITS = {
     "attempts": ATTEMPTS,
@@ -109,33 +116,12 @@ class Run:
     logs: tuple[str, ...]
 
 
-class Spans(SpanProcessor):
-    """Keeps the spans that ended and counts those that have not."""
-
-    def __init__(self) -> None:
-        self.ended: list[ReadableSpan] = []
-        self.started = 0
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Count it."""
-        self.started += 1
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Keep it."""
-        self.ended.append(span)
-
-    @property
-    def open(self) -> int:
-        """How many have not ended."""
-        return self.started - len(self.ended)
-
-
 def measured(fault: Fault) -> Run:
     """Run all cases of a fault, once: one that cannot be run is not run again for the next question."""
     run = _run_or_error(fault)
-    if isinstance(run, BaseException):
-        raise AssertionError("the fault could not be measured") from run
-    return run
+    if isinstance(run, Run):
+        return run
+    raise AssertionError("the fault could not be measured") from run
 
 
 @functools.cache
@@ -154,7 +140,7 @@ async def _measure(fault: Fault) -> Run:
         for policy in Policy
         if fault.due(stream=stream) is not None
     ]
-    with _logs() as logs:
+    with kept_logs() as logs:
         results = await asyncio.gather(*(_measure_case(case) for case in cases))
     with contextlib.suppress(TimeoutError):
         await until(lambda: asyncio.all_tasks() == before)
@@ -234,7 +220,9 @@ def site_of(case: Case) -> Site:
     )
 
 
-def gateway_over(site: Site, fault: Fault, policy: Policy) -> tuple[Gateway, Spans]:
+def gateway_over(
+    site: Site, fault: Fault, policy: Policy, *, monotonic: Callable[[], float] = time.monotonic
+) -> tuple[Gateway, Spans]:
     """Make a gateway over a site; the limits and the scheme of the fault hold for the faulty regions only."""
     regions: dict[str, Any] = {}
     for region in REGIONS:
@@ -258,6 +246,7 @@ def gateway_over(site: Site, fault: Fault, policy: Policy) -> tuple[Gateway, Spa
             signals=[StaticSignals(INTENSITIES, now=lambda: NOW)],
             transport=lambda upstream: _Watched(upstream, site),
             now=lambda: NOW,
+            monotonic=monotonic,
         )
     return gateway, spans
 
@@ -295,10 +284,10 @@ async def _ask(app: ASGIApp, site: Site, case: Case, *, model: str, vetted: Mapp
     body = body_of(case, model=model, vetted=vetted)
     request_id = f"{case}-{name}" if name else str(case)
     async with asyncio.timeout(2 * LIMIT):
-        return told(await _Reading(app, body, site=site, request_id=request_id).exchange())
+        return told(await Reading(app, body, site=site, request_id=request_id).exchange())
 
 
-class _Reading(Caller):
+class Reading(Caller):
     """Tells the site when content has reached it."""
 
     def __init__(self, app: ASGIApp, body: Mapping[str, Any], *, site: Site, request_id: str) -> None:
@@ -310,30 +299,3 @@ class _Reading(Caller):
         await super()._send(message)
         if message.get("body"):
             self._site.content_was_delivered(self._request_id)
-
-
-# ---- what was logged
-
-
-class _Kept(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(f"{self.format(record)} {vars(record)}")
-
-
-@contextlib.contextmanager
-def _logs() -> Iterator[list[str]]:
-    """Keep what any logger says, at every level."""
-    kept = _Kept()
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(kept)
-    root.setLevel(logging.DEBUG)
-    try:
-        yield kept.texts
-    finally:
-        root.removeHandler(kept)
-        root.setLevel(level)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from faults.fault import Due, Fault, before, caller, well_all_the_same
+from faults.fault import Fault, before, caller, well_all_the_same
 from faults.playing import JSON, SSE, Asked, Ending, Gate, Part, Script, answer, head, streamed, well, whole
 
 if TYPE_CHECKING:
     from faults.playing import Play
 
-__all__ = ["CANARY", "NOW", "REFUSALS", "SOON", "UNANSWERED", "both"]
+__all__ = ["CANARY", "NOW", "REFUSALS", "SOON", "UNANSWERED", "both", "dripping"]
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 """The instant the wall's gateways take for now, so that an HTTP date can be in it."""
@@ -164,7 +164,8 @@ def _parts(*parts: Part, ending: Ending = Ending.CLOSE) -> Play:
     return lambda _asked: Script(parts=parts, ending=ending)
 
 
-def _dripping(part: bytes) -> list[Part]:
+def dripping(part: bytes) -> list[Part]:
+    """The same part again and again, for far longer than any limit of the wall."""
     return [0.05, part] * 400
 
 
@@ -204,7 +205,7 @@ UNANSWERED = [
     both("closed before headers", _parts(), "upstream_cut", None),
     _slow(_parts(ending=Ending.SILENCE), "never answers"),
     _slow(lambda asked: Script(parts=[60.0, *well(asked).parts]), "first byte too late"),
-    _slow(_parts(_START, *_dripping(b"x-drip: 1\r\n")), "dripping headers"),
+    _slow(_parts(_START, *dripping(b"x-drip: 1\r\n")), "dripping headers"),
     both("endless headers", _parts(_START, *[b"x-more: " + b"y" * 10_000 + b"\r\n"] * 30), "upstream_cut", None),
     both("no HTTP", _parts(b"220 smtp.example ESMTP\r\n"), "upstream_cut", None),
     both(

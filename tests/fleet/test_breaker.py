@@ -96,6 +96,19 @@ def test_outcomes_of_the_past_do_not_count() -> None:
     assert tried.stands(BreakerState.CLOSED)
 
 
+def test_a_share_is_of_what_is_in_the_window() -> None:
+    """Faults that have left it, and faults of before it opened, are no part of a later share."""
+    tried = Tried()
+    tried.attempt(FAULT, FAULT)
+    tried.clock.tick(31)
+    tried.attempt(GOOD, GOOD, GOOD, FAULT)
+    assert tried.stands(BreakerState.CLOSED)
+    tried.clock.tick(31)
+    tried.opened().half_opened().attempt(GOOD)
+    tried.attempt(GOOD, GOOD, GOOD, FAULT)
+    assert tried.stands(BreakerState.CLOSED)
+
+
 def test_the_clock_alone_half_opens_and_never_closes_it() -> None:
     """After its time it lets probes through, and stays half open for as long as none has told anything."""
     tried = Tried().opened()
@@ -293,6 +306,9 @@ def test_a_probe_of_an_earlier_recovery_says_nothing_new_and_still_takes_its_pla
     tried.half_opened()
     third = tried.start()
     assert not tried.admits
+    tried.prove(second)
+    tried.prove(third)
+    assert tried.stands(BreakerState.HALF_OPEN)
     tried.end(second, GOOD)
     assert (tried.state, tried.admits) == (BreakerState.HALF_OPEN, True)
     tried.end(third, GOOD)

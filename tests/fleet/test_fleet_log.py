@@ -19,9 +19,14 @@ PARIS = "scaleway-par-1"
 
 
 @pytest.fixture
-def fleet() -> Fleet:
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def fleet(clock: ManualClock) -> Fleet:
     upstream = Upstream(region=PARIS, base_url="http://127.0.0.1:9/v1")
-    return Fleet({PARIS: upstream}, monotonic=ManualClock().monotonic, jitter=lambda: 0.0)
+    return Fleet({PARIS: upstream}, monotonic=clock.monotonic, jitter=lambda: 0.0)
 
 
 @pytest.fixture
@@ -44,6 +49,37 @@ def test_a_probe_that_fails_twice_and_then_answers_is_told_as_going_and_coming_b
     for alive in (True, False, False, False, True, True):
         fleet.probed(PARIS, alive=alive, status=200 if alive else None)
     assert told() == [(logging.WARNING, "a region is out of service", None), (logging.INFO, "a region is back", None)]
+
+
+def test_a_breaker_that_only_half_opens_is_not_told_as_back(
+    fleet: Fleet, clock: ManualClock, told: Callable[[], list[tuple[int, str, Any]]]
+) -> None:
+    """A probe whose caller left, or that failed, says nothing in the log; one that served says the region is back."""
+
+    def service() -> list[str]:
+        return [message for _level, message, _outcome in told() if message.startswith("a region is")]
+
+    attempted(fleet, *[AttemptOutcome.UPSTREAM_CUT] * 5)
+    assert service() == ["a region is out of service"]
+    for outcome in (AttemptOutcome.CLIENT_DISCONNECT, AttemptOutcome.UPSTREAM_CUT, AttemptOutcome.CLIENT_DISCONNECT):
+        clock.tick(100)
+        attempted(fleet, outcome)
+    assert service() == ["a region is out of service"]
+    attempted(fleet, AttemptOutcome.SUCCESS)
+    assert service() == ["a region is out of service", "a region is back"]
+
+
+def test_a_stream_that_closes_the_breaker_is_told_with_its_first_content(
+    fleet: Fleet, clock: ManualClock, told: Callable[[], list[tuple[int, str, Any]]]
+) -> None:
+    """The log does not wait for the end of a long answer."""
+    attempted(fleet, *[AttemptOutcome.UPSTREAM_CUT] * 5)
+    clock.tick(100)
+    for _ in range(2):
+        lease = fleet.lease(PARIS)
+        assert lease is not None
+        lease.proved()
+    assert told()[-1] == (logging.INFO, "a region is back", None)
 
 
 def test_faults_are_told_once_per_kind_until_the_region_serves_again(

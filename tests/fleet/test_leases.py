@@ -144,6 +144,19 @@ def test_a_proved_lease_is_held_until_its_release_and_lets_the_next_probe_start(
     assert kept.fleet.in_flight == 0
 
 
+def test_what_is_told_of_a_lease_after_its_release_is_no_evidence() -> None:
+    """Two probes that were given back proved nothing, whatever is said of them then."""
+    kept = Kept()
+    while kept.state().breaker is BreakerState.CLOSED:
+        kept.attempt(AttemptOutcome.UPSTREAM_CUT)
+    kept.clock.tick(kept.state().retry_after or 0)
+    for _ in range(2):
+        lease = kept.lease()
+        lease.release(ABORTED)
+        lease.proved()
+    assert kept.state().breaker is BreakerState.HALF_OPEN
+
+
 def test_content_is_better_evidence_than_a_probe() -> None:
     """A region whose health path fails and which has begun to answer is not failing."""
     kept = Kept()

@@ -343,7 +343,7 @@ async def test_a_probe_that_breaks_is_a_probe_that_failed(upstream: Any) -> None
 
 async def test_a_probe_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection and says nothing is dead after the probe's own limit."""
-    monkeypatch.setattr("vetted_mw.probing._PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("vetted_mw.lifecycle.probing._PROBE_SECONDS", 0.1)
     async with asyncio.timeout(LIMIT), RawUpstream(ending="stall") as silent, _probing(silent.base_url) as gateway:
         for _ in range(2):
             await gateway.probe(REGION)

@@ -10,7 +10,7 @@ import pytest
 
 from streams.wall import FIRST, SECOND, payload, told, until
 from vetted_mw import Gateway, VettedProxy
-from vetted_mw.settings_watch import SettingsWatch
+from vetted_mw.lifecycle.settings_watch import SettingsWatch
 from vetted_mw.testing import FakeUpstream, asgi_exchange
 
 if TYPE_CHECKING:

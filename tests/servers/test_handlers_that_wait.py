@@ -13,7 +13,6 @@ from servers.processes import SERVERS, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from servers.leaving import How
     from servers.phases import Phase, Place
     from servers.processes import Server
 
@@ -44,12 +43,11 @@ def server(request: pytest.FixtureRequest, place: Place, tmp_path_factory: pytes
         yield server
 
 
-@pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("phase", PHASES, ids=str)
-def test_a_caller_that_leaves_ends_the_handlers_call(server: Server, place: Place, phase: Phase, how: How) -> None:
+def test_a_caller_that_leaves_ends_the_handlers_call(server: Server, place: Place, phase: Phase) -> None:
     """Whole answers as well as streams, in every phase of the handler's own call; every gauge goes back."""
     for _ in range(3):
-        left_in(place, server, phase, how)
+        left_in(place, server, phase, "close")
         server.rests()
     assert is_served_well(server, stream=phase.stream)
     server.rests()

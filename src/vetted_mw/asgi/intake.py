@@ -88,12 +88,13 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> Body:
         BodyTooLargeError: over `max_body_bytes`, on the wire or decoded; reading stops there.
         BodyTooSlowError: not whole within `body_read_seconds`.
         UnsupportedEncodingError: an encoding we do not undo.
-        InvalidRequestError: the bytes are not in the encoding named.
+        InvalidRequestError: the bytes are not in the encoding named, or where they end is said in two ways.
         CallerLeftError: the caller went away.
     """
     encoding = (header_value(scope["headers"], b"content-encoding") or b"").strip().lower()
     if not is_known_encoding(encoding):
         raise UnsupportedEncodingError("Send the body as it is, or with content-encoding gzip or deflate.")
+    _refuse_unclear_end(scope)
     _refuse_declared_size(scope, limits)
     try:
         async with asyncio.timeout(limits.body_read_seconds):
@@ -135,6 +136,20 @@ def _announces_body(scope: Scope) -> bool:
         return False
     length = header_value(scope["headers"], b"content-length")
     return length not in {None, b"0"} or header_value(scope["headers"], b"transfer-encoding") is not None
+
+
+def _refuse_unclear_end(scope: Scope) -> None:
+    """Refuse a body whose end two servers could see in two places (RFC 9112 §6.1): not every server does.
+
+    h11 takes a length beside chunks, and httptools an encoding beside `chunked`; the connection is closed after the
+    answer, so what is hidden behind such a body is never read as a request.
+    """
+    codings = [value.strip(b" \t").lower() for name, value in scope["headers"] if name == b"transfer-encoding"]
+    if not codings:
+        return
+    has_length = header_value(scope["headers"], b"content-length") is not None
+    if codings != [b"chunked"] or has_length or scope.get("http_version") == "1.0":
+        raise InvalidRequestError("Send the body with a content-length, or in chunks without one, over HTTP/1.1.")
 
 
 def _refuse_declared_size(scope: Scope, limits: Limits) -> None:

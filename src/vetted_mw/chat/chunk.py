@@ -37,7 +37,7 @@ class Chunk(msgspec.Struct):
     Attributes:
         id: of the answer.
         model: the one it names.
-        object: what it says it is.
+        kind: what it says it is, in `object`.
         created: seconds since 1970.
         choices: None when there is no list of them.
         usage: undecoded.
@@ -46,7 +46,7 @@ class Chunk(msgspec.Struct):
 
     id: str | None = None
     model: str | None = None
-    object: str | None = None
+    kind: str | None = msgspec.field(name="object", default=None)
     created: int | None = None
     choices: list[Choice] | None = None
     usage: msgspec.Raw = _NULL
@@ -55,14 +55,14 @@ class Chunk(msgspec.Struct):
     @property
     def is_error(self) -> bool:
         """Whether it tells an error and no part of an answer."""
-        return bytes(self.error) != b"null" or self.object == "error"
+        return bytes(self.error) != b"null" or self.kind == "error"
 
     @property
     def has_usage(self) -> bool:
         """Whether `usage` is an object."""
         return bytes(self.usage).startswith(b"{")
 
-    def read_usage(self) -> object:
+    def read_usage(self) -> Any:
         """Decode `usage`; None for one that our reader does not hold."""
         return _value(self.usage)
 
@@ -76,7 +76,7 @@ class _AnyChoice(msgspec.Struct):
 class _AnyChunk(msgspec.Struct):
     id: msgspec.Raw = _NULL
     model: msgspec.Raw = _NULL
-    object: msgspec.Raw = _NULL
+    kind: msgspec.Raw = msgspec.field(name="object", default=_NULL)
     created: msgspec.Raw = _NULL
     choices: msgspec.Raw = _NULL
     usage: msgspec.Raw = _NULL
@@ -129,7 +129,7 @@ def _leniently(data: bytes) -> Chunk:
     return Chunk(
         id=_string(told.id),
         model=_string(told.model),
-        object=_string(told.object),
+        kind=_string(told.kind),
         created=int(created) if isinstance(created, (int, float)) else None,
         choices=_choices(told.choices),
         usage=told.usage,

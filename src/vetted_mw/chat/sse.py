@@ -226,7 +226,7 @@ class AnswerStream:
         """Take in what a chunk says; returns whether it bears content or a finish reason."""
         self.id = self.id or chunk.id
         self.model = self.model or chunk.model
-        self._object = self._object or chunk.object
+        self._object = self._object or chunk.kind
         self._created = chunk.created if self._created is None else self._created
         if chunk.has_usage:
             self.usage = read_usage(chunk.read_usage()) or self.usage

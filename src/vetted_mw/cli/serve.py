@@ -80,6 +80,7 @@ def run_server(*, host: str, port: int, workers: int, is_open: bool = False) -> 
     config = uvicorn.Config(
         functools.partial(create_app, host=host, is_open=is_open),
         factory=True,
+        http=_http_protocol(),
         host=host,
         port=port,
         workers=workers,
@@ -109,6 +110,11 @@ def _checked_configuration(*, host: str, is_open: bool) -> Configuration:
     require_upstream(configuration)
     forbid_open_host(host, callers=bool(configuration.callers), is_open=is_open)
     return configuration
+
+
+def _http_protocol() -> str:
+    """Name what reads HTTP; h11, where it is all there is, has limits of its own on heads."""
+    return "h11" if importlib.util.find_spec("httptools") is None else "vetted_mw.cli.heads:BoundedHeads"
 
 
 def require_server() -> None:

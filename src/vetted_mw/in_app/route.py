@@ -12,7 +12,7 @@ import httpx
 from vetted_mw.chat.request import parse_request
 from vetted_mw.chat.response import error_envelope, retry_headers
 from vetted_mw.chat.sse import Placement, error_frame
-from vetted_mw.completion import Completion
+from vetted_mw.completion.completion import Completion
 from vetted_mw.errors import AnswerError, ConflictingOptionsError, NoRegionAvailableError, RouteError
 from vetted_mw.in_app.presence import CallerGoneError, Presence
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers

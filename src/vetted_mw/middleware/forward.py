@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.intake import CallerLeftError, UntilCallerLeaves
 from vetted_mw.chat.response import add_members
-from vetted_mw.completion import Completion
+from vetted_mw.completion.completion import Completion
 from vetted_mw.errors import ShuttingDownError
 from vetted_mw.middleware.responder import Responder
 from vetted_mw.proxy.headers import returning_headers
@@ -17,8 +17,8 @@ from vetted_mw.routing.decision import AttemptOutcome
 if TYPE_CHECKING:
     from vetted_mw.core import Core
     from vetted_mw.errors import AnswerError
+    from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
-    from vetted_mw.traffic import InFlight
 
 __all__ = ["ForwardResponder"]
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from vetted_mw.asgi.door import Identify
     from vetted_mw.core import Core
     from vetted_mw.gateway import Gateway
+    from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.routing.decision import Decision
-    from vetted_mw.traffic import InFlight
 
 __all__ = ["InAppResponder"]
 

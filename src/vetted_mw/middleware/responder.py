@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from vetted_mw.core import Core
     from vetted_mw.gateway import Gateway
+    from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
-    from vetted_mw.traffic import InFlight
 
 __all__ = ["Responder"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from vetted_mw.attempts import Attempts, NoneServedError
 from vetted_mw.chat.sse import AnswerStream, Placement, error_frame
-from vetted_mw.completion_span import completion_attributes
-from vetted_mw.delivery import Delivery
+from vetted_mw.completion.attempts import Attempts, NoneServedError
+from vetted_mw.completion.delivery import Delivery
+from vetted_mw.completion.span import completion_attributes
 from vetted_mw.errors import (
     AnswerError,
     CallerFaultError,

@@ -9,7 +9,7 @@ from vetted_mw.proxy.attempt import open_stream
 from vetted_mw.proxy.transport import closed_surely
 
 if TYPE_CHECKING:
-    from vetted_mw.attempts import Attempts
+    from vetted_mw.completion.attempts import Attempts
     from vetted_mw.proxy.attempt import StreamedAnswer
 
 __all__ = ["Delivery"]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from faults.bodies import begun
 from faults.fault import Due, Fault, Stage, after, before, well_all_the_same
-from faults.playing import Asked, Ending, Gate, Script, delta, finish, frames_of, said_by, streamed, words_of
-from faults.refusals import CANARY, SOON
+from faults.playing import Asked, Ending, Gate, delta, finish, frames_of, streamed, words_of
+from faults.refusals import CANARY, SOON, dripping
 from vetted_mw.testing import sse
 
 if TYPE_CHECKING:
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
     from faults.playing import Part, Play
 
-__all__ = ["STREAMS"]
+__all__ = ["EVENTS"]
 
 DONE = b"data: [DONE]\n\n"
 ERROR = {"error": {"message": CANARY, "type": "server_error", "code": 500, "param": None}}
@@ -73,7 +71,7 @@ def _with_finish_usage(asked: Asked) -> list[Part]:
     return [*_said(asked), finish(usage=_USAGE), DONE]
 
 
-STREAMS = [
+EVENTS = [
     # errors inside
     _error_after(),
     _error_after(delta({"role": "assistant", "content": ""})),
@@ -87,7 +85,9 @@ STREAMS = [
     ),
     Fault(
         name="error event that has choices too",
-        sse=after(begun(delta({"content": "x"}, reason="stop", **ERROR), DONE, ended=True), "upstream_error"),
+        sse=after(
+            begun(delta({"content": "x"}, reason="stop", error=ERROR["error"]), DONE, ended=True), "upstream_error"
+        ),
     ),
     # ends
     Fault(name="proper end without a frame", sse=before(_stream(lambda _: []), "upstream_cut", 200)),
@@ -142,7 +142,7 @@ STREAMS = [
     _odd("CRLF, all frames at once", lambda asked: [b"".join(frames_of(asked)).replace(b"\n", b"\r\n")]),
     Fault(
         name="only pings, no content",
-        sse=before(_stream(lambda asked: [frames_of(asked)[0], *[0.05, _PING] * 400]), "first_byte_timeout", 200),
+        sse=before(_stream(lambda asked: [frames_of(asked)[0], *dripping(_PING)]), "first_byte_timeout", 200),
         limits={"first_byte_seconds": SOON},
     ),
     Fault(

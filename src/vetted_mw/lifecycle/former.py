@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from vetted_mw.core import Core
+    from vetted_mw.lifecycle.rooms import Rooms
+    from vetted_mw.lifecycle.traffic import Traffic
     from vetted_mw.proxy.transport import Transport
-    from vetted_mw.rooms import Rooms
-    from vetted_mw.traffic import Traffic
 
 __all__ = ["Former"]
 

@@ -19,10 +19,10 @@ from vetted_mw.telemetry.attributes import (
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
-    from vetted_mw.attempts import Attempts
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.chat.response import Answer
     from vetted_mw.chat.sse import AnswerStream
+    from vetted_mw.completion.attempts import Attempts
     from vetted_mw.configuration import Upstream
     from vetted_mw.core import Core
     from vetted_mw.receipts.receipt import Receipt
