@@ -9,59 +9,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from bench.measuring import Load, Round, process, request_of, round_of, unused_port
 from vetted_mw.demo.grid_service import TOKEN, GridService
-from vetted_mw.demo.model_server import DEMO_MODEL, ModelServers
+from vetted_mw.demo.model_server import ModelServers
 from vetted_mw.routing.regions import load_catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
+_HERE = ("-m", "bench.run")
 REGION, OTHER_REGION = "scaleway-par-1", "atnorth-sto-1"
 STUCK = 200
 """Callers that wait for a region which never answers."""
-
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Load:
-    """One kind of request.
-
-    Attributes:
-        name: for the table.
-        prompt_bytes: size of the prompt.
-        stream: whether a stream is asked for.
-        concurrency: connections, one request at a time on each.
-        vetted: the request's options.
-    """
-
-    name: str
-    prompt_bytes: int
-    stream: bool = False
-    concurrency: int = 16
-    vetted: dict[str, str] = field(default_factory=dict)
-
-    def body(self) -> bytes:
-        """Return the request body."""
-        message = {"role": "user", "content": "word " * (self.prompt_bytes // 5)}
-        vetted = {"vetted": self.vetted} if self.vetted else {}
-        return json.dumps({"model": DEMO_MODEL, "messages": [message], "stream": self.stream, **vetted}).encode()
 
 
 LOADS = (
@@ -80,15 +48,6 @@ HANGING_LOADS = (
     Load("JSON, pin", 1_000, concurrency=2, vetted={"region": REGION}),
     Load("SSE, default", 1_000, stream=True, concurrency=2),
 )
-
-
-@dataclass
-class Round:
-    """What one round measured."""
-
-    latencies: list[float] = field(default_factory=list)
-    cpu_seconds: float = 0.0
-    bytes_read: int = 0
 
 
 def main() -> int:
@@ -118,13 +77,13 @@ def _serve_upstream(port: int) -> None:
 
 async def _measured(seconds: float) -> None:
     async with AsyncExitStack() as stack:
-        upstream_port, gateway_port = _unused_port(), _unused_port()
-        await stack.enter_async_context(_process(upstream_port, __file__, "--serve-upstream", str(upstream_port)))
+        upstream_port, gateway_port = unused_port(), unused_port()
+        await stack.enter_async_context(process(upstream_port, *_HERE, "--serve-upstream", str(upstream_port)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vetted-bench-")))
         settings = folder / "vetted.toml"
         settings.write_text(f'[regions.{REGION}]\nbase_url = "http://127.0.0.1:{upstream_port}/v1"\n', encoding="utf-8")
         gateway = await stack.enter_async_context(
-            _process(gateway_port, "-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(gateway_port))
+            process(gateway_port, "-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(gateway_port))
         )
         print(f"{'load':<12} {'requests':>9} {'CPU us/request':>15} {'direct p50 ms':>14} {'gateway p50 ms':>15}")
         for load in LOADS:
@@ -134,11 +93,11 @@ async def _measured(seconds: float) -> None:
 async def _signals_measured(seconds: float) -> None:
     """Compare gateways without sources, with sources that answer and with sources that all hang, in turn."""
     async with AsyncExitStack() as stack:
-        upstream = _unused_port()
-        await stack.enter_async_context(_process(upstream, __file__, "--serve-upstream", str(upstream)))
-        grids = {name: _unused_port() for name in ("answering", "hanging")}
+        upstream = unused_port()
+        await stack.enter_async_context(process(upstream, *_HERE, "--serve-upstream", str(upstream)))
+        grids = {name: unused_port() for name in ("answering", "hanging")}
         for port in grids.values():
-            await stack.enter_async_context(_process(port, __file__, "--serve-grid", str(port)))
+            await stack.enter_async_context(process(port, *_HERE, "--serve-grid", str(port)))
         _reader, writer = await asyncio.open_connection("127.0.0.1", grids["hanging"])
         writer.write(b"POST /faults/all/hang HTTP/1.1\r\nhost: grid\r\ncontent-length: 0\r\n\r\n")
         await _reader.readuntil(b"\r\n\r\n")
@@ -146,10 +105,10 @@ async def _signals_measured(seconds: float) -> None:
         (folder / "token").write_text(TOKEN, encoding="ascii")
         gateways = {}
         for name in ("no sources", *grids):
-            settings, port = folder / f"{name.replace(' ', '-')}.toml", _unused_port()
+            settings, port = folder / f"{name.replace(' ', '-')}.toml", unused_port()
             settings.write_text(_with_sources(upstream, grids.get(name)), encoding="utf-8")
             serve = ("-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(port))
-            gateways[name] = (port, await stack.enter_async_context(_process(port, *serve)))
+            gateways[name] = (port, await stack.enter_async_context(process(port, *serve)))
         await _compared(SIGNAL_LOADS, seconds, gateways, ("policy", "sources"))
 
 
@@ -159,9 +118,9 @@ async def _hanging_measured(seconds: float) -> None:
     Between the two that are well nothing differs: how far apart they are is the noise.
     """
     async with AsyncExitStack() as stack:
-        ports = {name: _unused_port() for name in ("this region", "well")}
+        ports = {name: unused_port() for name in ("this region", "well")}
         for port in ports.values():
-            await stack.enter_async_context(_process(port, __file__, "--serve-upstream", str(port)))
+            await stack.enter_async_context(process(port, *_HERE, "--serve-upstream", str(port)))
         held: set[asyncio.StreamWriter] = set()
 
         async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -177,7 +136,7 @@ async def _hanging_measured(seconds: float) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vetted-bench-")))
         gateways = {}
         for name in ("well", "well, too", "hanging"):
-            settings, port = folder / f"{name}.toml", _unused_port()
+            settings, port = folder / f"{name}.toml", unused_port()
             settings.write_text(
                 f'default_order = ["{REGION}", "{OTHER_REGION}"]\n'
                 f'[regions.{REGION}]\nbase_url = "http://127.0.0.1:{ports["this region"]}/v1"\n'
@@ -185,11 +144,11 @@ async def _hanging_measured(seconds: float) -> None:
                 encoding="utf-8",
             )
             serve = ("-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(port))
-            gateways[name] = (port, await stack.enter_async_context(_process(port, *serve)))
+            gateways[name] = (port, await stack.enter_async_context(process(port, *serve)))
         pinned = Load("stuck", 1_000, vetted={"region": OTHER_REGION})
         callers = [await asyncio.open_connection("127.0.0.1", gateways["hanging"][0]) for _ in range(STUCK)]
         for _reader, writer in callers:
-            writer.write(_request(pinned, gateways["hanging"][0]))
+            writer.write(request_of(pinned, gateways["hanging"][0]))
         await _until(lambda: len(held) == STUCK)
         await _compared(HANGING_LOADS, seconds, gateways, ("load", "other region"))
         print(f"{len(held)} callers were stuck on the hanging region to the end", flush=True)
@@ -212,9 +171,9 @@ async def _compared(
     for load in loads:
         seen: dict[str, list[Round]] = {name: [] for name in gateways}
         for gateway in gateways.values():
-            await _round(load, 0.5, *gateway)  # warm-up
+            await round_of(load, 0.5, *gateway)  # warm-up
         for name in (*gateways, *reversed(gateways)) * 2:
-            seen[name].append(await _round(load, seconds, *gateways[name]))
+            seen[name].append(await round_of(load, seconds, *gateways[name]))
         for name, rounds in seen.items():
             _show_compared(load, name, rounds)
 
@@ -239,9 +198,9 @@ def _show_compared(load: Load, name: str, rounds: list[Round]) -> None:
 
 
 async def _row(load: Load, seconds: float, upstream_port: int, gateway_port: int, gateway: int) -> None:
-    await _round(load, 0.5, gateway_port, gateway)  # warm-up
+    await round_of(load, 0.5, gateway_port, gateway)  # warm-up
     rounds = [
-        await _round(load, seconds, port, gateway)
+        await round_of(load, seconds, port, gateway)
         for port in (upstream_port, gateway_port, gateway_port, upstream_port)
     ]
     direct, through = [rounds[0], rounds[3]], [rounds[1], rounds[2]]
@@ -252,82 +211,6 @@ async def _row(load: Load, seconds: float, upstream_port: int, gateway_port: int
 
 def _median(rounds: list[Round]) -> float:
     return statistics.median(latency for one in rounds for latency in one.latencies) * 1000
-
-
-async def _round(load: Load, seconds: float, port: int, gateway: int) -> Round:
-    seen = Round()
-    before = _cpu_seconds(gateway)
-    until = time.perf_counter() + seconds
-    await asyncio.gather(*(_connection(load, port, until, seen) for _ in range(load.concurrency)))
-    seen.cpu_seconds = _cpu_seconds(gateway) - before
-    return seen
-
-
-async def _connection(load: Load, port: int, until: float, seen: Round) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    request = _request(load, port)
-    while (start := time.perf_counter()) < until:
-        writer.write(request)
-        seen.bytes_read += await _answer(reader)
-        seen.latencies.append(time.perf_counter() - start)
-    writer.close()
-
-
-def _request(load: Load, port: int) -> bytes:
-    body = load.body()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-async def _answer(reader: asyncio.StreamReader) -> int:
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    if not head.startswith(b"http/1.1 200"):
-        raise RuntimeError(f"the server answered {head[:40]!r}")
-    if b"transfer-encoding: chunked" not in head:
-        length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
-        return len(await reader.readexactly(length))
-    total = 0
-    while size := int(await reader.readuntil(b"\r\n"), 16):
-        total += len(await reader.readexactly(size + 2))
-    await reader.readuntil(b"\r\n")
-    return total
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-@asynccontextmanager
-async def _process(port: int, *arguments: str) -> AsyncIterator[int]:
-    """Start a Python process and wait until it listens on `port`."""
-    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.DEVNULL)  # noqa: ASYNC220, S603
-    try:
-        async with asyncio.timeout(60):
-            while process.poll() is None and not await _listens(port):  # noqa: ASYNC110 (a port tells by no event)
-                await asyncio.sleep(0.05)
-        yield process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def _unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 if __name__ == "__main__":

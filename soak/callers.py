@@ -144,8 +144,8 @@ class Callers:
     def _agree(self, number: int, told: Counter[str], came: Counter[str]) -> bool:
         """Whether they agree.
 
-        After a 400 to an option of ours the same attempt may have sent once more without it; a region that did not
-        answer in time may not have read the request.
+        After a 400 to an option of ours the same attempt may have sent once more without it. A region that gave no
+        answer may not have read the request: it came too late, or on a connection it had just closed.
         """
         for region in {*told, *came}:
             resent = fault_of(self._seed, number, region) is Fault.CALLER_ERROR

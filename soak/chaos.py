@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from real.processes import GatewayProcess, LlamaServer
 from real.talk import Grid
 from real.tiny_model import write_tiny_model
 from soak.disturbances import TURN, Disturbance, Disturber, Pace
+from soak.gateway_log import defects_in
 from soak.llama_log import FIRST_NUMBER, computed
 from soak.questions import ALIASES, PARIS, STOCKHOLM, question_of, whole_texts
 from soak.talk import Connection, UnfinishedError
@@ -91,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=int, default=8, help="callers at once (default: 8)")
     parser.add_argument("--seed", type=int, default=1, help="of what is asked (default: 1)")
     told = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes end with it
     with tempfile.TemporaryDirectory(prefix="vetted-chaos-") as folder:
         found = uvloop.run(
             broken(Path(folder), minutes=told.minutes, concurrency=told.concurrency, seed=told.seed, pace=Pace())
@@ -131,9 +134,10 @@ async def broken(
         for server in servers.values():
             await asyncio.to_thread(server.completions)  # its log is complete up to here when this returns
         totals = witness.compare({region: computed(server.text().splitlines()) for region, server in servers.items()})
-        if "Traceback" in gateway.text() or "failed inside the gateway" in gateway.text():
-            witness.wrong("the gateway's log tells of a defect", 0)
-            witness.examples.append(gateway.text()[-3000:])
+        defects, told = defects_in(gateway.text())
+        if defects:
+            witness.wrongs["lines in the gateway's log that tell of a defect"] += defects
+            witness.examples += told
     return Broken(witness, totals, disturber, seconds)
 
 

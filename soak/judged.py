@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Told", "Verdict", "ending_of", "judge", "sent_to", "told_of"]
 
 _REFUSALS = frozenset({400, 429, 502, 503, 504})
-_UNSEEN = frozenset({"first_byte_timeout", "answer_timeout"})
+_UNSEEN = frozenset({"first_byte_timeout", "answer_timeout", "upstream_cut"})
 _NOT_SENT = frozenset({"not_admitted", "connect_error", "connect_timeout", "tls_error"})
 
 
@@ -51,7 +51,7 @@ class Verdict:
         ending: a word for the table.
         wrongs: broken promises, empty in a good answer.
         sent: regions to which the trace says the request was sent, in order; None without a trace.
-        unseen: those of them that gave no answer in time: they may not have read it.
+        unseen: those of them that gave no answer at all: they may have closed the connection, or not read it in time.
     """
 
     ending: str
@@ -70,7 +70,9 @@ def judge(plan: Plan, answer: Answer) -> Verdict:
         verdict.wrongs.append("no trace")
         return verdict
     verdict.sent = sent_to(trace)
-    verdict.unseen = frozenset(one["region"] for one in trace["attempts"] if one["outcome"] in _UNSEEN)
+    verdict.unseen = frozenset(
+        one["region"] for one in trace["attempts"] if one["outcome"] in _UNSEEN and one.get("status") is None
+    )
     wrong = verdict.wrongs.append
     if error is None:
         _judge_whole(plan, answer, told, wrong=wrong)

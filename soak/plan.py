@@ -35,12 +35,13 @@ class Fault(StrEnum):
     RESET_BEFORE = "reset_before"
     RESET_WITHIN = "reset_within"
     CUT_WITHIN = "cut_within"
+    ENDS_EARLY = "ends_early"
     STALL_BEFORE = "stall_before"
     STALL_WITHIN = "stall_within"
 
 
 _SHARES = {
-    Fault.WELL: 830,
+    Fault.WELL: 824,
     Fault.SLOW: 80,
     Fault.NO_DONE: 10,
     Fault.ERROR_500: 10,
@@ -51,7 +52,8 @@ _SHARES = {
     Fault.ERROR_EVENT: 5,
     Fault.RESET_BEFORE: 12,
     Fault.RESET_WITHIN: 12,
-    Fault.CUT_WITHIN: 14,
+    Fault.CUT_WITHIN: 10,
+    Fault.ENDS_EARLY: 10,
     Fault.STALL_BEFORE: 3,
     Fault.STALL_WITHIN: 3,
 }

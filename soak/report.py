@@ -109,11 +109,13 @@ def _row(name: str, values: Sequence[float], per: float, *, digits: int) -> str:
 def held(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, int]:
     """Return what is held beyond what was held before the first request."""
     return {
+        "requests": now["requests"],
+        "former configurations": now["former"],
         "leases": now["leases"],
         "upstream connections in use": now["slots"],
         "tasks": (Counter(now["tasks"]) - Counter(before["tasks"])).total(),
         "spans": now["spans"],
         # An idle upstream connection is kept on purpose, and is counted beside.
         "descriptors": max(0, (now["descriptors"] - now["idle"]) - (before["descriptors"] - before["idle"])),
-        "threads": max(0, now["threads"] - before["threads"]),
+        "threads": (Counter(now["threads"]) - Counter(before["threads"])).total(),
     }

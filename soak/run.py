@@ -8,47 +8,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import itertools
 import json
+import signal
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from soak.callers import Callers
-from soak.plan import MODEL, REGIONS, ZONES
-from soak.processes import running, unused_port
+from soak.gateway_log import defects_in, reloads_in
 from soak.report import Memory, Report, held
+from soak.stage import staged
 from soak.talk import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["main", "soaked"]
 
 _ROUNDS = 10
 _REST_SECONDS = 40.0
-_BAD_LINES = ("a request failed inside the gateway", "Traceback", "never retrieved", "was destroyed but it is pending")
-_SETTINGS = """
-default_order = {order}
-[limits]
-first_byte_seconds = 1
-answer_seconds = 2
-idle_seconds = 1
-total_seconds = 10
-[models.{model}]
-active_params_b = 8
-total_params_b = 8
-bytes_per_param = 2
-[signals.sources.file]
-path = "signals.toml"
-max_age_minutes = 10000
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--abort-share", type=float, default=0.3, help="share of callers who leave (default: 0.3)")
     parser.add_argument("--concurrency", type=int, default=32, help="callers at once (default: 32)")
     parser.add_argument("--seed", type=int, default=1, help="of requests, aborts and faults (default: 1)")
+    parser.add_argument("--reload-seconds", type=float, default=5.0, help="reload so often (default: 5; 0: never)")
     parser.add_argument("--first", type=int, default=0, help="number of the first request, to repeat a part of a run")
     told = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes end with it
     report = uvloop.run(
         soaked(
             requests=told.requests,
@@ -69,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             concurrency=told.concurrency,
             seed=told.seed,
             first=told.first,
+            reload_seconds=told.reload_seconds,
         )
     )
     print(report.table())
@@ -76,40 +62,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def soaked(
-    *, requests: int | None, minutes: float = 0.0, abort_share: float, concurrency: int, seed: int, first: int = 0
+    *,
+    requests: int | None,
+    minutes: float = 0.0,
+    abort_share: float,
+    concurrency: int,
+    seed: int,
+    first: int = 0,
+    reload_seconds: float = 0.0,
 ) -> Report:
     """Run a soak of so many requests, or of so many minutes, and return what it found."""
     with tempfile.TemporaryDirectory(prefix="vetted-soak-") as name:
         folder = Path(name)
-        async with _stage(folder, seed) as (gateway, upstream):
+        async with staged(folder, seed) as stage:
+            gateway = stage.gateway
             callers = Callers(gateway, seed=seed, abort_share=abort_share, concurrency=concurrency)
             before = await _gauges(gateway)
             started = time.monotonic()
             memory: list[Memory] = []
+            rests = True
             for numbers in _rounds(first, requests, minutes):
-                await callers.run(numbers)
-                now = await _rested(gateway, before)
+                async with stage.reloading(reload_seconds):
+                    await callers.run(numbers)
+                now = await _rested(gateway, before, seconds=_REST_SECONDS if rests else 1.0)
+                rests = not any(held(now, before).values())  # what never comes to rest is not waited for ten times
                 memory.append(Memory(requests=callers.tally.requests, rss=now["rss"], objects=now["objects"]))
                 _progress(memory[-1], callers, held(now, before))
             seconds = time.monotonic() - started
-            callers.compare(await _json(upstream, "/seen"))
-            _read_log(folder / "gateway.log", callers)
+            callers.compare(await _json(stage.upstream, "/seen"))
+            log = await asyncio.to_thread(stage.log.read_text, encoding="utf-8", errors="replace")
+            defects, told = defects_in(log)
+            if defects:
+                callers.tally.wrongs["lines in the gateway's log that tell of a defect"] += defects
+                callers.tally.examples += told
             return Report(
                 tally=callers.tally,
                 held=held(now, before),
                 memory=memory,
                 seconds=seconds,
-                title=f"soak: seed {seed}, {abort_share:.0%} leave, {concurrency} callers at once",
+                title=f"soak: seed {seed}, {abort_share:.0%} leave, {concurrency} at once, {reloads_in(log)} reloads",
             )
-
-
-def _read_log(log: Path, callers: Callers) -> None:
-    """Count what no healthy gateway logs as a broken promise."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    bad = [number for number, line in enumerate(lines) if any(words in line for words in _BAD_LINES)]
-    callers.tally.wrongs.update({"lines in the gateway's log that tell of a defect": len(bad)} if bad else {})
-    if bad:
-        callers.tally.examples += lines[bad[0] : bad[0] + 20]
 
 
 def _rounds(first: int, requests: int | None, minutes: float) -> Iterator[Iterator[int]]:
@@ -131,34 +123,9 @@ def _before(until: float, numbers: Iterator[int]) -> Iterator[int]:
         yield next(numbers)
 
 
-@contextlib.asynccontextmanager
-async def _stage(folder: Path, seed: int) -> AsyncIterator[tuple[int, int]]:
-    """Start upstreams and gateway; yields the gateway's port and that of an upstream."""
-    ports = [unused_port() for _ in REGIONS]
-    settings = _SETTINGS.format(order=json.dumps(list(REGIONS)), model=MODEL)
-    settings += "".join(
-        f'[regions.{region}]\nbase_url = "http://127.0.0.1:{port}/v1"\n'
-        for region, port in zip(REGIONS, ports, strict=True)
-    )
-    (folder / "vetted.toml").write_text(settings, encoding="utf-8")
-    observed = datetime.now(UTC).isoformat()
-    (folder / "signals.toml").write_text(
-        "".join(
-            f'[[reading]]\nzone = "{zone}"\ngco2_per_kwh = {value}\nkind = "measured"\nobserved_at = "{observed}"\n'
-            for zone, value in ZONES.items()
-        ),
-        encoding="utf-8",
-    )
-    port = unused_port()
-    serve = ("-m", "soak.served", "serve", "--config", str(folder / "vetted.toml"), "--port", str(port))
-    upstreams = ("-m", "soak.upstreams", str(seed), *map(str, ports))
-    async with running(ports[-1], folder / "upstreams.log", *upstreams), running(port, folder / "gateway.log", *serve):
-        yield port, ports[0]
-
-
-async def _rested(port: int, before: dict[str, Any]) -> dict[str, Any]:
+async def _rested(port: int, before: dict[str, Any], *, seconds: float) -> dict[str, Any]:
     """Return the gauges once nothing is held, or as they stand when that does not come about."""
-    give_up = time.monotonic() + _REST_SECONDS
+    give_up = time.monotonic() + seconds
     now = await _gauges(port)
     while any(held(now, before).values()) and time.monotonic() < give_up:
         await asyncio.sleep(0.25)

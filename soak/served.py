@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Watched", "gauges_of"]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_EXECUTORS = ("asyncio_", "uvloop_")
 
 
 class _Counted(SpanProcessor):
@@ -70,20 +71,26 @@ class Watched:
 def gauges_of(gateway: Gateway) -> dict[str, Any]:
     """Return what the process holds now.
 
-    Leases, busy slots (upstream connections in use) and idle ones; tasks by what they run, the asking one apart; open
-    descriptors, threads, resident memory in bytes, objects the collector knows of after a collection.
+    Requests, former configurations, leases, busy slots (upstream connections in use) and idle ones; tasks by what they
+    run, the asking one apart; open descriptors, threads by name, resident memory in bytes, objects the collector knows
+    of after a collection.
     """
     gc.collect()
     core = gateway._core  # noqa: SLF001 (no public way to look inside, on purpose)
-    transports: list[Any] = [] if core is None else list(core.transports.values())
+    former = gateway._former  # noqa: SLF001
+    cores = [*former._cores, *(() if core is None else (core,))]  # noqa: SLF001
+    transports: list[Any] = list({id(door): door for one in cores for door in one.transports.values()}.values())
     tasks = Counter(_coroutine(task) for task in asyncio.all_tasks() if task is not asyncio.current_task())
     return {
+        "requests": gateway.in_flight,
+        "former": len(former),
         "leases": gateway.fleet.in_flight,
         "slots": sum(len(transport._busy) for transport in transports),  # noqa: SLF001
         "idle": sum(len(transport._idle) for transport in transports),  # noqa: SLF001
         "tasks": dict(tasks),
         "descriptors": len(os.listdir("/proc/self/fd")) - 1,  # noqa: PTH208 (names only); the listing has one itself
-        "threads": threading.active_count(),
+        # Threads of the loop's own executor come at need, up to a handful, and stay.
+        "threads": dict(Counter(one.name for one in threading.enumerate() if not one.name.startswith(_EXECUTORS))),
         "rss": int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE,
         "objects": len(gc.get_objects()),
     }
@@ -100,12 +107,12 @@ def _gateway_of(app: Any) -> Gateway:
     return gateway
 
 
-def _watched() -> Watched:
+def _watched(**options: Any) -> Watched:
     spans = _Counted()
     provider = TracerProvider()
     provider.add_span_processor(spans)
     trace.set_tracer_provider(provider)
-    return Watched(_create_app(), spans)
+    return Watched(_create_app(**options), spans)
 
 
 # By name: the package's own attribute `serve` is the function.

@@ -83,7 +83,7 @@ class Region:
         if asked["stream"]:
             parts = _frames(number, words, usage="stream_options" in asked, fault=fault)
         else:
-            parts = _pieces(_whole(number, words))
+            parts = _pieces(_whole(number, words, share=0.6 if fault is Fault.ENDS_EARLY else 1.0))
         return await self._send(parts, number, fault, reader, writer)
 
     async def _send(
@@ -103,7 +103,7 @@ class Region:
             reset(writer)
         elif fault is Fault.STALL_WITHIN:
             await reader.read(1)
-        return fault in {Fault.WELL, Fault.SLOW, Fault.ERROR_EVENT}
+        return fault in {Fault.WELL, Fault.SLOW, Fault.ERROR_EVENT, Fault.ENDS_EARLY}
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -123,11 +123,12 @@ def _usage(words: list[str]) -> dict[str, int]:
     return {"prompt_tokens": 9, "completion_tokens": len(words), "total_tokens": 9 + len(words)}
 
 
-def _whole(number: int, words: list[str]) -> bytes:
+def _whole(number: int, words: list[str], *, share: float) -> bytes:
     message = {"role": "assistant", "content": "".join(words)}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     told = {"id": f"soak-{number}", "object": "chat.completion", "created": 1, "model": MODEL}
-    return _json_answer(json.dumps({**told, "choices": [choice], "usage": _usage(words)}).encode())
+    whole = json.dumps({**told, "choices": [choice], "usage": _usage(words)}).encode()
+    return _json_answer(whole[: int(len(whole) * share)])  # HTTP calls it whole in any case
 
 
 def _pieces(answer: bytes) -> list[bytes]:
@@ -148,8 +149,10 @@ def _frames(number: int, words: list[str], *, usage: bool, fault: Fault) -> list
         told.append({"id": f"soak-{number}", **_CHUNK, "choices": [], "usage": _usage(words)})
     if fault is Fault.ERROR_EVENT:
         told[number % len(words) + 1] = {"error": {"message": "the engine broke", "code": 500}}
+    if fault is Fault.ENDS_EARLY:
+        del told[len(told) * 2 // 3 :]
     frames = [b"data: " + json.dumps(one).encode() + b"\n\n" for one in told]
-    if fault is not Fault.NO_DONE:
+    if fault not in {Fault.NO_DONE, Fault.ENDS_EARLY}:
         frames.append(b"data: [DONE]\n\n")
     chunks = [b"%x\r\n%s\r\n" % (len(frame), frame) for frame in frames]
     return [head, *chunks, b"0\r\n\r\n"]

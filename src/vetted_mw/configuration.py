@@ -51,9 +51,9 @@ class Limits:
         idle_connection_seconds: life of an idle pooled connection.
         first_byte_seconds: until the first content-bearing event of a stream, dripping headers included.
         answer_seconds: a whole JSON answer.
-        idle_seconds: between two frames.
+        idle_seconds: between two frames, comments and those that are not for the caller among them.
         total_seconds: the whole request, all attempts.
-        finish_hold_seconds: how long a finish chunk waits for the upstream's end.
+        finish_hold_seconds: how long a finish chunk waits for the upstream's end, from the last content on.
         commit_after_seconds: after which a stream begins before its content, for good with that region; 0: never.
         sse_keepalive_seconds: between two comments that keep a committed stream alive while nothing comes; 0: none.
         attempts: requests sent at most for one caller request.

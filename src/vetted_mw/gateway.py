@@ -20,7 +20,7 @@ from vetted_mw.lifecycle.former import Former
 from vetted_mw.lifecycle.probing import ProbeGet
 from vetted_mw.lifecycle.rooms import Outside, Rooms, doors_for, rooms_for, with_new_fleet
 from vetted_mw.lifecycle.settings_watch import SettingsWatch
-from vetted_mw.lifecycle.traffic import InFlight, Traffic
+from vetted_mw.lifecycle.traffic import InFlight, Traffic, refusal
 from vetted_mw.proxy.transport import HttpxTransport, Transport
 from vetted_mw.settings import load_configuration
 
@@ -99,12 +99,15 @@ class Gateway:
         self._warned = False
         self._warned_of_no_upstream = False
         self._lock = asyncio.Lock()
+        self._reloading = asyncio.Lock()
         self._core: Core | None = None
         self._traffic = Traffic(on_left=self._left)
         self._former = Former(self._traffic)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._probes: Probes | None = None
         self._watch: SettingsWatch | None = None
+        if background and load is not None and configuration.source:
+            self._watch = SettingsWatch(configuration.source, changed=self.reload_or_tell)
         self._http_client = http_client(RouteTransport())
 
     @classmethod
@@ -183,22 +186,30 @@ class Gateway:
         Raises:
             ShuttingDownError: it is being stopped.
         """
+        self._forget_closed_loop()
         self._traffic.require_open()
-        return self._traffic.enter(await self.core())
+        core = await self.core()
+        self._traffic.require_open()  # it may have been told to stop meanwhile
+        return self._traffic.enter(core)
 
     async def core(self) -> Core:
-        """Return the open rooms, opening them first where no lifespan did."""
+        """Return the open rooms, opening them first where no lifespan did.
+
+        Raises:
+            ShuttingDownError: it was being closed, and whoever waited for that does not open it again.
+        """
         self._forget_closed_loop()
         if self._core is None:
             closings = self._closings
             async with self._lock:
-                if self._closings != closings:
-                    return self._opened()  # it was being closed: whoever waited for that does not open it again
                 if self._core is None:
+                    if self._closings != closings:
+                        raise refusal()
                     _LOG.info("no lifespan reached the gateway; it opens at the first request")
                     await self._open()
                     self._entries += 1
-        return self._opened()
+                return self._core
+        return self._core
 
     async def __aenter__(self) -> Self:
         self._forget_closed_loop()
@@ -243,6 +254,7 @@ class Gateway:
         Returns:
             How many were ended before their time.
         """
+        self._forget_closed_loop()
         return await self._traffic.drain(self.configuration.server.drain_seconds if seconds is None else seconds)
 
     async def reload(self, configuration: Configuration | None = None) -> None:
@@ -257,23 +269,16 @@ class Gateway:
         Raises:
             ConfigurationError: it cannot be used; nothing has changed.
         """
-        if configuration is None:
-            if self._load is None:
-                raise ConfigurationError(
-                    "the gateway was built from a configuration and knows no settings to read again.",
-                    remedy="Pass the new configuration to reload(), or build the gateway by from_env() or from_file().",
-                )
-            configuration = await asyncio.to_thread(self._load)
         self._forget_closed_loop()
-        async with self._lock:
-            before = self.configuration.server
-            rooms = rooms_for(configuration, self._outside, previous=self._rooms)
-            if self._core is None:
-                self._rooms = rooms
-            else:
-                await self._move_to(rooms, self._core)
-        _warn_of_what_stays(before, configuration.server)
-        _LOG.info("the settings were reloaded", extra={"regions": len(configuration.upstreams)})
+        # One after the other, reading included: else settings read earlier could take the place of those read later.
+        async with self._reloading:
+            if configuration is None:
+                configuration = await self._read_again()
+            async with self._lock:  # not while the file is read: a file system may hang, and closing must not
+                before = self.configuration.server
+                await self._move_to(rooms_for(configuration, self._outside, previous=self._rooms))
+            _warn_of_what_stays(before, configuration.server)
+            _LOG.info("the settings were reloaded", extra={"regions": len(configuration.upstreams)})
 
     async def reload_or_tell(self) -> bool:
         """Reload the settings; where they cannot be used, say in the log why, and that nothing has changed."""
@@ -290,8 +295,10 @@ class Gateway:
         What lived in it died with it: its tasks and connections can be neither used nor closed.
         """
         if self._loop is not None and self._loop is not asyncio.get_running_loop() and self._loop.is_closed():
-            self._core, self._loop, self._entries, self._lock = None, None, 0, asyncio.Lock()
-            self._probes = self._watch = None
+            self._core, self._loop, self._entries, self._probes = None, None, 0, None
+            self._lock, self._reloading = asyncio.Lock(), asyncio.Lock()
+            if self._watch is not None:
+                self._watch.forget()
             self._admit_again()
             self._rooms.board.forget()
             self._rooms = with_new_fleet(self._rooms, self._outside)
@@ -300,22 +307,26 @@ class Gateway:
         self._traffic = Traffic(on_left=self._left)
         self._former = Former(self._traffic)
 
-    def _opened(self) -> Core:
-        if self._core is None:
-            message = "the gateway is closed"
-            raise RuntimeError(message)
-        return self._core
+    async def _read_again(self) -> Configuration:
+        if self._load is None:
+            raise ConfigurationError(
+                "the gateway was built from a configuration and knows no settings to read again.",
+                remedy="Pass the new configuration to reload(), or build the gateway by from_env() or from_file().",
+            )
+        return await asyncio.to_thread(self._load)
 
-    async def _open(self) -> None:
+    async def _open(self) -> Core:
         self._loop = asyncio.get_running_loop()
         if self._traffic.is_closed:
             self._admit_again()
-        doors = doors_for(self.configuration, self._outside)
-        await self.board.open(background=self._background)
-        await self._begin(self._rooms, doors)
-        if self._background and self._load is not None and self.configuration.source:
-            self._watch = SettingsWatch(self.configuration.source, changed=self.reload_or_tell)
+        async with contextlib.AsyncExitStack() as undoing:  # opened whole, or not at all
+            doors = doors_for(self.configuration, self._outside, undoing)
+            undoing.push_async_callback(self._rooms.close_board)
+            await self.board.open(background=self._background)
+            undoing.pop_all()
+        if self._watch is not None:
             self._watch.open()
+        return await self._begin(self._rooms, doors)
 
     async def _begin(self, rooms: Rooms, doors: dict[str, Transport]) -> Core:
         """Serve from these rooms from now on: one reference is swapped."""
@@ -339,32 +350,40 @@ class Gateway:
             await self._probes.open()
         return core
 
-    async def _move_to(self, rooms: Rooms, former: Core) -> None:
-        before, probes = self._rooms, self._probes
-        doors = doors_for(rooms.configuration, self._outside, before=before.configuration, doors=former.transports)
-        if rooms.board is not before.board:
-            await rooms.board.open(background=self._background)
+    async def _move_to(self, rooms: Rooms) -> None:
+        before, former, probes = self._rooms, self._core, self._probes
+        if former is None:
+            self._rooms = rooms
+            return
+        async with contextlib.AsyncExitStack() as undoing:  # what fails, or is cancelled, leaves nothing behind
+            doors = doors_for(
+                rooms.configuration, self._outside, undoing, before=before.configuration, doors=former.transports
+            )
+            if rooms.board is not before.board:
+                undoing.push_async_callback(rooms.close_board)
+                await rooms.board.open(background=self._background)
+            undoing.pop_all()
+        # From here on nothing is waited for, so that nothing can come in between.
         if probes is not None:
-            await probes.aclose()
-        current = await self._begin(rooms, doors)
-        self._former.add(former, current=current)
+            self._former.close(probes.aclose())
+        self._former.add(former, current=await self._begin(rooms, doors))
         if rooms.board is not before.board:
-            self._former.close_board(before)
+            self._former.close(before.close_board())
 
     def _left(self, core: Core) -> None:
         self._former.left(core, current=self._core)
 
     async def _close(self) -> None:
         core, self._core = self._core, None
-        doors = {id(door): door for door in (*self._former.doors, *(() if core is None else core.transports.values()))}
+        former = self._former.let_go()
+        doors = {id(door): door for door in (*former, *(() if core is None else core.transports.values()))}
         async with contextlib.AsyncExitStack() as closing:  # each is closed, whatever becomes of the others
             closing.callback(self._closed)
             closing.push_async_callback(self._former.aclose)
             for door in doors.values():
                 closing.push_async_callback(door.aclose)
-            closing.push_async_callback(self._rooms.grid_loop.aclose)
+            closing.push_async_callback(self._rooms.close_board)
             if core is not None:
-                closing.push_async_callback(self.board.close)
                 if self._probes is not None:
                     closing.push_async_callback(self._probes.aclose)
                 if self._watch is not None:

@@ -271,6 +271,10 @@ BODIES = [
         limits={"max_response_bytes": 4 * _MIB},
     ),
     Fault(
+        name="10 MiB over the limit, after content",
+        sse=after(begun(delta({"content": "x" * 10 * _MIB}), ended=True), "invalid_response"),
+    ),
+    Fault(
         name="frame that never ends",
         sse=before(
             lambda _: streamed([b"data: ", *[b"x" * 65536] * 100], ending=Ending.SILENCE), "invalid_response", 200

@@ -15,9 +15,12 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from faults.bodies import BODIES
 from faults.due import ATTEMPTS, Case
+from faults.early import BEGUN_EARLY
 from faults.events import EVENTS
+from faults.leaping import run_leaping
+from faults.playing import Gate
 from faults.policies import INTENSITIES, REGIONS, Policy
-from faults.refusals import NOW, REFUSALS, UNANSWERED
+from faults.refusals import NOW, REFUSALS, SOON, UNANSWERED
 from faults.site import WELL, Site
 from faults.watching import Spans, kept_logs
 from streams.wall import LIMIT, Caller, Told, busy_connections, told, until
@@ -55,17 +58,18 @@ GROUPS: Mapping[str, list[Fault]] = {
     "No answer, or one too late": UNANSWERED,
     "A body": BODIES,
     "Events of a stream": EVENTS,
+    "A stream begun early, by `commit_after_seconds`": BEGUN_EARLY,
 }
 FAULTS = tuple(fault for group in GROUPS.values() for fault in group)
 PROMPT, KEY = "canary-of-a-prompt", "canary-of-a-key"
 _LIMITS = {
     "attempts": ATTEMPTS,
-    "connect_seconds": 20.0,
-    "first_byte_seconds": 20.0,
-    "answer_seconds": 20.0,
-    "idle_seconds": 20.0,
-    "finish_hold_seconds": 20.0,
-    "total_seconds": 25.0,
+    "connect_seconds": 100.0,
+    "first_byte_seconds": 100.0,
+    "answer_seconds": 100.0,
+    "idle_seconds": 100.0,
+    "finish_hold_seconds": 100.0,
+    "total_seconds": 150.0,
 }
 _REPEATS = 8
 
@@ -127,7 +131,7 @@ def measured(fault: Fault) -> Run:
 @functools.cache
 def _run_or_error(fault: Fault) -> Run | BaseException:
     try:
-        return asyncio.run(_measure(fault))
+        return run_leaping(_measure(fault))
     except Exception as error:  # noqa: BLE001 (raised by whoever asks)
         return error
 
@@ -154,7 +158,7 @@ async def _measure(fault: Fault) -> Run:
 
 async def _measure_case(case: Case) -> Measured:
     async with site_of(case) as site:
-        gateway, spans = gateway_over(site, case.fault, case.policy)
+        gateway, spans = gateway_over(site, case.fault)
         async with gateway:
             app = VettedProxy(gateway)
             answer = await _ask(app, site, case, model=case.fault.model, vetted=case.policy.value.vetted)
@@ -163,6 +167,7 @@ async def _measure_case(case: Case) -> Measured:
             faulty = case.policy.value.faulty[0]
             state = gateway.fleet.state(faulty)
             assert state is not None
+            await until(lambda: all(one.over for one in site.log))
             follow_up = await _follow_up(app, site, case, faulty) if case.fault.follow_up else None
             breaker = await _repeat(gateway, app, site, case) if case.policy is Policy.PINNED else None
             at_the_end = gateway.fleet.in_flight, busy_connections(gateway)
@@ -221,21 +226,25 @@ def site_of(case: Case) -> Site:
 
 
 def gateway_over(
-    site: Site, fault: Fault, policy: Policy, *, monotonic: Callable[[], float] = time.monotonic
+    site: Site, fault: Fault, *, monotonic: Callable[[], float] = time.monotonic, soon: float = SOON
 ) -> tuple[Gateway, Spans]:
     """Make a gateway over a site; the limits and the scheme of the fault hold for the faulty regions only."""
     regions: dict[str, Any] = {}
     for region in REGIONS:
-        is_faulty = region in policy.value.faulty
+        is_faulty = region in site.faulty
         regions[region] = {
             "base_url": site.base_url(region, scheme=fault.scheme if is_faulty else "http"),
             "api_key": {"env": "UPSTREAM_KEY"},
             "health_path": "",
-            "limits": dict(fault.limits) if is_faulty else {},
+            "limits": _timed(fault.limits, soon) if is_faulty else {},
         }
     configuration = load_configuration(
         environ={"UPSTREAM_KEY": KEY},
-        overrides={"regions": regions, "limits": _LIMITS, "default_order": list(Policy.DEFAULT.value.order)},
+        overrides={
+            "regions": regions,
+            "limits": _LIMITS | dict(fault.settings),
+            "default_order": list(Policy.DEFAULT.value.order),
+        },
     )
     spans = Spans()
     provider = TracerProvider(shutdown_on_exit=False)
@@ -249,6 +258,10 @@ def gateway_over(
             monotonic=monotonic,
         )
     return gateway, spans
+
+
+def _timed(limits: Mapping[str, float], soon: float) -> dict[str, float]:
+    return {name: soon if value == SOON else value for name, value in limits.items()}
 
 
 class _Watched(HttpxTransport):
@@ -283,12 +296,12 @@ def body_of(case: Case, *, model: str, vetted: Mapping[str, Any]) -> dict[str, A
 async def _ask(app: ASGIApp, site: Site, case: Case, *, model: str, vetted: Mapping[str, Any], name: str = "") -> Told:
     body = body_of(case, model=model, vetted=vetted)
     request_id = f"{case}-{name}" if name else str(case)
-    async with asyncio.timeout(2 * LIMIT):
+    async with asyncio.timeout(_LIMITS["total_seconds"] + LIMIT):
         return told(await Reading(app, body, site=site, request_id=request_id).exchange())
 
 
 class Reading(Caller):
-    """Tells the site when content has reached it."""
+    """Tells the site what has reached it."""
 
     def __init__(self, app: ASGIApp, body: Mapping[str, Any], *, site: Site, request_id: str) -> None:
         super().__init__(app, body, headers=[("x-request-id", request_id)])
@@ -297,5 +310,7 @@ class Reading(Caller):
 
     async def _send(self, message: Message) -> None:
         await super()._send(message)
+        if message["type"] == "http.response.start":
+            self._site.was_delivered(Gate.BEGIN, self._request_id)
         if message.get("body"):
-            self._site.content_was_delivered(self._request_id)
+            self._site.was_delivered(Gate.CONTENT, self._request_id)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from faults.fault import Stage
 from faults.playing import said_by
+from faults.policies import Policy
 
 if TYPE_CHECKING:
     from faults.fault import Due, Fault
-    from faults.policies import Policy
     from streams.wall import Told
 
 __all__ = ["ATTEMPTS", "Case", "said", "says_that_it_failed"]
@@ -18,6 +18,15 @@ __all__ = ["ATTEMPTS", "Case", "said", "says_that_it_failed"]
 ATTEMPTS = 3
 _TIMEOUTS = {"connect_timeout", "first_byte_timeout", "idle_timeout", "answer_timeout"}
 Attempt = tuple[str, str, int | None]
+_BY_ORDER = (("preferred", "preferred_available"), ("failover", "attempt_failed"))
+_PIN = (("pinned", "pinned_region_available"), ("failover", "documented_secondary"))
+_REASONS = {
+    Policy.DEFAULT: _BY_ORDER,
+    Policy.EVERYWHERE: _BY_ORDER,
+    Policy.PINNED: _PIN,
+    Policy.SECONDARY: _PIN,
+    Policy.CARBON_AWARE: (("live", "lowest_live_intensity"), ("failover", "live_candidates_exhausted")),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,16 @@ class Case:
             return 504, "upstream_timeout"
         return 502, "upstream_invalid_response" if due.outcome == "invalid_response" else "upstream_error"
 
+    @property
+    def reason(self) -> tuple[str, str]:
+        """Mode and reason of the decision as it finally stands."""
+        if self.region is None and self.policy.is_pin:
+            return "unavailable", "pinned_region_unavailable"
+        if self.region is None:
+            return "unavailable", "all_regions_saturated" if self.due.outcome == "saturated" else "attempts_exhausted"
+        served_first, served_later = _REASONS[self.policy]
+        return served_first if self.region == self.policy.value.order[0] else served_later
+
     def is_faulty(self, region: str) -> bool:
         """Whether `region` plays the fault."""
         return region in self.policy.value.faulty
@@ -99,8 +118,8 @@ def said(told: Told) -> dict[int, str]:
 def says_that_it_failed(told: Told) -> bool:
     """Whether no client library can take it for a success.
 
-    A status of an error, or a last frame with one error and no choices, no `[DONE]` anywhere, and a choice at least
-    that never got its finish reason.
+    A status of an error, or a last frame with one error and no choices, no `[DONE]` anywhere, and a finish reason not
+    for every choice.
     """
     if told.status >= 400:
         return len(told.errors) == 1
@@ -111,4 +130,4 @@ def says_that_it_failed(told: Told) -> bool:
     unfinished = {choice["index"] for choice in choices} - {
         choice["index"] for choice in choices if choice.get("finish_reason")
     }
-    return "error" in frames[-1] and "choices" not in frames[-1] and bool(unfinished)
+    return "error" in frames[-1] and "choices" not in frames[-1] and bool(unfinished or not choices)

@@ -49,7 +49,7 @@ def _odd(
 
 
 def _error_after(*earlier: bytes) -> Fault:
-    number = {0: "first", 1: "second"}[len(earlier)]
+    number = {0: "first", 1: "second", 2: "third"}[len(earlier)]
     return Fault(
         name=f"error event as the {number} event",
         sse=before(lambda _: streamed([*earlier, sse(ERROR)]), "upstream_error", 200),
@@ -75,6 +75,7 @@ EVENTS = [
     # errors inside
     _error_after(),
     _error_after(delta({"role": "assistant", "content": ""})),
+    _error_after(delta({"role": "assistant"}), delta({"content": ""})),
     Fault(
         name="error event as the third event, after content",
         sse=after(begun(sse(ERROR), finish(), DONE, ended=True), "upstream_error"),

@@ -19,7 +19,7 @@ class Stage(Enum):
 
     NEVER = "the answer is whole all the same"
     BEFORE = "before anything went to the caller"
-    AFTER = "after content went to the caller"
+    AFTER = "after the answer had begun"
     CALLER = "it is the caller's own error"
 
 
@@ -56,6 +56,7 @@ class Fault:
         sse: for a stream; None where it cannot happen to one.
         asks: further members of the request.
         limits: limits of the regions that play it, which make it happen soon.
+        settings: limits of the whole request, for the gateway that meets it.
         bare: what the upstream does at once with every connection, before it has read a request.
         scheme: of the faulty regions' addresses.
         refusing: whether they refuse connections.
@@ -70,6 +71,7 @@ class Fault:
     sse: Due | None = None
     asks: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float] = field(default_factory=dict)
     bare: Script | None = None
     scheme: str = "http"
     refusing: bool = False
@@ -93,10 +95,12 @@ class Fault:
 
 _FRAME_CODES = {
     "upstream_cut": "upstream_stream_cut",
+    "first_byte_timeout": "upstream_timeout",
     "idle_timeout": "upstream_timeout",
     "answer_timeout": "upstream_timeout",
     "upstream_error": "upstream_error",
     "invalid_response": "upstream_error",
+    "saturated": "upstream_error",
 }
 
 
@@ -105,9 +109,9 @@ def before(play: Play, outcome: str, status: int | None, *, sent: bool = True, l
     return Due(play=play, stage=Stage.BEFORE, outcome=outcome, status=status, sent=sent, logged=logged)
 
 
-def after(play: Play, outcome: str) -> Due:
-    """A fault that shows after content went to the caller."""
-    return Due(play=play, stage=Stage.AFTER, outcome=outcome, status=200, code=_FRAME_CODES[outcome])
+def after(play: Play, outcome: str, status: int | None = 200, *, code: str | None = None) -> Due:
+    """A fault that shows after the answer had begun."""
+    return Due(play=play, stage=Stage.AFTER, outcome=outcome, status=status, code=code or _FRAME_CODES[outcome])
 
 
 def caller(play: Play, status: int, code: str, *, logged: int = 1) -> Due:

@@ -45,10 +45,14 @@ def _row(fault: Fault) -> str:
     cells = [
         fault.name,
         _in_each([_outcome(cases) for cases in happening]),
-        *[_told(cases) if cases else "" for cases in kinds],
+        *_in_columns([_told(cases) if cases else "" for cases in kinds]),
         _in_each([_breaker(cases[Policy.PINNED]) for cases in happening]),
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def _in_columns(told: list[str]) -> list[str]:
+    return [told[0], "the same"] if told[0] == told[1] else told
 
 
 def _cases(fault: Fault, *, stream: bool) -> dict[Policy, Measured]:

@@ -41,6 +41,7 @@ class Gate(Enum):
     """What the upstream waits for before it goes on, so that no pause has to be long enough."""
 
     HEAD = "the gateway has read the head of this answer"
+    BEGIN = "the caller has got the status of this answer"
     CONTENT = "the caller has got content of this answer"
 
 
@@ -75,6 +76,11 @@ class Asked:
     members: Mapping[str, Any] = field(default_factory=dict)
     trap: str = ""
 
+    @property
+    def choices(self) -> int:
+        """How many were asked for."""
+        return int(self.members.get("n", 1))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
@@ -107,6 +113,11 @@ def whole(asked: Asked, **members: Any) -> bytes:
 
 def frames_of(asked: Asked, *, usage: bool | None = None) -> list[bytes]:
     """The frames of a good stream: role, three words, finish, usage where it was asked for, `[DONE]`."""
+    if asked.choices > 1:
+        texts = [
+            delta({"content": word}, index=index) for word in words_of(asked.region) for index in range(asked.choices)
+        ]
+        return [*texts, *(finish(index=index) for index in range(asked.choices)), b"data: [DONE]\n\n"]
     wanted = bool((asked.members.get("stream_options") or {}).get("include_usage")) if usage is None else usage
     return chat_frames(words=words_of(asked.region), model="m", usage=(5, 2) if wanted else None)
 

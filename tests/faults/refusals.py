@@ -22,8 +22,8 @@ NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 CANARY = "canary-of-an-upstream"
 """Stands in every error an upstream writes; no log and no span may hold it."""
 
-SOON = 0.5
-"""Seconds of a limit that has to pass."""
+SOON = 10.0
+"""Seconds of a limit that has to pass: the wall's clock leaps over them."""
 
 ERROR = msgspec.json.encode({"error": {"message": CANARY, "type": "server_error", "code": 500, "param": None}})
 HTML = ("content-type", "text/html")
@@ -166,7 +166,7 @@ def _parts(*parts: Part, ending: Ending = Ending.CLOSE) -> Play:
 
 def dripping(part: bytes) -> list[Part]:
     """The same part again and again, for far longer than any limit of the wall."""
-    return [0.05, part] * 400
+    return [2.0, part] * 100
 
 
 _START = b"HTTP/1.1 200 OK\r\n"
@@ -191,7 +191,7 @@ UNANSWERED = [
         sse=_HELD_BACK,
         bare=Script(parts=[], ending=Ending.SILENCE),
         scheme="https",
-        limits={"connect_seconds": SOON},
+        limits={"connect_seconds": 0.5},
         follow_up=False,
     ),
     Fault(
@@ -204,7 +204,7 @@ UNANSWERED = [
     both("reset before headers", _parts(ending=Ending.RESET), "upstream_cut", None),
     both("closed before headers", _parts(), "upstream_cut", None),
     _slow(_parts(ending=Ending.SILENCE), "never answers"),
-    _slow(lambda asked: Script(parts=[60.0, *well(asked).parts]), "first byte too late"),
+    _slow(lambda asked: Script(parts=[100 * SOON, *well(asked).parts]), "first byte too late"),
     _slow(_parts(_START, *dripping(b"x-drip: 1\r\n")), "dripping headers"),
     both("endless headers", _parts(_START, *[b"x-more: " + b"y" * 10_000 + b"\r\n"] * 30), "upstream_cut", None),
     both("no HTTP", _parts(b"220 smtp.example ESMTP\r\n"), "upstream_cut", None),
@@ -217,8 +217,9 @@ UNANSWERED = [
     ),
     Fault(
         name="first byte late, but in time",
-        json=well_all_the_same(lambda asked: Script(parts=[0.1, *well(asked).parts])),
-        sse=well_all_the_same(lambda asked: Script(parts=[0.1, *well(asked).parts])),
+        json=well_all_the_same(lambda asked: Script(parts=[0.9 * SOON, *well(asked).parts])),
+        sse=well_all_the_same(lambda asked: Script(parts=[0.9 * SOON, *well(asked).parts])),
+        limits={"answer_seconds": SOON, "first_byte_seconds": SOON},
     ),
     Fault(
         name="reset after headers",

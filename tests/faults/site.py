@@ -16,7 +16,7 @@ from faults.playing import Asked, Ending, Gate, Script, well
 from streams.wall import LIMIT, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from faults.playing import Part, Play
@@ -61,7 +61,8 @@ class Logged:
         path: as on the request line.
         model: the model asked for.
         status: of the last whole head that was written; None when none was.
-        ending: what became of the connection; None while the client left first.
+        ending: what became of the connection; None when the client left first.
+        over: whether the answer has ended, and with it the connection where it ended too.
     """
 
     region: str
@@ -71,6 +72,7 @@ class Logged:
     model: str
     status: int | None = None
     ending: Ending | None = None
+    over: bool = False
 
 
 class Site:
@@ -128,9 +130,9 @@ class Site:
         """Let an answer go on that waits for its head to be read."""
         self._open(Gate.HEAD, f"{region} {request_id}")
 
-    def content_was_delivered(self, request_id: str) -> None:
-        """Let an answer go on that waits for its content to be delivered."""
-        self._open(Gate.CONTENT, request_id)
+    def was_delivered(self, gate: Gate, request_id: str) -> None:
+        """Let an answer go on that waits for its status, or its content, to be delivered."""
+        self._open(gate, request_id)
 
     def of(self, request_id: str) -> list[Logged]:
         """What the logs show of one request of a caller, in order."""
@@ -144,7 +146,7 @@ class Site:
                 bound.bind((_ADDRESS, 0))
                 self._ports[region] = bound.getsockname()[1]
                 continue
-            server = await asyncio.start_server(_Region(self, region).serve, _ADDRESS, 0)
+            server = await self._loop.create_server(_Connection.serving(_Region(self, region)), _ADDRESS, 0)
             self._held.push_async_callback(server.wait_closed)
             self._held.callback(server.close)
             self._ports[region] = server.sockets[0].getsockname()[1]
@@ -204,15 +206,22 @@ class _Region:
             trap=self._site.base_url(TRAP),
         )
         script = self._site._script(self._region, logged.model, asked)
-        await self._play(script, logged, reader, writer)
-        logged.ending = script.ending
+        try:
+            await self._play(script, logged, reader, writer)
+            logged.ending = script.ending
+        finally:
+            if logged.ending is not Ending.KEEP:
+                writer.close()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
+            logged.over = True
         return script.ending is Ending.KEEP
 
     async def _play(
         self, script: Script, logged: Logged | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         playing = asyncio.ensure_future(self._write(script.parts, logged, writer))
-        watching = asyncio.ensure_future(_left(reader, writer) if logged is not None else _read_up(reader))
+        watching = asyncio.ensure_future(_left(writer) if logged is not None else _read_up(reader))
         try:
             await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)
             if not playing.done():
@@ -238,7 +247,7 @@ class _Region:
                 await writer.drain()
             elif isinstance(part, Gate):
                 assert logged is not None, "a bare connection has no request to wait for"
-                name = logged.request_id if part is Gate.CONTENT else f"{self._region} {logged.request_id}"
+                name = f"{self._region} {logged.request_id}" if part is Gate.HEAD else logged.request_id
                 await asyncio.wait_for(self._site._gate(part, name).wait(), LIMIT)
             else:
                 await asyncio.sleep(part)
@@ -257,10 +266,35 @@ async def _read_request(region: str, reader: asyncio.StreamReader) -> tuple[Logg
     )
 
 
-async def _left(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Return when the connection is gone; looked at, never read: the next request's bytes are not ours to take."""
-    while not reader.at_eof() and reader.exception() is None and not writer.is_closing():  # noqa: ASYNC110 (a stream tells its end by no event)
-        await asyncio.sleep(0.005)
+class _Connection(asyncio.StreamReaderProtocol):
+    """Tells when the client is gone, though bytes of a next request may be unread."""
+
+    def __init__(self, region: _Region) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(asyncio.StreamReader(loop=loop), region.serve, loop=loop)
+        self.gone = asyncio.Event()
+
+    @classmethod
+    def serving(cls, region: _Region) -> Callable[[], _Connection]:
+        """What makes one for each connection to a region."""
+        return lambda: cls(region)
+
+    def eof_received(self) -> bool:
+        """The client has closed."""
+        self.gone.set()
+        return bool(super().eof_received())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, however."""
+        self.gone.set()
+        super().connection_lost(exc)
+
+
+async def _left(writer: asyncio.StreamWriter) -> None:
+    """Return when the client is gone."""
+    connection = writer.transport.get_protocol()
+    assert isinstance(connection, _Connection)
+    await connection.gone.wait()
 
 
 async def _read_up(reader: asyncio.StreamReader) -> None:

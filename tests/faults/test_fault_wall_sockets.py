@@ -13,6 +13,7 @@ import pytest
 from faults.course import FAULTS, body_of, gateway_over, site_of
 from faults.due import Case, said, says_that_it_failed
 from faults.fault import Stage
+from faults.playing import Gate
 from faults.policies import Policy
 from streams.wall import LIMIT, busy_connections, told, until
 from support import served
@@ -34,7 +35,6 @@ NAMED = {
     "500",
     "429",
     "400, code as a number",
-    "never answers",
     "reset before headers",
     "reset in the middle",
     "closed in the middle",
@@ -105,7 +105,7 @@ async def test_the_wire_ends_as_honestly_as_the_answer(fault: Fault, door: _Door
 
 async def _meet(case: Case, door: _Door) -> None:
     async with site_of(case) as site:
-        gateway, spans = gateway_over(site, case.fault, case.policy)
+        gateway, spans = gateway_over(site, case.fault, soon=2.0)
         door.apps[str(case)] = VettedProxy(gateway)
         wire = await _ask(door.origin, case, site)
         await until(lambda: not gateway.fleet.in_flight and not busy_connections(gateway))
@@ -144,7 +144,7 @@ async def _ask(origin: str, case: Case, site: Site) -> _Wire:
         while data := await reader.read(65536):
             got += data
             if b"data: " in got:
-                site.content_was_delivered(str(case))
+                site.was_delivered(Gate.CONTENT, str(case))
     except ConnectionResetError:
         ended = "reset"
     finally:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as example_settings
+from hypothesis import strategies as st
 
 from vetted_mw.configuration import Auth, Limits, Upstream
 from vetted_mw.fleet.breaker import BreakerState
@@ -198,3 +201,50 @@ def test_a_region_that_is_gone_has_no_lease_and_one_that_is_new_is_fresh() -> No
     assert new.lease("b") is not None
     held.release(CUT)
     assert fleets.old.in_flight == 0
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("lease"), st.integers(0, 9)),
+    st.tuples(st.just("prove"), st.integers(0, 9)),
+    st.tuples(st.sampled_from([SUCCESS, CUT, AttemptOutcome.CLIENT_DISCONNECT]), st.integers(0, 9)),
+    st.tuples(st.just("reload"), st.integers(1, 6)),
+    st.tuples(st.just("tick"), st.integers(0, 60)),
+)
+
+
+@example_settings(max_examples=150, deadline=None)
+@given(steps=st.lists(STEPS, max_size=80))
+def test_whatever_is_reloaded_in_between_leases_are_counted_once_and_probes_are_bounded(
+    steps: list[tuple[Any, int]],
+) -> None:
+    """Views of several caps, leases of each: one count for all, none over its view's cap, one unproved probe at most."""
+    fleets = Reloaded(limits=Limits(max_in_flight=3))
+    views, caps = [fleets.old], [3]
+    held: list[Lease] = []
+    probing: list[Lease] = []
+    for step, value in steps:
+        which = value % len(views)
+        if step == "lease":
+            is_probe = state_of(views[which]).breaker is BreakerState.HALF_OPEN
+            lease = views[which].lease("a")
+            if lease is not None:
+                held.append(lease)
+                probing += [lease] if is_probe else []
+                assert len(held) <= caps[which]
+        elif step == "reload":
+            fleets.old = views[-1]
+            views.append(fleets.reload(limits=Limits(max_in_flight=value)))
+            caps.append(value)
+        elif step == "tick":
+            fleets.clock.tick(value)
+        elif held:
+            lease = held[value % len(held)]
+            if step == "prove":
+                lease.proved()
+            else:
+                lease.release(step)
+                held.remove(lease)
+            probing = [one for one in probing if one is not lease]
+        assert {view.in_flight for view in views} == {len(held)}
+        assert len({state_of(view).breaker for view in views}) == 1
+        assert len(probing) <= 1

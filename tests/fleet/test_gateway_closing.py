@@ -10,6 +10,7 @@ import pytest
 
 from support import configured
 from vetted_mw import Gateway
+from vetted_mw.errors import ShuttingDownError
 from vetted_mw.testing import StaticSignals
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ async def test_a_source_that_ignores_being_cancelled_is_let_go_of(monkeypatch: p
 
 
 async def test_whoever_waits_while_it_is_closed_does_not_open_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request at the moment of the host's shutdown gets an error, and nothing is left running."""
+    """A request at the moment of the host's shutdown is told so, and nothing is left running."""
     monkeypatch.setattr("vetted_mw.grid.board._CLOSE_SECONDS", 1.0)
     source = Stubborn()
     gateway = Gateway(configured(TWO), signals=[source])
@@ -102,8 +103,8 @@ async def test_whoever_waits_while_it_is_closed_does_not_open_it_again(monkeypat
         for _ in range(5):
             await asyncio.sleep(0)
         assert not closing.done()
-        with pytest.raises(RuntimeError, match="closed"):
-            await gateway.core()
+        with pytest.raises(ShuttingDownError):
+            await gateway.enter()
         source.release.set()
         await closing
     assert not gateway.is_open

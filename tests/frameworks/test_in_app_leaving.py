@@ -11,6 +11,7 @@ import anyio
 import openai
 import pytest
 from openai import AsyncOpenAI
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 
 import vetted_mw.testing
@@ -48,14 +49,21 @@ class Asking:
         leaves_at_the_end: whether the server says that the caller left once it has the answer.
     """
 
-    def __init__(self, gateway: Gateway, handle: Callable[[Request, Receive], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        handle: Callable[[Request, Receive], Awaitable[None]],
+        *,
+        inside: Callable[[Any], Any] = lambda app: app,
+        outside: Callable[[Any], Any] = lambda app: app,
+    ) -> None:
         self.asked_for = 0
         self.cancelled = 0
         self.leaves_at_the_end = False
         self.sent: list[Message] = []
         self._messages: asyncio.Queue[Message | Exception] = asyncio.Queue()
         self._messages.put_nowait({"type": "http.request", "body": json.dumps(asked()).encode(), "more_body": False})
-        self._app = VettedMiddleware(self._handler(handle), gateway=gateway, mode="in_app")
+        self._app = outside(VettedMiddleware(inside(self._handler(handle)), gateway=gateway, mode="in_app"))
 
     @staticmethod
     def _handler(handle: Callable[[Request, Receive], Awaitable[None]]) -> Callable[..., Awaitable[None]]:
@@ -253,6 +261,30 @@ async def test_every_call_in_flight_ends_and_one_that_waits_its_turn_is_not_sent
         await answering
     assert [answer.status_code for answer in answers] == [499] * 3
     assert len(paris.requests) == 1
+
+
+async def _passed_on(request: Request, call_next: Any) -> Any:
+    return await call_next(request)
+
+
+@pytest.mark.parametrize("where", ["outside", "inside"])
+async def test_starlettes_own_middleware_around_or_within_hides_nothing(where: str) -> None:
+    """`BaseHTTPMiddleware` wraps `receive` in its own: the call ends, whichever side of ours it stands on."""
+    answers: list[httpx.Response] = []
+
+    async def handle(request: Request, _receive: Receive) -> None:
+        await request.body()
+        answers.append(await called(gateway))
+
+    paris = FakeUpstream().then(SILENT)
+    async with over(paris) as gateway:
+        asking = Asking(gateway, handle, **{where: lambda app: BaseHTTPMiddleware(app, dispatch=_passed_on)})
+        answering = asking.start()
+        await until(lambda: paris.requests)
+        asking.leave()
+        await paris.requests[0].left.wait()
+        await answering
+    assert [answer.status_code for answer in answers] == [499]
 
 
 # ---- what is not the caller's leaving

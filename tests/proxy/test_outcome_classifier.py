@@ -40,9 +40,14 @@ def test_every_status_has_the_outcome_of_the_table(waits: bool, auth: Auth) -> N
 
 
 @pytest.mark.parametrize("outcome", list(AttemptOutcome))
-def test_only_a_success_the_callers_own_fault_and_a_caller_that_left_end_the_walk(outcome: AttemptOutcome) -> None:
+def test_only_success_the_callers_own_fault_its_leaving_and_our_shutdown_end_the_walk(outcome: AttemptOutcome) -> None:
     """Every other outcome before commit fails over."""
-    ending = {AttemptOutcome.SUCCESS, AttemptOutcome.CALLER_ERROR, AttemptOutcome.CLIENT_DISCONNECT}
+    ending = {
+        AttemptOutcome.SUCCESS,
+        AttemptOutcome.CALLER_ERROR,
+        AttemptOutcome.CLIENT_DISCONNECT,
+        AttemptOutcome.SHUTTING_DOWN,
+    }
     assert fails_over(outcome) is (outcome not in ending)
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vetted_mw
-from frameworks.hosts import HOSTS, Spec
-from frameworks.place import by_sdk
 from streams.wall import busy_connections
 from support import configured
 from vetted_mw import Gateway, VettedProxy
@@ -74,6 +72,9 @@ def _made() -> ASGIApp:
     host = os.environ.get("VETTED_TEST_HOST")
     if not host:
         return _Gauged(gateway, VettedProxy(gateway))
+    from frameworks.hosts import HOSTS, Spec  # three frameworks and an SDK: only where they are needed
+    from frameworks.place import by_sdk
+
     build, _mount = HOSTS[host]
     return _Gauged(gateway, build(Spec(gateway=gateway, answer=by_sdk(gateway))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
 import time
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Caller", "How", "body_for"]
 
-How = Literal["close", "reset", "stream"]
-"""Close the connection, reset it, or (in HTTP/2) the one stream."""
+How = Literal["close", "half", "reset", "stream"]
+"""Close the connection, close it for sending only, reset it, or (in HTTP/2) reset the one stream."""
 
 _PATH = "/v1/chat/completions"
 
@@ -55,12 +56,20 @@ class Caller:
             data += part if self._http2 is None else self._http2.taken(part)
         return data
 
+    def got(self) -> bytes:
+        """Return what has come of an answer, without waiting for more."""
+        return self._socket.recv(65536) if select.select([self._socket], [], [], 0)[0] else b""
+
     def leave(self, how: How) -> float:
         """Go away; returns the instant, by `time.perf_counter`."""
         if how == "stream":
             assert self._http2 is not None
             instant = time.perf_counter()
             self._http2.reset_stream()
+            return instant
+        if how == "half":
+            instant = time.perf_counter()
+            self._socket.shutdown(socket.SHUT_WR)
             return instant
         if how == "reset":
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

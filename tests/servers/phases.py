@@ -93,15 +93,27 @@ class Place:
         """Send a request and wait until it stands where the phase says."""
         body = body_for(phase.model, stream=phase.stream, region=phase.region)
         caller = Caller(server.kind, server.port, body, withheld=_WITHHELD if phase.in_body else 0)
+        try:
+            self._stands(server, phase, caller)
+        except BaseException:
+            caller.close()
+            raise
+        return caller
+
+    def _stands(self, server: Server, phase: Phase, caller: Caller) -> None:
         if phase.in_body:
             eventually(lambda: server.gauges()["answering"] == 1, lambda: str(server.gauges()))
         elif phase.region == OUTSIDE:
             eventually(lambda: _is_connecting(self.hole.port), lambda: "nobody connects")
         else:
-            self._upstream(phase).reached.get(timeout=LIMIT)
+            self._reached(phase, caller)
         if phase.sees:
             caller.read_until(phase.sees)
-        return caller
+
+    def _reached(self, phase: Phase, caller: Caller) -> None:
+        reached = self._upstream(phase).reached
+        eventually(lambda: not reached.empty(), lambda: f"it reaches no upstream; its caller got {caller.got()!r}")
+        reached.get()
 
     def left(self, phase: Phase) -> float | None:
         """Wait until the upstream has seen its connection closed; returns the instant, where one could be seen."""

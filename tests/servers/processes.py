@@ -102,9 +102,9 @@ class Server:
         return True
 
 
-def eventually(holds: Callable[[], bool], what: Callable[[], str]) -> None:
-    """Wait until `holds`, and say `what` was seen instead when that does not come about."""
-    give_up = time.monotonic() + LIMIT
+def eventually(holds: Callable[[], bool], what: Callable[[], str], *, limit: float = LIMIT) -> None:
+    """Wait until `holds`, and say `what` was seen instead when that does not come about within `limit` seconds."""
+    give_up = time.monotonic() + limit
     while not holds():
         if time.monotonic() > give_up:
             raise AssertionError(what())
@@ -126,7 +126,7 @@ def serving(kind: Kind, tables: Mapping[str, Any], log: Path, *, host: str = "")
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
     server = Server(kind=kind, port=port, log=log, process=process)
     try:
-        eventually(server.started, lambda: f"the server does not answer:\n{server.text()}")
+        eventually(server.started, lambda: f"the server does not answer:\n{server.text()}", limit=LIMIT * 4)
         yield server
     finally:
         process.terminate()

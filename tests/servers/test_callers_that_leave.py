@@ -45,3 +45,12 @@ def test_a_caller_that_leaves_frees_the_upstream_and_everything_else(
         server.rests()
     assert is_served_well(server, stream=phase.stream)
     server.rests()
+
+
+@pytest.mark.parametrize("phase", [one for one in PHASES if str(one) in {"first_byte-json", "mid-stream-sse"}], ids=str)
+def test_a_caller_that_closes_its_sending_side_counts_as_one_that_left(
+    server: Server, place: Place, phase: Phase
+) -> None:
+    """So says every one of these servers: a client that waits for an answer keeps its connection open both ways."""
+    left_in(place, server, phase, "half")
+    server.rests()

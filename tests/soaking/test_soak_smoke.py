@@ -15,12 +15,22 @@ from soak.talk import Answer
 
 pytestmark = pytest.mark.anyio
 
-REST = {"leases": 0, "slots": 0, "idle": 0, "tasks": {"probe": 3}, "spans": 0, "descriptors": 20, "threads": 2}
+REST = {
+    "requests": 0,
+    "former": 0,
+    "leases": 0,
+    "slots": 0,
+    "idle": 0,
+    "tasks": {"probe": 3},
+    "spans": 0,
+    "descriptors": 20,
+    "threads": {"MainThread": 1},
+}
 
 
 async def test_callers_who_leave_and_upstreams_that_break_leave_nothing_held_and_no_promise_broken() -> None:
     """300 requests, a third of them aborted: every gauge is back at zero, every answer whole or honestly broken."""
-    report = await soaked(requests=300, abort_share=0.3, concurrency=16, seed=3)
+    report = await soaked(requests=300, abort_share=0.3, concurrency=16, seed=3, reload_seconds=0.3)
     assert report.tally.requests == 300
     assert report.tally.wrongs == {}, report.table()
     assert report.leaks == [], report.table()
@@ -43,12 +53,14 @@ def test_the_same_seed_gives_the_same_requests() -> None:
 @pytest.mark.parametrize(
     ("gauge", "value", "name"),
     [
+        ("requests", 1, "requests"),
+        ("former", 1, "former configurations"),
         ("leases", 1, "leases"),
         ("slots", 1, "upstream connections in use"),
         ("tasks", {"probe": 3, "watch": 2}, "tasks"),
         ("spans", 4, "spans"),
         ("descriptors", 23, "descriptors"),
-        ("threads", 3, "threads"),
+        ("threads", {"MainThread": 1, "more": 1}, "threads"),
     ],
 )
 def test_whatever_is_not_given_back_is_a_leak(gauge: str, value: object, name: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,12 +13,13 @@ from vetted_mw import VettedMiddleware
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 
 PATH = "/v1/chat/completions"
 DONE = b"data: [DONE]\n\n"
+LIVELY = {"sse_keepalive_seconds": 0.1}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -155,3 +157,114 @@ async def test_a_gateway_opened_again_takes_requests_again() -> None:
         async with gateway:
             answer = await asgi_exchange(app, json=payload())
     assert answer.status == 200
+
+
+class Clogged(Caller):
+    """A caller that stops reading before `mark`: its server writes nothing more until it reads on."""
+
+    def __init__(self, app: ASGIApp, body: dict[str, Any], mark: bytes) -> None:
+        super().__init__(app, body)
+        self.waits = asyncio.Event()
+        self.reads_on = asyncio.Event()
+        self._mark = mark
+
+    async def _send(self, message: Message) -> None:
+        if self._mark in message.get("body", b"") and not self.reads_on.is_set():
+            self.waits.set()
+            await self.reads_on.wait()
+        await super()._send(message)
+
+
+@pytest.mark.parametrize("limits", [{}, {"sse_keepalive_seconds": 60.0}], ids=["silent", "lively"])
+async def test_a_part_that_was_not_written_makes_no_whole_answer(limits: dict[str, float]) -> None:
+    """Everything was read, its content not yet sent: the caller never gets an answer that looks whole without it."""
+    async with FakeUpstream() as one:
+        one.then(FakeAnswer.stream([role() + content("Hello") + finish() + DONE]))
+        async with gateway_over({FIRST: one}, limits=limits) as (app, gateway):
+            caller = Clogged(app, payload(stream=True), b"Hello")
+            answering = caller.start()
+            await caller.waits.wait()
+            assert await gateway.drain(0) == 1
+            answer = told(await answering)
+            assert await resting(gateway)
+    assert (answer.text, answer.complete, [error["code"] for error in answer.errors]) == ("", False, ["shutting_down"])
+    assert answer.attempts == [(FIRST, "shutting_down", 200)]
+
+
+async def test_an_end_that_was_not_written_is_no_clean_end() -> None:
+    """The last chunk, receipt and `[DONE]` were on their way: the connection tells that they did not come."""
+    async with FakeUpstream() as one:
+        one.then(FakeAnswer.stream([role(), content("Hello"), finish(), DONE]))
+        async with gateway_over({FIRST: one}) as (app, gateway):
+            caller = Clogged(app, payload(stream=True), b"[DONE]")
+            answering = caller.start()
+            await caller.waits.wait()
+            assert await gateway.drain(0) == 1
+            exchange = await answering
+            assert await resting(gateway)
+    assert (exchange.complete, b"[DONE]" in exchange.body, b"error" in exchange.body) == (False, False, False)
+
+
+async def test_a_caller_that_does_not_read_holds_up_no_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the honest end can be sent: it is given up after a while."""
+    monkeypatch.setattr("vetted_mw.middleware.forward._SEND_GRACE_SECONDS", 0.1)
+    async with FakeUpstream() as one:
+        one.then(FakeAnswer.stream([role(), content("Hello")], ending="stall"))
+        async with gateway_over({FIRST: one}) as (app, gateway):
+            caller = Clogged(app, payload(stream=True), b"shutting_down")
+            answering = caller.start()
+            await caller.content.wait()
+            assert await gateway.drain(0) == 1
+            exchange = await answering
+            assert gateway.in_flight == 0
+    assert exchange.complete is False
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_body_that_comes_after_the_time_is_up_is_refused(stream: bool) -> None:
+    """It was still being read when everything was ended: it begins no answer that nobody waits for."""
+    late = asyncio.Event()
+    sent: list[Message] = []
+    async with FakeUpstream() as one, gateway_over({FIRST: one}) as (app, gateway):
+
+        async def receive() -> Message:
+            if late.is_set():
+                await asyncio.Event().wait()
+            await late.wait()
+            return {"type": "http.request", "body": json.dumps(payload(stream=stream)).encode(), "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": PATH, "headers": []}
+        answering = asyncio.ensure_future(app(scope, receive, send))
+        await until(lambda: gateway.in_flight == 1)
+        draining = asyncio.ensure_future(gateway.drain(0))
+        await until(lambda: gateway.is_shutting_down)
+        await asyncio.sleep(0.1)  # past the end of the waiting, which nothing tells
+        late.set()
+        await answering
+        await draining
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["error"]["code"]) == (503, "shutting_down")
+    assert one.requests == []
+
+
+@pytest.mark.parametrize("limits", [{"commit_after_seconds": 0.05}, {"commit_after_seconds": 0.05} | LIVELY])
+async def test_a_stream_committed_early_is_ended_honestly(limits: dict[str, float]) -> None:
+    """200 went out and nothing came yet: the error event says what happened, and no receipt is claimed."""
+    async with FakeUpstream() as one, FakeUpstream() as two:
+        one.then(FakeAnswer.stream([role()], ending="stall"))
+        models = {"m": {"active_params_b": 8}}
+        async with gateway_over({FIRST: one, SECOND: two}, limits=limits, models=models) as (app, gateway):
+            caller = Caller(app, payload(stream=True))
+            answering = caller.start()
+            await until(lambda: caller.sent)
+            assert await gateway.drain(0.2) == 1
+            answer = told(await answering)
+            await one.requests[0].left.wait()
+            assert await resting(gateway)
+    assert (answer.status, answer.complete, answer.errors[0]["code"]) == (200, False, "shutting_down")
+    assert (answer.receipt, answer.trace["receipt_error"]) == (None, "no_observed_call")
+    assert [(region, word) for region, word, _ in answer.attempts] == [(FIRST, "shutting_down")]
+    assert answer.trace["attempts"][0]["estimated_energy_wh"] > 0
+    assert two.requests == []

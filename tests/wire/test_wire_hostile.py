@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
-import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,21 +11,19 @@ import pytest
 
 from support import HELLO, proxied
 from vetted_mw.testing import FakeUpstream, asgi_exchange
+from wire.alone import gateway_alone, peak_mib
 from wire.clients import (
     COMPLETIONS,
     PARIS,
     STOCKHOLM,
     at_the_wire,
     chat,
-    client_of,
     error_row,
     raw_connection,
     request_head,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import httpx
 
     from wire.conftest import Gate
@@ -209,46 +205,6 @@ async def test_an_upstreams_address_never_comes_from_a_request() -> None:
 
 # ---- mass
 
-SERVER = """
-import json, resource, sys
-import uvicorn
-from vetted_mw import Gateway, VettedProxy, load_configuration
-
-async def app(scope, receive, send):
-    if scope["type"] == "http" and scope["path"] == "/peak":
-        body = str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss).encode()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-        await send({"type": "http.response.body", "body": body})
-    else:
-        await proxy(scope, receive, send)
-
-proxy = VettedProxy(Gateway(load_configuration(environ={}, overrides=json.loads(sys.argv[2]))))
-uvicorn.run(app, fd=int(sys.argv[1]), log_level="warning", access_log=False)
-"""
-
-
-@contextlib.asynccontextmanager
-async def gateway_process() -> AsyncIterator[httpx.AsyncClient]:
-    """Run a gateway with a limit of 1 MiB on bodies in a process of its own, whose memory nobody else uses."""
-    settings = (
-        f'{{"default_order": ["{PARIS}"], "limits": {{"max_body_bytes": {MIB}}},'
-        f' "regions": {{"{PARIS}": {{"base_url": "http://127.0.0.1:9/v1", "health_path": "", "drained": true}}}}}}'
-    )
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
-        fd = listener.fileno()
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, str(fd), settings, pass_fds=[fd])
-        try:
-            async with client_of(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
-                yield client
-        finally:
-            process.terminate()
-            await process.wait()
-
-
-async def peak_mib(client: httpx.AsyncClient) -> float:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int((await client.get("/peak")).text) * unit / MIB
-
 
 async def flood(client: httpx.AsyncClient, head: bytes, part: bytes, *, times: int) -> int:
     """Send a request whose body is `part` again and again, its answer notwithstanding; returns the answer's status."""
@@ -265,7 +221,7 @@ async def test_twenty_oversized_uploads_at_once_do_not_grow_the_process() -> Non
     plain = b"10000\r\n" + b" " * 65_536 + b"\r\n"
     bomb = gzip.compress(b" " * (100 * MIB))
     packed = request_head("content-encoding: gzip", f"content-length: {len(bomb)}")
-    async with gateway_process() as client:
+    async with gateway_alone(base_url="http://127.0.0.1:9/v1", max_body_bytes=MIB, drained=True) as client:
         assert (await client.post(COMPLETIONS, json={"model": "m", "messages": HELLO})).status_code == 503
         before = await peak_mib(client)
         async with asyncio.timeout(60):

@@ -201,23 +201,28 @@ class UntilCallerLeaves:
         if interrupted and not is_ours:
             raise asyncio.CancelledError
 
-    def stop(self, error: AnswerError) -> None:
-        """Cancel the block, now or when it begins, and raise `error` at its end. Once is enough."""
-        if self._is_inside:
-            self._cancel(error)
-        elif self._task is None:
+    def stop(self, error: AnswerError) -> bool:
+        """Cancel the block, now or when it begins, and raise `error` at its end; returns whether that is to come.
+
+        A block that has ended, or is being cancelled already, is left alone.
+        """
+        if self._task is None and self._why is None:
             self._why = error
+            return True
+        return self._is_inside and self._cancel(error)
 
     async def _watched(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             continue
         self._cancel(CallerLeftError())
 
-    def _cancel(self, why: Exception) -> None:
-        if not self._is_cancelled and self._task is not None:
-            self._is_cancelled = True
-            self._why = why
-            self._task.cancel()
+    def _cancel(self, why: Exception) -> bool:
+        if self._is_cancelled or self._task is None:
+            return False
+        self._is_cancelled = True
+        self._why = why
+        self._task.cancel()
+        return True
 
 
 async def _ended(task: asyncio.Task[None]) -> bool:

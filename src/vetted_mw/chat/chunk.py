@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -11,6 +12,8 @@ from vetted_mw.chat.members import is_sprawling, is_utf8
 __all__ = ["Choice", "Chunk", "MalformedChunkError", "delta_of", "read_chunk"]
 
 _NULL = msgspec.Raw(b"null")
+_MANY_IN_CHUNK = 200_000
+"""Lists and objects in one chunk: a whole answer in one, with the probabilities of its tokens, has fewer."""
 
 
 class MalformedChunkError(ValueError):
@@ -94,9 +97,9 @@ def read_chunk(data: bytes) -> Chunk:
     """Read a data frame's JSON.
 
     Raises:
-        MalformedChunkError: it is no JSON object in UTF-8.
+        MalformedChunkError: it is no JSON object in UTF-8, or has far more values than any chunk.
     """
-    if not is_utf8(data):
+    if not is_utf8(data) or is_sprawling(data, most=_MANY_IN_CHUNK):
         raise MalformedChunkError
     try:
         return _CHUNK.decode(data)
@@ -107,16 +110,16 @@ def read_chunk(data: bytes) -> Chunk:
 def delta_of(choice: Choice) -> dict[str, Any] | None:
     """Decode a choice's delta; None for one that is no object.
 
-    One that our reader does not hold (half of a surrogate pair, a number out of range), or that is too large to be
-    worth it, is text of its own length.
+    One that our reader does not hold (a number out of range), or that is too large to be worth it, is text of its own
+    length.
     """
     raw = bytes(choice.delta)
-    try:
-        return _OBJECT.decode(raw) if not is_sprawling(raw) else {"content": raw.decode()}
-    except msgspec.ValidationError:
+    if not raw.startswith(b"{"):
         return None
-    except (msgspec.DecodeError, RecursionError):
-        return {"content": raw.decode()}
+    if not is_sprawling(raw):
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            return _OBJECT.decode(raw)
+    return {"content": raw.decode()}
 
 
 def _leniently(data: bytes) -> Chunk:

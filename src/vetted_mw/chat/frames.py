@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["BOM", "FrameSplitter", "event_and_data"]
 
@@ -67,12 +71,24 @@ def event_and_data(frame: bytes) -> tuple[bytes, bytes | None]:
     if frame.startswith(b"data: ") and frame.find(b"\n") >= len(frame) - 2 and b"\r" not in frame:
         return b"", frame[6:].strip()  # what nearly every frame looks like
     event = b""
-    data: list[bytes] = []
-    for line in _LINE.split(frame.removeprefix(BOM)):
+    data: bytearray | None = None
+    for line in _lines(frame.removeprefix(BOM)):
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
-            data.append(value)
+            if data is None:
+                data = bytearray(value)
+            else:
+                data += b"\n" + value
         elif name == b"event":
             event = value
-    return event, b"\n".join(data).strip() if data else None
+    return event, None if data is None else bytes(data).strip()
+
+
+def _lines(frame: bytes) -> Iterator[bytes]:
+    """Yield one line after the other: a frame can have a million."""
+    start = 0
+    for end in _LINE.finditer(frame):
+        yield frame[start : end.start()]
+        start = end.end()
+    yield frame[start:]

@@ -45,7 +45,7 @@ class BoundedHeads(HttpToolsProtocol):
             return
         if self._unframed > _MAX_HEAD_BYTES:
             self._refuse("The head of the request is too long.")
-        elif self._in_head and self._unframed and self._waiting is None:
+        elif self._in_head and self._waiting is None:
             self._wait()
 
     def on_message_begin(self) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vetted_mw.gateway import Gateway
 
-__all__ = ["OrderedApp", "ignore_reload_orders"]
+__all__ = ["OrderedApp", "hold_reload_orders", "takes_reload_order"]
 
 _LOG = logging.getLogger("vetted_mw")
 _STOP = (signal.SIGTERM, signal.SIGINT)
@@ -66,6 +66,7 @@ class _Orders:
         self._interrupts = 0
         self._stopping: asyncio.Task[None] | None = None
         self._reloading: asyncio.Task[None] | None = None
+        self._is_asked_again = False
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -73,9 +74,11 @@ class _Orders:
         self._servers = {number: signal.signal(number, self._stop) for number in _STOP}
         if _RELOAD is not None:
             self._servers[_RELOAD] = signal.signal(_RELOAD, self._reload)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {_RELOAD})
         try:
             yield
         finally:
+            hold_reload_orders()
             for number, handler in self._servers.items():
                 signal.signal(number, handler)
 
@@ -102,14 +105,17 @@ class _Orders:
         self._pass_on(number, None)
 
     def _read_again(self) -> None:
+        self._is_asked_again = True  # while it reads: what was written after it began would be missed
         if self._reloading is None or self._reloading.done():
             self._reloading = self._task(self._read())
 
     async def _read(self) -> None:
-        try:
-            await self._gateway.reload_or_tell()
-        except Exception as error:  # noqa: BLE001 (an order that cannot be carried out ends nothing)
-            _LOG.error("the settings could not be reloaded", extra={"error": type(error).__name__})
+        while self._is_asked_again:
+            self._is_asked_again = False
+            try:
+                await self._gateway.reload_or_tell()
+            except Exception as error:  # noqa: BLE001 (an order that cannot be carried out ends nothing)
+                _LOG.error("the settings could not be reloaded", extra={"error": type(error).__name__})
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """Do what the server wanted done at this signal."""
@@ -124,7 +130,18 @@ class _Orders:
         return self._loop.create_task(work, context=contextvars.Context())
 
 
-def ignore_reload_orders() -> None:
-    """Let SIGHUP do nothing until there is something to reload; else it would end the process."""
+def hold_reload_orders() -> None:
+    """Let SIGHUP wait until there is something to reload, here and in processes started from here.
+
+    Else it would end a process that has not yet come so far.
+    """
     if _RELOAD is not None:
-        signal.signal(_RELOAD, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {_RELOAD})
+
+
+def takes_reload_order() -> bool:
+    """Whether a SIGHUP waits; it is taken by that."""
+    if _RELOAD is None or _RELOAD not in signal.sigpending():
+        return False
+    signal.sigwait({_RELOAD})
+    return True

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vetted_mw.cli.logs import configure_logging
-from vetted_mw.cli.orders import OrderedApp, ignore_reload_orders
+from vetted_mw.cli.orders import OrderedApp, hold_reload_orders
 from vetted_mw.cli.told import sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.gateway import Gateway
@@ -50,7 +50,7 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ["VETTED_CONFIG"] = configuration.source
     port = _free_port(host, configuration.server.port if arguments.port is None else arguments.port)
     interrupt_on_sigterm()
-    ignore_reload_orders()
+    hold_reload_orders()
     _show(configuration, host=host, port=port)
     run_server(host=host, port=port, workers=arguments.workers or configuration.server.workers, is_open=arguments.open)
     return 0

@@ -8,14 +8,25 @@ import signal
 
 from uvicorn.supervisors import Multiprocess
 
+from vetted_mw.cli.orders import takes_reload_order
+
 __all__ = ["Workers"]
 
 
 class Workers(Multiprocess):
-    """Passes SIGHUP on, so that each worker reloads and goes on; uvicorn would end them and their streams."""
+    """Passes SIGHUP on, so that each worker reloads and goes on; uvicorn would end them and their streams.
 
-    def handle_hup(self) -> None:
-        """Let every worker read the settings again."""
+    The parent holds the signal back and looks for it, since a worker begins with what its parent holds back: one that
+    is still starting reloads once it has started, and is not ended by it.
+    """
+
+    def handle_signals(self) -> None:
+        """Do what the signals since the last look ask for."""
+        if takes_reload_order():
+            self._reload_all()
+        super().handle_signals()
+
+    def _reload_all(self) -> None:
         for process in self.processes:
             if process.pid is not None:
                 with contextlib.suppress(ProcessLookupError):  # one that has just died is started anew by the parent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from vetted_mw.proxy.attempt import Call
@@ -46,6 +46,8 @@ _MAY_HAVE_COMPUTED = frozenset(
         AttemptOutcome.SHUTTING_DOWN,
     }
 )
+_LIMITS_OF_OURS = frozenset({AttemptOutcome.FIRST_BYTE_TIMEOUT, AttemptOutcome.ANSWER_TIMEOUT})
+"""They span the connect as well: only the transport knows whether anything was sent by then."""
 
 
 class NoneServedError(Exception):
@@ -176,7 +178,8 @@ class Attempts:
                 return await run(self._call(running))
         except AttemptFailedError as failed:
             self._running = None
-            self._record(running, failed.fault)
+            is_exact = failed.fault.outcome not in _LIMITS_OF_OURS or failed.fault.status is not None
+            self._record(running, failed.fault if is_exact else replace(failed.fault, sent=running.sent))
             self.waited += self._core.monotonic() - running.started
             raise
         except BaseException:

@@ -121,6 +121,7 @@ class Completion:
         self.failure: AnswerError | None = None
         self._error: str | None = None
         self._closed = False
+        self._is_told = False
         self._span_ended = False
         self._receipted: Receipted | None = None
         self._to_first_chunk: float | None = None
@@ -158,6 +159,7 @@ class Completion:
     async def next_part(self) -> bytes | None:
         """Return the next bytes of the stream for the caller; None at its end, after the members were given out."""
         if self._closed:
+            self._is_told = True  # whoever asks on has sent the end
             return None
         try:
             part = await self._delivery.next_part()
@@ -167,24 +169,22 @@ class Completion:
         self._note_first_chunk()
         if part is not None:
             return part
-        self._closed = True
         await self._delivery.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot
-        streamed = self._stream()
-        self.attempts.ended(streamed.fault)
-        if streamed.fault is None:
-            return streamed.stream.close(self.members())
-        return self._broken_off(_broken(streamed.fault))
+        return self._end_of(self._stream())
 
-    async def ended_early(self, error: AnswerError) -> bytes:
-        """End a stream that has begun, for a reason of ours, and return its end for the caller: an honest one."""
+    async def ended_early(self, error: AnswerError) -> bytes | None:
+        """End a stream that has begun, for a reason of ours, and return its end for the caller: an honest one.
+
+        None where its end was given out before and may not have been sent: then only the connection can tell.
+        """
         await self._delivery.aclose()
         if self._closed:
-            return b""
-        self._closed = True
+            return b"" if self._is_told else None
         streamed = self._delivery.streamed
-        if streamed is not None and streamed.stream.complete:  # only its end was still waited for
-            self.attempts.ended(None)
-            return streamed.stream.close(self.members())
+        is_over = streamed is not None and (streamed.fault is not None or streamed.stream.complete)
+        if streamed is not None and is_over and not self._delivery.is_behind:  # only its end was still waited for
+            return self._end_of(streamed)
+        self._closed = True
         self.attempts.ended(
             Fault(outcome=self.attempts.given_up_as, status=None if streamed is None else streamed.status)
         )
@@ -328,6 +328,14 @@ class Completion:
         if self._to_first_chunk is None and self._delivery.streamed is not None:
             self._to_first_chunk = self._core.monotonic() - self._started
             self._span.event(names.FIRST_CHUNK_EVENT)
+
+    def _end_of(self, streamed: StreamedAnswer) -> bytes:
+        """Note how the stream ended and return its end for the caller."""
+        self._closed = True
+        self.attempts.ended(streamed.fault)
+        if streamed.fault is None:
+            return streamed.stream.close(self.members())
+        return self._broken_off(_broken(streamed.fault))
 
     def _broken_off(self, error: AnswerError) -> bytes:
         """Return the one honest end of an answer that broke after it had begun."""

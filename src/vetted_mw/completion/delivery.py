@@ -28,20 +28,22 @@ class Delivery:
 
     Attributes:
         streamed: the stream; None until one has shown content.
-        is_committed_early: whether the answer began without content; no other region is tried then.
+        is_behind: whether something of the stream may not have reached the caller: whoever asks for the next part has
+            sent the last one.
     """
 
     def __init__(
         self, attempts: Attempts, order: tuple[str, ...], *, commit_after_seconds: float, keepalive_seconds: float
     ) -> None:
         self.streamed: StreamedAnswer | None = None
-        self.is_committed_early = False
+        self.is_behind = False
         self._attempts = attempts
         self._order = order
         self._commit_after = commit_after_seconds
         self._keepalive = keepalive_seconds
         self._opening: asyncio.Task[StreamedAnswer] | None = None
         self._part: asyncio.Task[bytes | None] | None = None
+        self._was_given = False
 
     async def open(self) -> None:
         """Return when the answer may begin.
@@ -50,14 +52,13 @@ class Delivery:
             NoneServedError: no region showed content.
         """
         if not self._commit_after:
-            self.streamed = await self._attempts.first_success(self._order, open_stream)
+            self._begun(await self._attempts.first_success(self._order, open_stream))
             return
         self._opening = asyncio.ensure_future(self._attempts.first_success(self._order, open_stream))
         await asyncio.wait({self._opening}, timeout=self._commit_after)
         while not self._opening.done() and not self._attempts.commit():  # noqa: ASYNC110 (a turn of the loop, at most)
             await asyncio.sleep(0)  # the first attempt has not begun yet
-        self.is_committed_early = not self._opening.done()
-        if not self.is_committed_early:
+        if self._opening.done():
             await self._opened()
 
     async def next_part(self) -> bytes | None:
@@ -66,15 +67,17 @@ class Delivery:
         Raises:
             NoneServedError: the attempt to which the answer was committed early failed.
         """
+        if self._was_given:
+            self._was_given = self.is_behind = False
         if not self._keepalive:
-            return await self._next()
+            return self._given(await self._next())
         if self._part is None:
             self._part = asyncio.ensure_future(self._next())
         done, _ = await asyncio.wait({self._part}, timeout=self._keepalive)
         if not done:
             return _PING  # parts are whole frames, so this stands between two of them
         part, self._part = self._part, None
-        return part.result()
+        return self._given(part.result())
 
     async def aclose(self) -> None:
         """Give up what is under way and close the upstream's connection. May be called twice."""
@@ -82,14 +85,24 @@ class Delivery:
 
     async def _next(self) -> bytes | None:
         streamed = self.streamed or await self._opened()
-        return await streamed.next_part()
+        part = await streamed.next_part()
+        self.is_behind = part is not None
+        return part
+
+    def _given(self, part: bytes | None) -> bytes | None:
+        self._was_given = part is not None
+        return part
 
     async def _opened(self) -> StreamedAnswer:
         if self._opening is None:
             message = "open() comes before next_part()"
             raise RuntimeError(message)
-        self.streamed = await self._opening
-        return self.streamed
+        return self._begun(await self._opening)
+
+    def _begun(self, streamed: StreamedAnswer) -> StreamedAnswer:
+        self.streamed = streamed
+        self.is_behind = True
+        return streamed
 
     async def _closed(self) -> None:
         for task in (self._part, self._opening):

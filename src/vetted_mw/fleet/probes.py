@@ -36,7 +36,7 @@ class Fetched:
     Attributes:
         status: HTTP status.
         body: the whole body; empty when it was too large to read.
-        round_trip_seconds: from the request's leaving to the answer's head.
+        round_trip_seconds: the connect where one was made, else from the request's leaving to the answer's head.
     """
 
     status: int

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
 
 from vetted_mw.chat.request import parse_request
 from vetted_mw.chat.response import error_envelope, retry_headers
-from vetted_mw.chat.sse import Placement, error_frame
+from vetted_mw.chat.sse import Placement
 from vetted_mw.completion.completion import Completion
 from vetted_mw.errors import AnswerError, ConflictingOptionsError, NoRegionAvailableError, RouteError
-from vetted_mw.in_app.presence import CallerGoneError, Presence
+from vetted_mw.in_app.presence import Presence
+from vetted_mw.in_app.report import Report, report_of
+from vetted_mw.in_app.stream import CallStream
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
 from vetted_mw.receipts.observation import Observation, summed
 from vetted_mw.receipts.receipt import encode_receipt
@@ -24,7 +26,7 @@ from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.routing.trace import build_trace, encode_trace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.configuration import Configuration
@@ -32,21 +34,10 @@ if TYPE_CHECKING:
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.routing.decision import AttemptRecord, Decision, Rules
 
-__all__ = ["CURRENT", "Report", "Route", "current_route"]
+__all__ = ["CURRENT", "Route", "current_route"]
 
 CURRENT: ContextVar[Route | None] = ContextVar("vetted_mw_route", default=None)
 _TRACE_CONTEXT = (b"traceparent", b"tracestate")
-_MAX_COUNT = 2**53
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a handler with a client of its own says its call used."""
-
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
 
 
 def current_route() -> Route | None:
@@ -84,7 +75,7 @@ class Route:
         self.decision = decision
         self.closed = False
         self._presence = Presence(lambda: look_out(self.caller_left))
-        self._streams: list[_CallStream] = []
+        self._streams: list[CallStream] = []
         self._parting: asyncio.Task[None] | None = None
         self._overhead_ms = overhead_ms
         self._receipted: Receipted | None = None
@@ -138,18 +129,7 @@ class Route:
         """
         if self.closed:
             raise RouteError("The answer has ended. Call record() before its last byte is sent.")
-        prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-        cached = _count(usage, "cached_tokens") if "cached_tokens" in usage else 0
-        if cached > prompt:
-            raise RouteError("record(): cached_tokens are part of prompt_tokens and cannot be more.")
-        self._reports.append(
-            Report(
-                model=model or self._request.model,
-                prompt_tokens=prompt,
-                completion_tokens=completion,
-                cached_tokens=cached,
-            )
-        )
+        self._reports.append(report_of(usage, model=model or self._request.model))
 
     @property
     def failure(self) -> AnswerError | None:
@@ -248,7 +228,7 @@ class Route:
 
     async def _stream(self, completion: Completion) -> httpx.Response:
         status, headers = await completion.open()
-        stream = _CallStream(completion, self._presence)
+        stream = CallStream(completion, self._presence)
         self._streams.append(stream)
         return httpx.Response(status, headers=returning_headers(headers), stream=stream)
 
@@ -363,36 +343,3 @@ class Route:
             requested_at=self.decision.requested_at,
             issued_at=core.now(),
         )
-
-
-def _count(usage: Mapping[str, int], name: str) -> int:
-    count = usage.get(name)
-    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < _MAX_COUNT:
-        raise RouteError(f"record() needs {name} as a whole number, 0 or above.")
-    return count
-
-
-class _CallStream(httpx.AsyncByteStream):
-    def __init__(self, completion: Completion, presence: Presence) -> None:
-        self._completion = completion
-        self._presence = presence
-        self.is_reading = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            while (part := await self._next_part()) is not None:
-                yield part
-        except CallerGoneError as error:
-            await self._completion.aclose()
-            yield error_frame(error, members={})
-
-    async def aclose(self) -> None:
-        await self._completion.aclose()
-
-    async def _next_part(self) -> bytes | None:
-        with self._presence.needed():
-            self.is_reading = True
-            try:
-                return await self._completion.next_part()
-            finally:
-                self.is_reading = False

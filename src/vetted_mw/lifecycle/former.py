@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from vetted_mw.core import Core
-    from vetted_mw.lifecycle.rooms import Rooms
     from vetted_mw.lifecycle.traffic import Traffic
     from vetted_mw.proxy.transport import Transport
 
@@ -35,10 +34,10 @@ class Former:
     def __len__(self) -> int:
         return len(self._cores)
 
-    @property
-    def doors(self) -> list[Transport]:
-        """The doors that its requests may still use."""
-        return [door for core in self._cores for door in core.transports.values()]
+    def let_go(self) -> list[Transport]:
+        """Forget every core and return their doors, which whoever calls this closes."""
+        cores, self._cores = self._cores, []
+        return [door for core in cores for door in core.transports.values()]
 
     def add(self, core: Core, *, current: Core) -> None:
         """Keep `core` for the requests that see it; `current` has taken its place."""
@@ -54,19 +53,15 @@ class Former:
         used = {id(door) for one in others for door in one.transports.values()}
         for door in core.transports.values():
             if id(door) not in used:
-                self._close(door.aclose())
-
-    def close_board(self, rooms: Rooms) -> None:
-        """Close the board of rooms that another board has followed; decisions already made hold what they need."""
-        self._close(_closed_board(rooms))
+                self.close(door.aclose())
 
     async def aclose(self) -> None:
-        """Forget every core, their doors being closed by whoever closes all, and wait for what is still closing."""
-        self._cores = []
+        """Wait for what is still closing."""
         if self._closings:
             await asyncio.wait(set(self._closings))
 
-    def _close(self, closing: Coroutine[Any, Any, None]) -> None:
+    def close(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Let `closing` go its way, nobody waiting for it but `aclose`."""
         # A context of its own: this belongs to no request, not even to the one that left last.
         task = asyncio.get_running_loop().create_task(closing, context=contextvars.Context())
         self._closings.add(task)
@@ -76,8 +71,3 @@ class Former:
         self._closings.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOG.warning("what a former configuration used did not close", extra={"error": type(error).__name__})
-
-
-async def _closed_board(rooms: Rooms) -> None:
-    await rooms.board.close()
-    await rooms.grid_loop.aclose()

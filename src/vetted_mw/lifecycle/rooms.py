@@ -17,6 +17,7 @@ from vetted_mw.telemetry.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AsyncExitStack
     from datetime import datetime
 
     from vetted_mw.configuration import Configuration, Upstream
@@ -75,6 +76,13 @@ class Rooms:
     maker: ReceiptMaker
     recorder: Recorder
 
+    async def close_board(self) -> None:
+        """Stop asking the grid services; decisions already made hold what they need."""
+        try:
+            await self.board.close()
+        finally:
+            await self.grid_loop.aclose()
+
 
 def rooms_for(configuration: Configuration, outside: Outside, *, previous: Rooms | None = None) -> Rooms:
     """Build the rooms of `configuration`; nothing of `previous` changes.
@@ -108,6 +116,7 @@ def with_new_fleet(rooms: Rooms, outside: Outside) -> Rooms:
 def doors_for(
     configuration: Configuration,
     outside: Outside,
+    undoing: AsyncExitStack,
     *,
     before: Configuration | None = None,
     doors: Mapping[str, Transport] | None = None,
@@ -115,6 +124,13 @@ def doors_for(
     """Return the door of each upstream: of `doors`, which `before` had, those whose upstream is the same in every way.
 
     A private authority's file may hold other certificates under the same name, so such an upstream gets a new door.
+
+    Args:
+        configuration: whose upstreams they lead to.
+        outside: makes the new ones.
+        undoing: closes the new ones, unless it is told otherwise later.
+        before: the configuration before this one.
+        doors: what it had.
 
     Raises:
         ConfigurationError: an upstream's `ca_file` cannot be read.
@@ -127,10 +143,12 @@ def doors_for(
         and upstream == before.upstreams[code]
         and not upstream.ca_file
     }
-    return {
-        code: kept[code] if code in kept else outside.transport(upstream)
-        for code, upstream in configuration.upstreams.items()
-    }
+    made: dict[str, Transport] = {}
+    for code, upstream in configuration.upstreams.items():
+        if code not in kept:
+            made[code] = outside.transport(upstream)
+            undoing.push_async_callback(made[code].aclose)
+    return {code: kept[code] if code in kept else made[code] for code in configuration.upstreams}
 
 
 def _signals(configuration: Configuration, outside: Outside, previous: Rooms | None) -> tuple[SignalBoard, OwnLoop]:

@@ -25,7 +25,7 @@ class SettingsWatch:
     can be a valid one without its policy.
 
     Args:
-        path: of the file.
+        path: of the file, which counts as known as it is now.
         changed: called with each change; what it raises is logged, and the watch goes on.
         interval_seconds: between two looks.
         sleep: waits between two looks.
@@ -43,14 +43,17 @@ class SettingsWatch:
         self._changed = changed
         self._interval = interval_seconds
         self._sleep = sleep
-        self._known: _Look = None
+        self._known = _look(path)
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        """Start watching; the file as it is now counts as known."""
-        self._known = _look(self._path)
+        """Start watching; a change since the watch was made, or since it was closed, counts."""
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._watched(), context=contextvars.Context())
+
+    def forget(self) -> None:
+        """Let go of the task, as when the event loop it lived in was closed without us."""
+        self._task = None
 
     async def aclose(self) -> None:
         """Stop watching."""

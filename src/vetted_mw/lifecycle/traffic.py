@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from vetted_mw.core import Core
     from vetted_mw.errors import AnswerError
 
-__all__ = ["InFlight", "Traffic"]
+__all__ = ["InFlight", "Traffic", "refusal"]
 
 _LOG = logging.getLogger("vetted_mw")
 _RETRY_SECONDS = 1.0  # another instance may take it at once; a restarted one needs a moment
 _END_SECONDS = 5.0
+
+
+def refusal() -> ShuttingDownError:
+    """Return what a request is told that comes too late."""
+    return ShuttingDownError("The gateway is shutting down. Send the request again.", retry_after=_RETRY_SECONDS)
 
 
 class InFlight:
@@ -28,23 +33,30 @@ class InFlight:
         core: what it sees of the gateway; stays the same when the settings are reloaded meanwhile.
     """
 
-    __slots__ = ("_end", "_traffic", "core")
+    __slots__ = ("_end", "_error", "_traffic", "core")
 
     def __init__(self, core: Core, traffic: Traffic) -> None:
         self.core = core
         self._traffic = traffic
         self._end: Callable[[AnswerError], None] | None = None
+        self._error: AnswerError | None = None
 
     def ends_by(self, end: Callable[[AnswerError], None] | None) -> None:
-        """Say how it can be ended before its time; None: not at all, its host ends it."""
+        """Say how it can be ended before its time; None: not at all, its host ends it.
+
+        Where it was to be ended before, while its body was still coming say, `end` is called at once.
+        """
         self._end = end
+        if end is not None and self._error is not None:
+            end(self._error)
 
     def leave(self) -> None:
         """Note that it is over, on every way out. Further calls do nothing."""
         self._traffic.left(self)
 
     def end(self, error: AnswerError) -> bool:
-        """End it with `error`, if it can be; returns whether."""
+        """End it with `error`, now or as soon as it can be; returns whether it was now."""
+        self._error = error
         if self._end is None:
             return False
         self._end(error)
@@ -61,6 +73,7 @@ class Traffic:
     def __init__(self, *, on_left: Callable[[Core], None]) -> None:
         self._on_left = on_left
         self._inside: set[InFlight] = set()
+        self._seen: dict[int, int] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self.is_closed = False
@@ -73,6 +86,7 @@ class Traffic:
         self._empty.clear()
         one = InFlight(core, self)
         self._inside.add(one)
+        self._seen[id(core)] = self._seen.get(id(core), 0) + 1
         return one
 
     def left(self, one: InFlight) -> None:
@@ -80,13 +94,16 @@ class Traffic:
         if one not in self._inside:
             return
         self._inside.discard(one)
+        self._seen[id(one.core)] -= 1
+        if not self._seen[id(one.core)]:
+            del self._seen[id(one.core)]
         if not self._inside:
             self._empty.set()
         self._on_left(one.core)
 
     def holds(self, core: Core) -> bool:
         """Whether a request inside still sees `core`."""
-        return any(one.core is core for one in self._inside)
+        return id(core) in self._seen
 
     def require_open(self) -> None:
         """Refuse a new request while the gateway shuts down.
@@ -95,7 +112,7 @@ class Traffic:
             ShuttingDownError: it does.
         """
         if self.is_closed:
-            raise ShuttingDownError("The gateway is shutting down. Send the request again.", retry_after=_RETRY_SECONDS)
+            raise refusal()
 
     async def drain(self, seconds: float) -> int:
         """Let nobody in any more, wait for those inside, and end those that are left after `seconds`.

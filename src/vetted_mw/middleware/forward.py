@@ -50,8 +50,8 @@ class ForwardResponder(Responder):
         watch = UntilCallerLeaves(self.receive)
 
         def end(error: AnswerError) -> None:
-            completion.attempts.given_up_as = AttemptOutcome.SHUTTING_DOWN
-            watch.stop(error)
+            if watch.stop(error):
+                completion.attempts.given_up_as = AttemptOutcome.SHUTTING_DOWN
 
         in_flight.ends_by(end)
         try:
@@ -60,7 +60,7 @@ class ForwardResponder(Responder):
         except ShuttingDownError as error:
             if not (request.stream and self.sender.started):
                 raise
-            await self.sender.body(await completion.ended_early(error), more=False)
+            await self._end_early(completion, error)
         except TimeoutError:
             if not whole.expired():
                 raise
@@ -93,6 +93,17 @@ class ForwardResponder(Responder):
             await self.sender.body(part, more=True)
         _warn_of(completion.replaced)
         await self.sender.body(b"", more=False)
+
+    async def _end_early(self, completion: Completion, error: ShuttingDownError) -> None:
+        """Send the end of a stream that we end; raises `error` where only the connection can tell it."""
+        end = await completion.ended_early(error)
+        if end is None:
+            raise error
+        try:
+            async with asyncio.timeout(_SEND_GRACE_SECONDS):
+                await self.sender.body(end, more=False)
+        except TimeoutError:
+            raise CallerLeftError from None
 
     def _headers(self, core: Core, completion: Completion, *, receipt: bool) -> Headers:
         attempts = completion.attempts

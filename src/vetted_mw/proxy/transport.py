@@ -101,6 +101,7 @@ class HttpxTransport:
         self._tls = _tls(upstream)
         self._idle: deque[_Connection] = deque()
         self._busy: set[_Connection] = set()
+        self._is_closed = False
 
     async def send(self, request: UpstreamRequest) -> Response:
         """Send and return once the head of the answer has arrived."""
@@ -112,6 +113,8 @@ class HttpxTransport:
             content=request.body if request.method == "POST" else None,
         )
         await self._close_expired()
+        if self._is_closed:  # a connection made now would be nobody's to close
+            raise AttemptFailedError(Fault(outcome=AttemptOutcome.CONNECT_ERROR, sent=False))
         connection = self._idle.pop() if self._idle else _Connection(self._upstream, self._tls)
         self._busy.add(connection)
         try:
@@ -122,7 +125,8 @@ class HttpxTransport:
         return _HttpxResponse(answer, connection, self._ended)
 
     async def aclose(self) -> None:
-        """Close every connection, those in use as well."""
+        """Close every connection, those in use as well; nothing is sent after it."""
+        self._is_closed = True
         connections = [*self._idle, *self._busy]
         self._idle.clear()
         self._busy.clear()
@@ -187,14 +191,15 @@ class _Connection:
             AttemptFailedError: there is none; the connection is closed by then, as it is after a cancel.
         """
         request.extensions["timeout"] = self._timeout
+        translated = _translated()
         try:
-            with _translated(sent=False):
-                return await self._sent(request, told)
+            with translated:
+                return await self._sent(request, told, translated)
         except BaseException:
             await self.aclose()
             raise
 
-    async def _sent(self, request: httpx.Request, told: UpstreamRequest) -> httpx.Response:
+    async def _sent(self, request: httpx.Request, told: UpstreamRequest, translated: _translated) -> httpx.Response:
         began = 0.0
         try:
             async with Patience(self._connect_seconds) as connecting:
@@ -209,6 +214,7 @@ class _Connection:
                             told.on_connected(time.monotonic() - began)
                     elif event == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
                         connecting.stop()
+                        translated.sent = True
                         told.on_sent()
 
                 request.extensions["trace"] = note
@@ -258,7 +264,7 @@ class _HttpxResponse:
         self._is_closed = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        with _translated(sent=True, status=self.status):
+        with _translated(status=self.status):
             # The raw bytes: what they decode to is limited by us, not by httpx.
             async for data in self._answer.stream:  # type: ignore[union-attr]
                 yield data
@@ -271,7 +277,7 @@ class _HttpxResponse:
         try:
             if self._is_whole:
                 await closed_surely(self._answer.stream.aclose())  # type: ignore[union-attr]
-            if not self._is_whole or not self._connection.is_clean():
+            if not self._is_whole or self._connection.is_closed or not self._connection.is_clean():
                 await self._connection.aclose()
         finally:
             self._on_end(self._connection)
@@ -320,10 +326,14 @@ _NOTHING_SENT = frozenset({AttemptOutcome.CONNECT_TIMEOUT, AttemptOutcome.CONNEC
 
 
 class _translated:  # noqa: N801 (reads as the statement it is)
-    """Translate httpx's exceptions at this one border; `from None`, since their text can hold a URL."""
+    """Translate httpx's exceptions at this one border; `from None`, since their text can hold a URL.
 
-    def __init__(self, *, sent: bool, status: int | None = None) -> None:
-        self._sent = sent
+    Attributes:
+        sent: whether any of the request has left for the upstream, as it has where there is a status.
+    """
+
+    def __init__(self, *, status: int | None = None) -> None:
+        self.sent = status is not None
         self._status = status
 
     def __enter__(self) -> None:
@@ -332,8 +342,9 @@ class _translated:  # noqa: N801 (reads as the statement it is)
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, (httpx.HTTPError, ssl.SSLError, OSError)):
             outcome = _outcome_of(error)
-            sent = self._sent or outcome not in _NOTHING_SENT
-            raise AttemptFailedError(Fault(outcome=outcome, sent=sent, status=self._status)) from None
+            if self.sent and outcome in _NOTHING_SENT:
+                outcome = AttemptOutcome.UPSTREAM_CUT  # what broke then is not the way there
+            raise AttemptFailedError(Fault(outcome=outcome, sent=self.sent, status=self._status)) from None
 
 
 def _outcome_of(error: Exception) -> AttemptOutcome:
