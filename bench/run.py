@@ -117,21 +117,12 @@ async def _hanging_measured(seconds: float) -> None:
 
     Between the two that are well nothing differs: how far apart they are is the noise.
     """
+    hanging = _Hanging()
     async with AsyncExitStack() as stack:
         ports = {name: unused_port() for name in ("this region", "well")}
         for port in ports.values():
             await stack.enter_async_context(process(port, *_HERE, "--serve-upstream", str(port)))
-        held: set[asyncio.StreamWriter] = set()
-
-        async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if (await reader.read(65_536)).startswith(b"POST"):
-                held.add(writer)
-            while await reader.read(65_536):
-                pass
-            held.discard(writer)
-            writer.close()
-
-        server = await asyncio.start_server(never_answer, "127.0.0.1", 0, backlog=2 * STUCK)
+        server = await asyncio.start_server(hanging.serve, "127.0.0.1", 0, backlog=2 * STUCK)
         ports |= {"well, too": ports["well"], "hanging": server.sockets[0].getsockname()[1]}
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vetted-bench-")))
         gateways = {}
@@ -149,12 +140,37 @@ async def _hanging_measured(seconds: float) -> None:
         callers = [await asyncio.open_connection("127.0.0.1", gateways["hanging"][0]) for _ in range(STUCK)]
         for _reader, writer in callers:
             writer.write(request_of(pinned, gateways["hanging"][0]))
-        await _until(lambda: len(held) == STUCK)
+        await _until(lambda: len(hanging.callers) == STUCK)
         await _compared(HANGING_LOADS, seconds, gateways, ("load", "other region"))
-        print(f"{len(held)} callers were stuck on the hanging region to the end", flush=True)
+        print(f"{len(hanging.callers)} callers were stuck on the hanging region to the end", flush=True)
         for _reader, writer in callers:
             writer.close()
-        await _until(lambda: not held)  # so that the gateway has nothing left to wait for when it is stopped
+        await _until(lambda: not hanging.callers)  # so that the gateway has nothing left to wait for
+    await _until(lambda: not hanging.connected)
+
+
+class _Hanging:
+    """A server that reads and never answers.
+
+    Attributes:
+        connected: its connections.
+        callers: those that brought a completion, and not a probe.
+    """
+
+    def __init__(self) -> None:
+        self.connected: set[asyncio.StreamWriter] = set()
+        self.callers: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Hold one connection until the other side ends it."""
+        self.connected.add(writer)
+        if (await reader.read(65_536)).startswith(b"POST"):
+            self.callers.add(writer)
+        while await reader.read(65_536):
+            pass
+        self.callers.discard(writer)
+        self.connected.discard(writer)
+        writer.close()
 
 
 async def _until(holds: Callable[[], bool]) -> None:

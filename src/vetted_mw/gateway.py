@@ -206,9 +206,8 @@ class Gateway:
                     if self._closings != closings:
                         raise refusal()
                     _LOG.info("no lifespan reached the gateway; it opens at the first request")
-                    await self._open()
+                    self._core = await self._open()
                     self._entries += 1
-                return self._core
         return self._core
 
     async def __aenter__(self) -> Self:

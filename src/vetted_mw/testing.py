@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -395,13 +397,20 @@ async def _send(writer: asyncio.StreamWriter, answer: FakeAnswer) -> bool:
     if answer.ending == "stall":
         await asyncio.Event().wait()
     if answer.ending == "reset":
-        writer.transport.abort()
+        _reset(writer)
     if answer.ending != "close":
         return False
     if answer.chunked:
         writer.write(b"0\r\n\r\n")
         await writer.drain()
     return not any(name.lower() == "connection" and value.lower() == "close" for name, value in answer.headers)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Reset a connection; a mere abort says goodbye politely as long as nothing is unread."""
+    bound: socket.socket = writer.get_extra_info("socket")
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def _head(answer: FakeAnswer) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 from cli.commands import LIMIT_SECONDS, Running, await_answer, started
 from streams.wall import until
 from support import HELLO
+from vetted_mw.cli.orders import _Orders
 from vetted_mw.testing import FakeAnswer, FakeUpstream, chat_frames
 
 if TYPE_CHECKING:
@@ -209,3 +210,49 @@ async def test_a_file_that_is_written_anew_is_read_without_an_order(tmp_path: Pa
             async with client() as one:
                 told = await one.post(f"{url}/v1/chat/completions", json=BODY)
     assert told.json()["routing_trace"]["region"] == "ovh-gra-1"
+
+
+async def test_a_reload_order_while_workers_start_ends_none(tmp_path: Path) -> None:
+    """SIGHUP before the workers have come so far: each reloads once it has started, none is ended and started anew."""
+    async with FakeUpstream() as paris, FakeUpstream() as gravelines:
+        settings(tmp_path, "scaleway-par-1", paris.base_url)
+        with started(tmp_path, "serve", "--port", 0, "--workers", 2) as serving:
+            await said(serving, "serving ")
+            settings(tmp_path, "ovh-gra-1", gravelines.base_url)
+            serving.process.send_signal(signal.SIGHUP)
+            try:
+                await until(lambda: sum("the settings were reloaded" in line for line in serving.lines) >= 2)
+            finally:  # whatever became of it, no worker outlives its parent
+                serving.process.send_signal(signal.SIGTERM)
+                code = await exit_code(serving)
+            assert code == 0
+
+
+async def test_a_reload_order_during_a_reload_is_carried_out_after_it(caplog: pytest.LogCaptureFixture) -> None:
+    """What was written after the first reload had read the file is read by the second, however many orders came."""
+    go_on = asyncio.Event()
+    reloads: list[int] = []
+
+    class Slow:
+        in_flight = 0
+
+        async def reload_or_tell(self) -> bool:
+            reloads.append(len(reloads))
+            if len(reloads) == 1:
+                await go_on.wait()
+                raise OSError
+            return True
+
+    orders = _Orders(Slow())  # type: ignore[arg-type]
+    with orders.taken():
+        signal.raise_signal(signal.SIGHUP)
+        await until(lambda: reloads)
+        for _ in range(3):
+            signal.raise_signal(signal.SIGHUP)
+            await asyncio.sleep(0.01)
+        go_on.set()
+        await until(lambda: len(reloads) == 2)
+        await asyncio.sleep(0.05)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    assert reloads == [0, 1]
+    assert [record.__dict__["error"] for record in caplog.records] == ["OSError"]

@@ -295,6 +295,12 @@ BODIES = [
         json=before(lambda _: answer(200, b'{"ok": true}', JSON), "invalid_response", 200),
     ),
     Fault(
+        name="JSON with an empty list of choices",
+        json=before(
+            lambda _: answer(200, b'{"object": "chat.completion", "choices": [ ]}', JSON), "invalid_response", 200
+        ),
+    ),
+    Fault(
         name="JSON nested 100 000 levels deep",
         json=before(lambda _: answer(200, _deep(100_000), JSON), "invalid_response", 200),
         sse=after(begun(b"data: " + _deep(100_000) + b"\n\n", ended=True), "invalid_response"),

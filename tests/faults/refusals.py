@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from faults.fault import Fault, before, caller, well_all_the_same
-from faults.playing import JSON, SSE, Asked, Ending, Gate, Part, Script, answer, head, streamed, well, whole
+from faults.playing import JSON, SSE, Asked, Ending, Gate, Part, Script, answer, frames_of, head, streamed, well, whole
 
 if TYPE_CHECKING:
     from faults.playing import Play
@@ -47,8 +47,14 @@ def waits(*values: str) -> tuple[tuple[str, str], ...]:
 
 
 def redirects(status: int) -> Play:
-    """Redirect to the trap."""
-    return lambda asked: answer(status, b"", JSON, ("Location", f"{asked.trap}/chat/completions"))
+    """Redirect to the trap, with a body that would be a good answer under another status."""
+
+    def play(asked: Asked) -> Script:
+        body = b"".join(frames_of(asked)) if asked.stream else whole(asked)
+        kind = SSE if asked.stream else JSON
+        return answer(status, body, kind, ("Location", f"{asked.trap}/chat/completions"))
+
+    return play
 
 
 def _refused(name: str, status: int, body: bytes, code: str, *headers: tuple[str, str]) -> Fault:

@@ -8,12 +8,12 @@ import json
 import os
 import re
 import socket
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from faults.playing import Asked, Ending, Gate, Script, well
 from streams.wall import LIMIT, until
+from vetted_mw.testing import _reset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -300,13 +300,6 @@ async def _left(writer: asyncio.StreamWriter) -> None:
 async def _read_up(reader: asyncio.StreamReader) -> None:
     while await reader.read(_KEPT):
         continue
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """Send a RST and not a FIN, whatever was read and written."""
-    bound: socket.socket = writer.get_extra_info("socket")
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 def _status_in(written: bytes) -> int | None:

@@ -13,13 +13,17 @@ import pytest
 from streams.wall import FIRST, OUTSIDE, SECOND, Caller, content, payload, role, until
 from support import configured
 from vetted_mw import Gateway, VettedProxy
+from vetted_mw.asgi.intake import UntilCallerLeaves
 from vetted_mw.testing import FakeAnswer, FakeUpstream, StaticSignals, asgi_exchange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from starlette.types import Message
+
     from vetted_mw.configuration import Configuration, Upstream
+    from vetted_mw.errors import AnswerError
     from vetted_mw.grid.signal import GridSignal
     from vetted_mw.proxy.transport import Response, UpstreamRequest
 
@@ -71,12 +75,17 @@ class Patient(StaticSignals):
         return await super().readings()
 
 
+async def never() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 async def test_doors_made_before_one_that_fails_are_closed() -> None:
     """Whatever a transport's maker raises: nothing is swapped, and what was made for the new settings is closed."""
     doors = Doors()
     async with Gateway(configured(ONE), transport=doors) as gateway:
         before = gateway.configuration
-        doors.broken = OUTSIDE
+        doors.broken = list(configured(THREE).upstreams)[-1]
         with pytest.raises(OSError, match="no such door"):
             await gateway.reload(configured(THREE))
         assert gateway.configuration is before
@@ -219,9 +228,13 @@ def test_draining_does_not_touch_what_died_with_its_loop() -> None:
     """A request of a loop that is gone can neither be waited for nor ended."""
 
     async def left(gateway: Gateway) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        (await gateway.enter()).ends_by(lambda _error: task.cancel() and None)
+        watch = UntilCallerLeaves(never)
+        await watch.__aenter__()
+
+        def end(error: AnswerError) -> None:
+            watch.stop(error)
+
+        (await gateway.enter()).ends_by(end)
 
     async def drained(gateway: Gateway) -> int:
         return await gateway.drain(0)

@@ -32,16 +32,27 @@ def server(request: pytest.FixtureRequest, place: Place, tmp_path_factory: pytes
         yield server
 
 
-@pytest.mark.parametrize("how", ["close", "reset", "stream"])
+@pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("phase", PHASES, ids=str)
 def test_a_caller_that_leaves_frees_the_upstream_and_everything_else(
     server: Server, place: Place, phase: Phase, how: How
 ) -> None:
     """Once more than the region has slots: its upstream's connection closes, every gauge goes back, the next is served."""
-    if how == "stream" and not server.kind.http2:
-        pytest.skip("HTTP/1.1 has no stream to reset")
     for _ in range(3):
         left_in(place, server, phase, how)
+        server.rests()
+    assert is_served_well(server, stream=phase.stream)
+    server.rests()
+
+
+@pytest.mark.parametrize("server", [name for name, kind in SERVERS.items() if kind.http2], indirect=True)
+@pytest.mark.parametrize("phase", PHASES, ids=str)
+def test_a_stream_of_http_2_that_is_reset_counts_as_a_caller_that_left(
+    server: Server, place: Place, phase: Phase
+) -> None:
+    """Its connection stays open for other streams; what this one used is given back all the same."""
+    for _ in range(3):
+        left_in(place, server, phase, "stream")
         server.rests()
     assert is_served_well(server, stream=phase.stream)
     server.rests()

@@ -285,7 +285,6 @@ async def test_a_receive_that_raises_while_the_answer_is_made_says_nothing_of_th
         assert told(await answering).complete
 
 
-@pytest.mark.xfail(reason="the watch for the caller's leaving reads on without letting the loop run", strict=True)
 @in_both_kinds
 async def test_a_receive_that_never_waits_does_not_stop_the_loop(stream: bool) -> None:
     """A hand-written `receive` that says the same again at once, as many tests have it: the answer is served."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from support import HELLO, configured
 from vetted_mw import Gateway, VettedProxy
-from vetted_mw.testing import Exchange, FakeUpstream, StaticSignals, chat_frames, sse
+from vetted_mw.testing import Exchange, FakeUpstream, StaticSignals, _reset, chat_frames, sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -148,7 +148,7 @@ class RawUpstream:
             else:
                 await asyncio.sleep(part)
         if self._ending == "reset":
-            writer.transport.abort()
+            _reset(writer)
         elif self._ending == "stall":
             while await reader.read(65536):
                 self.heard.set()

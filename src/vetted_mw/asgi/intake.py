@@ -22,6 +22,7 @@ __all__ = ["Body", "CallerLeftError", "Inflow", "UntilCallerLeaves", "read_body"
 
 _LINGER_SECONDS = 5.0
 _LINGER_BYTES = 33_554_432
+_PAUSE_SECONDS = 0.05
 _PLAIN = frozenset({b"", b"identity"})
 
 
@@ -212,8 +213,9 @@ class UntilCallerLeaves:
         return self._is_inside and self._cancel(error)
 
     async def _watched(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            continue
+        # A receive that says anything else may say it again at once, and for ever.
+        while (await self._receive())["type"] != "http.disconnect":  # noqa: ASYNC110 (a message is no event)
+            await asyncio.sleep(_PAUSE_SECONDS)
         self._cancel(CallerLeftError())
 
     def _cancel(self, why: Exception) -> bool:

@@ -84,7 +84,7 @@ class Answer:
         finish_reasons: one per choice that has one.
         completion_characters: characters of text, reasoning, refusals and tool arguments, for an estimate; all of
             `choices` where they cannot be told apart.
-        has_choices: whether it has a list of choices, as a chat completion must.
+        has_choices: whether it has a list of choices with one in it, as a chat completion must.
         is_error: whether it has an `error` member that is not null.
     """
 
@@ -133,9 +133,13 @@ def read_answer(body: bytes) -> Answer:
             if choices is None
             else sum(text_length(_value(choice.message)) for choice in choices)
         ),
-        has_choices=bytes(answer.choices).startswith(b"["),
+        has_choices=_is_filled_list(bytes(answer.choices)),
         is_error=bytes(answer.error) != b"null",
     )
+
+
+def _is_filled_list(value: bytes) -> bool:
+    return value.startswith(b"[") and not value[1:].lstrip().startswith(b"]")
 
 
 def has_choices(body: bytes) -> bool:

@@ -9,13 +9,8 @@ from vetted_mw.chat.sse import AnswerStream, Placement, error_frame
 from vetted_mw.completion.attempts import Attempts, NoneServedError
 from vetted_mw.completion.delivery import Delivery
 from vetted_mw.completion.span import completion_attributes
-from vetted_mw.errors import (
-    AnswerError,
-    CallerFaultError,
-    UpstreamCutError,
-    UpstreamFailedError,
-    UpstreamTimeoutError,
-)
+from vetted_mw.completion.told import broken_stream, caller_fault
+from vetted_mw.errors import AnswerError, CallerFaultError
 from vetted_mw.proxy.attempt import fetch_answer
 from vetted_mw.proxy.headers import header_value
 from vetted_mw.proxy.outcome import Fault
@@ -39,17 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Completion"]
 
-_TIMEOUTS = frozenset(
-    {
-        AttemptOutcome.CONNECT_TIMEOUT,
-        AttemptOutcome.FIRST_BYTE_TIMEOUT,
-        AttemptOutcome.IDLE_TIMEOUT,
-        AttemptOutcome.ANSWER_TIMEOUT,
-    }
-)
 _EARLY_HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
-
-
 _COMPLETION_STATUS = {
     AttemptOutcome.SUCCESS: "complete",
     AttemptOutcome.CLIENT_DISCONNECT: "client_abort",
@@ -165,7 +150,7 @@ class Completion:
             part = await self._delivery.next_part()
         except NoneServedError as none:
             self._closed = True
-            return self._broken_off(self._caller_fault(none.fault) or _broken(none.fault))
+            return self._broken_off(caller_fault(none.fault) or broken_stream(none.fault))
         self._note_first_chunk()
         if part is not None:
             return part
@@ -304,25 +289,15 @@ class Completion:
             self._span.end(self._attributes() if self._span.is_recording else {}, error_type=self._error)
 
     def _refused(self, none: NoneServedError) -> AnswerError:
-        error = self._caller_fault(none.fault) or refusal_for(
+        error = caller_fault(none.fault) or refusal_for(
             self.decision, self.attempts.records, options=self._options, retry_after=none.retry_after
         )
-        self.failure = error
-        self._error = error.code if not isinstance(error, CallerFaultError) else str(error.status)
+        self._note_failure(error)
         return error
 
-    @staticmethod
-    def _caller_fault(fault: Fault | None) -> AnswerError | None:
-        if fault is None or fault.message is None or fault.status is None:
-            return None
-        told = fault.message
-        return CallerFaultError(
-            told.message,
-            status=fault.status,
-            type=told.type or "upstream_error",
-            code=told.code or "upstream_error",
-            param=told.param,
-        )
+    def _note_failure(self, error: AnswerError) -> None:
+        self.failure = error
+        self._error = error.code if not isinstance(error, CallerFaultError) else str(error.status)
 
     def _note_first_chunk(self) -> None:
         if self._to_first_chunk is None and self._delivery.streamed is not None:
@@ -335,12 +310,11 @@ class Completion:
         self.attempts.ended(streamed.fault)
         if streamed.fault is None:
             return streamed.stream.close(self.members())
-        return self._broken_off(_broken(streamed.fault))
+        return self._broken_off(broken_stream(streamed.fault))
 
     def _broken_off(self, error: AnswerError) -> bytes:
         """Return the one honest end of an answer that broke after it had begun."""
-        self.failure = error
-        self._error = error.code if not isinstance(error, CallerFaultError) else str(error.status)
+        self._note_failure(error)
         return error_frame(error, members=self.members())
 
     def _stream(self) -> StreamedAnswer:
@@ -382,18 +356,6 @@ class Completion:
         if not self.request.stream:
             return "json_body"
         return "none" if self._placement is Placement.OFF and self.failure is None else "sse_chunk"
-
-
-def _broken(fault: Fault | None) -> AnswerError:
-    """Name a stream that broke after commit, in the three words the wire has for it."""
-    outcome = None if fault is None else fault.outcome
-    if outcome in _TIMEOUTS:
-        return UpstreamTimeoutError(
-            "The region's stream stopped before its answer was complete. Send the request again."
-        )
-    if outcome is AttemptOutcome.UPSTREAM_CUT:
-        return UpstreamCutError("The region's stream was cut before its answer was complete. Send the request again.")
-    return UpstreamFailedError("The region failed before its answer was complete. Send the request again.")
 
 
 def _trace_context(inbound: Headers) -> dict[str, str]:

@@ -68,6 +68,7 @@ def completion_attributes(
         attributes |= _serving_attributes(core, attempts.serving, seen)
     if to_first_chunk is not None:
         attributes[names.TIME_TO_FIRST_CHUNK] = to_first_chunk
+    if request.stream and attempts.serving is not None:  # begun, by its first content or by a commit before it
         attributes[names.STREAM_OUTCOME] = _STREAM_OUTCOMES.get(attempts.records[-1].outcome, "upstream_cut")
     if receipt is not None:
         attributes |= receipt_attributes(msgspec.to_builtins(receipt))
