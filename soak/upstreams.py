@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Region", "reset"]
 
+_RESET_EVERY = 100
 _CHUNK = {"object": "chat.completion.chunk", "created": 1, "model": MODEL}
 _PLAIN = {
     Fault.ERROR_500: b"HTTP/1.1 500 Oops\r\ncontent-length: 4\r\ncontent-type: text/plain\r\n\r\noops",
@@ -46,9 +47,14 @@ class Region:
         self.seen: Counter[int] = Counter()
         self._seed = seed
         self._all = all_regions
+        self._accepted = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until either side ends it."""
+        """Serve one connection until either side ends it; one in a hundred is reset as it is accepted."""
+        self._accepted += 1
+        if self._accepted % _RESET_EVERY == 0:
+            reset(writer)
+            return
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")

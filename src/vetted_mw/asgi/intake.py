@@ -80,6 +80,7 @@ class Inflow:
             async with asyncio.timeout(min(self._limits.body_read_seconds, _LINGER_SECONDS)):
                 while not self.ended and left > 0:
                     left -= len((await self()).get("body", b""))
+                    await asyncio.sleep(0)  # a `receive` that never waits must not stop the loop
 
 
 async def read_body(scope: Scope, receive: Receive, limits: Limits) -> Body:
@@ -126,6 +127,8 @@ async def _collected(receive: Receive, decoder: BodyDecoder, limits: Limits, *, 
         if not is_plain:
             raw.append(data)
         more = message.get("more_body", False)
+        if more and not data:
+            await asyncio.sleep(0)  # a `receive` that never waits must not stop the loop
     decoder.finish()
     whole = b"".join(content)
     return Body(whole if is_plain else b"".join(raw), whole)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vetted_mw.configuration import Configuration
 
 _SERVER_SECONDS = 5
+_WORKER_SECONDS = 30  # a worker that is only busy is not killed, and its streams with it
 
 __all__ = ["create_app", "interrupt_on_sigterm", "require_server", "run_server", "serve"]
 
@@ -89,6 +90,7 @@ def run_server(*, host: str, port: int, workers: int, is_open: bool = False) -> 
         server_header=False,
         log_level="warning",
         timeout_graceful_shutdown=_SERVER_SECONDS,
+        timeout_worker_healthcheck=_WORKER_SECONDS,
     )
     with contextlib.suppress(KeyboardInterrupt):  # how `serve` is told to stop
         if workers > 1:

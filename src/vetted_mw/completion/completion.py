@@ -151,7 +151,8 @@ class Completion:
         except NoneServedError as none:
             self._closed = True
             return self._broken_off(caller_fault(none.fault) or broken_stream(none.fault))
-        self._note_first_chunk()
+        if self._to_first_chunk is None:
+            self._note_first_chunk()
         if part is not None:
             return part
         await self._delivery.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot

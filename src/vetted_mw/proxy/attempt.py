@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -299,6 +300,10 @@ class StreamedAnswer:
     async def aclose(self) -> None:
         """Close the upstream's connection or give it back."""
         await self._response.aclose()
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:  # a generator left half-way is ended here, not by the collector in a task of its own
+            with contextlib.suppress(RuntimeError):  # somebody still reads: the closed connection ends that
+                await close()
 
     async def _read(self) -> bytes | None:
         """Return the next bytes of the stream, decoded; None at the upstream's end."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import logging
 import ssl
 import time
 from collections import deque
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpxTransport", "Response", "Transport", "UpstreamRequest", "closed_surely"]
 
+_LOG = logging.getLogger("vetted_mw")
 _CLOSED_AT_ONCE = 100
 
 
@@ -266,8 +269,9 @@ class _HttpxResponse:
     async def chunks(self) -> AsyncIterator[bytes]:
         with _translated(status=self.status):
             # The raw bytes: what they decode to is limited by us, not by httpx.
-            async for data in self._answer.stream:  # type: ignore[union-attr]
-                yield data
+            async with contextlib.aclosing(aiter(self._answer.stream)) as parts:  # type: ignore[arg-type, type-var]
+                async for data in parts:
+                    yield data
         self._is_whole = True
 
     async def aclose(self) -> None:
@@ -322,6 +326,10 @@ _OUTCOMES: tuple[tuple[type[httpx.HTTPError], AttemptOutcome], ...] = (
     (httpx.ProxyError, AttemptOutcome.CONNECT_ERROR),
     (httpx.UnsupportedProtocol, AttemptOutcome.CONNECT_ERROR),
 )
+_FOREIGN = (httpx.HTTPError, ssl.SSLError, OSError, AttributeError, RuntimeError)
+"""What comes from below. An upstream that resets a connection as it accepts it leaves anyio, on uvloop, asking a socket
+that is gone for its name (AttributeError), and uvloop refuses to touch a closed handle (RuntimeError)."""
+
 _NOTHING_SENT = frozenset({AttemptOutcome.CONNECT_TIMEOUT, AttemptOutcome.CONNECT_ERROR, AttemptOutcome.TLS_ERROR})
 
 
@@ -340,9 +348,12 @@ class _translated:  # noqa: N801 (reads as the statement it is)
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (httpx.HTTPError, ssl.SSLError, OSError)):
+        if isinstance(error, _FOREIGN):
             outcome = _outcome_of(error)
-            if self.sent and outcome in _NOTHING_SENT:
+            _LOG.debug("a connection failed", extra={"error": type(error).__name__, "outcome": outcome.value})
+            if not self.sent and isinstance(error, (AttributeError, RuntimeError)):
+                outcome = AttemptOutcome.CONNECT_ERROR
+            elif self.sent and outcome in _NOTHING_SENT:
                 outcome = AttemptOutcome.UPSTREAM_CUT  # what broke then is not the way there
             raise AttemptFailedError(Fault(outcome=outcome, sent=self.sent, status=self._status)) from None
 
