@@ -97,9 +97,10 @@ def opened(**options: Any) -> AnswerStream:
 def played(parts: Iterable[bytes], stream: AnswerStream) -> bytes:
     """Feed `parts`, then end the stream as the proxy does: with the members where it is complete, else not at all."""
     out = b"".join(stream.feed(part) for part in parts)
-    if not stream.done and stream.error is None:
+    if not stream.done and stream.error is None and not stream.broken:
         out += stream.ended_by_upstream()
-    return out + stream.close(MEMBERS) if stream.complete and stream.error is None else out
+    is_whole = stream.complete and stream.error is None and not stream.broken
+    return out + stream.close(MEMBERS) if is_whole else out
 
 
 def cut_at(data: bytes, places: Sequence[int]) -> list[bytes]:

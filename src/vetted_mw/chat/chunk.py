@@ -12,6 +12,8 @@ from vetted_mw.chat.members import is_sprawling, is_utf8
 __all__ = ["Choice", "Chunk", "MalformedChunkError", "delta_of", "read_chunk"]
 
 _NULL = msgspec.Raw(b"null")
+_SMALL_BYTES = 4096
+"""A chunk of so many bytes cannot hold enough to be worth a look before it is decoded."""
 _MANY_IN_CHUNK = 200_000
 """Lists and objects in one chunk: a whole answer in one, with the probabilities of its tokens, has fewer."""
 
@@ -25,12 +27,12 @@ class Choice(msgspec.Struct):
 
     Attributes:
         index: which one it is.
-        delta: what is new of it, undecoded.
+        delta: what is new of it; undecoded where the chunk was not small.
         finish_reason: why it ended; None, or empty, while it goes on.
     """
 
     index: int = 0
-    delta: msgspec.Raw = _NULL
+    delta: msgspec.Raw | dict[str, Any] | None = None
     finish_reason: str | None = None
 
 
@@ -70,6 +72,22 @@ class Chunk(msgspec.Struct):
         return _value(self.usage)
 
 
+class _UndecodedChoice(Choice):
+    delta: msgspec.Raw = _NULL
+
+
+class _DecodedChoice(Choice):
+    delta: dict[str, Any] | None = None
+
+
+class _LargeChunk(Chunk):
+    choices: list[_UndecodedChoice] | None = None  # type: ignore[assignment]  # narrower, and only read
+
+
+class _SmallChunk(Chunk):
+    choices: list[_DecodedChoice] | None = None  # type: ignore[assignment]
+
+
 class _AnyChoice(msgspec.Struct):
     index: msgspec.Raw = _NULL
     delta: msgspec.Raw = _NULL
@@ -86,7 +104,8 @@ class _AnyChunk(msgspec.Struct):
     error: msgspec.Raw = _NULL
 
 
-_CHUNK = msgspec.json.Decoder(Chunk)
+_LARGE_CHUNK = msgspec.json.Decoder(_LargeChunk)
+_SMALL_CHUNK = msgspec.json.Decoder(_SmallChunk)
 _ANY_CHUNK = msgspec.json.Decoder(_AnyChunk)
 _ANY_CHOICE = msgspec.json.Decoder(_AnyChoice)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -99,10 +118,15 @@ def read_chunk(data: bytes) -> Chunk:
     Raises:
         MalformedChunkError: it is no JSON object in UTF-8, or has far more values than any chunk.
     """
-    if not is_utf8(data) or is_sprawling(data, most=_MANY_IN_CHUNK):
+    if not is_utf8(data):
+        raise MalformedChunkError
+    if len(data) <= _SMALL_BYTES:
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            return _SMALL_CHUNK.decode(data)  # what nearly every chunk is: decoded at one go
+    if is_sprawling(data, most=_MANY_IN_CHUNK):
         raise MalformedChunkError
     try:
-        return _CHUNK.decode(data)
+        return _LARGE_CHUNK.decode(data)
     except (msgspec.DecodeError, RecursionError):
         return _leniently(data)
 
@@ -113,6 +137,8 @@ def delta_of(choice: Choice) -> dict[str, Any] | None:
     One that our reader does not hold (a number out of range), or that is too large to be worth it, is text of its own
     length.
     """
+    if choice.delta is None or isinstance(choice.delta, dict):
+        return choice.delta
     raw = bytes(choice.delta)
     if not raw.startswith(b"{"):
         return None
