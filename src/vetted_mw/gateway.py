@@ -12,15 +12,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from vetted_mw.configuration import Auth, Upstream
-from vetted_mw.core import Core
 from vetted_mw.errors import ConfigurationError
-from vetted_mw.fleet.probes import Probes
 from vetted_mw.in_app.client import RouteTransport, http_client
-from vetted_mw.lifecycle.former import Former
-from vetted_mw.lifecycle.probing import ProbeGet
-from vetted_mw.lifecycle.rooms import Outside, Rooms, doors_for, rooms_for, with_new_fleet
+from vetted_mw.lifecycle.holdings import Holdings
+from vetted_mw.lifecycle.rooms import Outside
 from vetted_mw.lifecycle.settings_watch import SettingsWatch
-from vetted_mw.lifecycle.traffic import InFlight, Traffic, refusal
+from vetted_mw.lifecycle.traffic import InFlight, refusal
 from vetted_mw.proxy.transport import HttpxTransport, Transport
 from vetted_mw.settings import load_configuration
 
@@ -30,9 +27,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from vetted_mw.configuration import Configuration, ServerConfiguration
+    from vetted_mw.core import Core
     from vetted_mw.fleet.fleet import Fleet
     from vetted_mw.grid.board import SignalBoard
     from vetted_mw.grid.source import SignalSource
+    from vetted_mw.lifecycle.former import Former
     from vetted_mw.receipts.figures import EnergyModel
 
 __all__ = ["Gateway"]
@@ -91,20 +90,15 @@ class Gateway:
             new_id=new_id,
             jitter=jitter,
         )
-        self._background = background
         self._load = load
-        self._rooms = rooms_for(configuration, self._outside)
+        self._held = Holdings(configuration, self._outside, background=background)
         self._entries = 0
         self._closings = 0
         self._warned = False
         self._warned_of_no_upstream = False
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
-        self._core: Core | None = None
-        self._traffic = Traffic(on_left=self._left)
-        self._former = Former(self._traffic)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._probes: Probes | None = None
         self._watch: SettingsWatch | None = None
         if background and load is not None and configuration.source:
             self._watch = SettingsWatch(configuration.source, changed=self.reload_or_tell)
@@ -136,12 +130,12 @@ class Gateway:
     @property
     def configuration(self) -> Configuration:
         """What the operator decided, as last reloaded."""
-        return self._rooms.configuration
+        return self._held.rooms.configuration
 
     @property
     def paths(self) -> frozenset[str]:
         """The request paths that are ours, without a trailing slash."""
-        return self._rooms.paths
+        return self._held.rooms.paths
 
     @property
     def http_client(self) -> Any:
@@ -158,12 +152,12 @@ class Gateway:
     @property
     def board(self) -> SignalBoard:
         """The latest signal of each zone."""
-        return self._rooms.board
+        return self._held.rooms.board
 
     @property
     def fleet(self) -> Fleet:
         """What is known of each upstream."""
-        return self._rooms.fleet
+        return self._held.rooms.fleet
 
     @property
     def is_open(self) -> bool:
@@ -173,12 +167,12 @@ class Gateway:
     @property
     def is_shutting_down(self) -> bool:
         """Whether new requests are refused because it is being stopped."""
-        return self._traffic.is_closed
+        return self._held.traffic.is_closed
 
     @property
     def in_flight(self) -> int:
         """Requests that are being answered."""
-        return len(self._traffic)
+        return len(self._held.traffic)
 
     async def enter(self) -> InFlight:
         """Let one request in; whoever calls this says when it has left.
@@ -187,10 +181,10 @@ class Gateway:
             ShuttingDownError: it is being stopped.
         """
         self._forget_closed_loop()
-        self._traffic.require_open()
+        self._held.traffic.require_open()
         core = await self.core()
-        self._traffic.require_open()  # it may have been told to stop meanwhile
-        return self._traffic.enter(core)
+        self._held.traffic.require_open()  # it may have been told to stop meanwhile
+        return self._held.traffic.enter(core)
 
     async def core(self) -> Core:
         """Return the open rooms, opening them first where no lifespan did.
@@ -199,16 +193,7 @@ class Gateway:
             ShuttingDownError: it was being closed, and whoever waited for that does not open it again.
         """
         self._forget_closed_loop()
-        if self._core is None:
-            closings = self._closings
-            async with self._lock:
-                if self._core is None:
-                    if self._closings != closings:
-                        raise refusal()
-                    _LOG.info("no lifespan reached the gateway; it opens at the first request")
-                    self._core = await self._open()
-                    self._entries += 1
-        return self._core
+        return self._held.core or await self._opened_late()
 
     async def __aenter__(self) -> Self:
         self._forget_closed_loop()
@@ -238,8 +223,7 @@ class Gateway:
     async def probe(self, region: str) -> None:
         """Probe one upstream now, tokens untouched, and note what was found."""
         await self.core()
-        if self._probes is not None:
-            await self._probes.probe(region)
+        await self._held.probe(region)
 
     async def drain(self, seconds: float | None = None) -> int:
         """Let no new request in, wait for those that are being answered, and end what is left after `seconds`.
@@ -254,7 +238,7 @@ class Gateway:
             How many were ended before their time.
         """
         self._forget_closed_loop()
-        return await self._traffic.drain(self.configuration.server.drain_seconds if seconds is None else seconds)
+        return await self._held.traffic.drain(self.configuration.server.drain_seconds if seconds is None else seconds)
 
     async def reload(self, configuration: Configuration | None = None) -> None:
         """Put another configuration in the place of this one, all of it or none.
@@ -275,7 +259,7 @@ class Gateway:
                 configuration = await self._read_again()
             async with self._lock:  # not while the file is read: a file system may hang, and closing must not
                 before = self.configuration.server
-                await self._move_to(rooms_for(configuration, self._outside, previous=self._rooms))
+                await self._held.move_to(configuration)
             _warn_of_what_stays(before, configuration.server)
             _LOG.info("the settings were reloaded", extra={"regions": len(configuration.upstreams)})
 
@@ -294,17 +278,11 @@ class Gateway:
         What lived in it died with it: its tasks and connections can be neither used nor closed.
         """
         if self._loop is not None and self._loop is not asyncio.get_running_loop() and self._loop.is_closed():
-            self._core, self._loop, self._entries, self._probes = None, None, 0, None
+            self._loop, self._entries = None, 0
             self._lock, self._reloading = asyncio.Lock(), asyncio.Lock()
             if self._watch is not None:
                 self._watch.forget()
-            self._admit_again()
-            self._rooms.board.forget()
-            self._rooms = with_new_fleet(self._rooms, self._outside)
-
-    def _admit_again(self) -> None:
-        self._traffic = Traffic(on_left=self._left)
-        self._former = Former(self._traffic)
+            self._held.forget()
 
     async def _read_again(self) -> Configuration:
         if self._load is None:
@@ -314,79 +292,39 @@ class Gateway:
             )
         return await asyncio.to_thread(self._load)
 
+    @property
+    def _core(self) -> Core | None:
+        return self._held.core
+
+    @property
+    def _former(self) -> Former:
+        return self._held.former
+
+    async def _opened_late(self) -> Core:
+        closings = self._closings
+        async with self._lock:
+            core = self._held.core
+            if core is None:
+                if self._closings != closings:
+                    raise refusal()
+                _LOG.info("no lifespan reached the gateway; it opens at the first request")
+                core = await self._open()
+                self._entries += 1
+            return core
+
     async def _open(self) -> Core:
         self._loop = asyncio.get_running_loop()
-        if self._traffic.is_closed:
-            self._admit_again()
-        async with contextlib.AsyncExitStack() as undoing:  # opened whole, or not at all
-            doors = doors_for(self.configuration, self._outside, undoing)
-            undoing.push_async_callback(self._rooms.close_board)
-            await self.board.open(background=self._background)
-            undoing.pop_all()
+        core = await self._held.open()
         if self._watch is not None:
             self._watch.open()
-        return await self._begin(self._rooms, doors)
-
-    async def _begin(self, rooms: Rooms, doors: dict[str, Transport]) -> Core:
-        """Serve from these rooms from now on: one reference is swapped."""
-        outside = self._outside
-        configuration = rooms.configuration
-        self._rooms = rooms
-        self._probes = Probes(rooms.fleet, configuration.upstreams, fetch=ProbeGet(doors), jitter=outside.jitter)
-        self._core = core = Core(
-            configuration=configuration,
-            fleet=rooms.fleet,
-            board=rooms.board,
-            transports=doors,
-            maker=rooms.maker,
-            recorder=rooms.recorder,
-            now=outside.now,
-            monotonic=outside.monotonic,
-            new_id=outside.new_id,
-            forward_headers=frozenset(name.encode("ascii") for name in configuration.forward_headers),
-        )
-        if self._background:
-            await self._probes.open()
         return core
 
-    async def _move_to(self, rooms: Rooms) -> None:
-        before, former, probes = self._rooms, self._core, self._probes
-        if former is None:
-            self._rooms = rooms
-            return
-        async with contextlib.AsyncExitStack() as undoing:  # what fails, or is cancelled, leaves nothing behind
-            doors = doors_for(
-                rooms.configuration, self._outside, undoing, before=before.configuration, doors=former.transports
-            )
-            if rooms.board is not before.board:
-                undoing.push_async_callback(rooms.close_board)
-                await rooms.board.open(background=self._background)
-            undoing.pop_all()
-        # From here on nothing is waited for, so that nothing can come in between.
-        if probes is not None:
-            self._former.close(probes.aclose())
-        self._former.add(former, current=await self._begin(rooms, doors))
-        if rooms.board is not before.board:
-            self._former.close(before.close_board())
-
-    def _left(self, core: Core) -> None:
-        self._former.left(core, current=self._core)
-
     async def _close(self) -> None:
-        core, self._core = self._core, None
-        former = self._former.let_go()
-        doors = {id(door): door for door in (*former, *(() if core is None else core.transports.values()))}
-        async with contextlib.AsyncExitStack() as closing:  # each is closed, whatever becomes of the others
+        async with contextlib.AsyncExitStack() as closing:
             closing.callback(self._closed)
-            closing.push_async_callback(self._former.aclose)
-            for door in doors.values():
-                closing.push_async_callback(door.aclose)
-            closing.push_async_callback(self._rooms.close_board)
-            if core is not None:
-                if self._probes is not None:
-                    closing.push_async_callback(self._probes.aclose)
-                if self._watch is not None:
-                    closing.push_async_callback(self._watch.aclose)
+            closing.push_async_callback(self._held.aclose)
+            if self._watch is not None:
+                closing.push_async_callback(self._watch.aclose)
 
     def _closed(self) -> None:
         self._closings += 1

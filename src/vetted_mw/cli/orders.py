@@ -101,7 +101,10 @@ class _Orders:
 
     async def _drained(self, number: int, seconds: float | None) -> None:
         _LOG.info("shutting down", extra={"in_flight": self._gateway.in_flight})
-        await self._gateway.drain(seconds)
+        try:
+            await self._gateway.drain(seconds)
+        except Exception as error:  # noqa: BLE001 (whatever it meets, the order to stop is carried out)
+            _LOG.error("the gateway did not drain", extra={"error": type(error).__name__})
         self._pass_on(number, None)
 
     def _read_again(self) -> None:
