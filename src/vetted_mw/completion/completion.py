@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.chat.response import Answer
     from vetted_mw.core import Core, Receipted
-    from vetted_mw.proxy.attempt import Answered, StreamedAnswer
+    from vetted_mw.proxy.attempt import Answered
     from vetted_mw.proxy.headers import Headers
+    from vetted_mw.proxy.streamed import StreamedAnswer
     from vetted_mw.routing.decision import Decision, Settled
     from vetted_mw.routing.options import Options
 

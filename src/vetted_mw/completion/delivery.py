@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from vetted_mw.proxy.attempt import open_stream
+from vetted_mw.proxy.streamed import open_stream
 from vetted_mw.proxy.transport import closed_surely
 
 if TYPE_CHECKING:
     from vetted_mw.completion.attempts import Attempts
-    from vetted_mw.proxy.attempt import StreamedAnswer
+    from vetted_mw.proxy.streamed import StreamedAnswer
 
 __all__ = ["Delivery"]
 

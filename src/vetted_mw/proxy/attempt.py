@@ -1,29 +1,28 @@
-"""One attempt: send, classify, and hand back a whole JSON answer or a stream that has shown its first content."""
+"""One attempt: send, classify, and hand back a whole JSON answer; a stream goes on in `streamed`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.request import ChatRequest, outgoing_body
 from vetted_mw.chat.response import MalformedAnswerError, read_answer, upstream_message
-from vetted_mw.chat.sse import AnswerStream, Placement
-from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, StreamDecoder, TooLargeError, is_known_encoding
+from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, TooLargeError, is_known_encoding
 from vetted_mw.proxy.headers import Headers, header_value
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault, outcome_of_status, retry_after_seconds
 from vetted_mw.proxy.transport import Response, Transport, UpstreamRequest
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from vetted_mw.chat.response import Answer
+    from vetted_mw.chat.sse import Placement
     from vetted_mw.configuration import Limits, Upstream
 
-__all__ = ["Answered", "Call", "StreamedAnswer", "fetch_answer", "open_stream"]
+__all__ = ["Answered", "Call", "accepted", "encoding_of", "fetch_answer", "invalid"]
 
 _MAX_ERROR_BYTES = 65_536
 _ERROR_SECONDS = 5.0
@@ -92,7 +91,7 @@ async def fetch_answer(call: Call) -> Answered:
     status = None
     try:
         async with asyncio.timeout_at(min(call.deadline, loop.time() + call.limits.answer_seconds)):
-            response = await _accepted(call, include_usage=False)
+            response = await accepted(call, include_usage=False)
             status = response.status
             try:
                 body = await _whole_body(response, max_bytes=call.limits.max_response_bytes)
@@ -115,7 +114,7 @@ def _checked(body: bytes, status: int) -> Answer:
     raise AttemptFailedError(Fault(outcome=outcome, status=status))
 
 
-async def _accepted(call: Call, *, include_usage: bool) -> Response:
+async def accepted(call: Call, *, include_usage: bool) -> Response:
     """Send and return a 2xx response; every other answer is read as far as needed, closed and raised."""
     response = await _sent(call, include_usage=include_usage)
     resent = include_usage and response.status in _USAGE_REFUSALS
@@ -179,176 +178,25 @@ async def _error_body(response: Response) -> bytes:
 
 
 async def _whole_body(response: Response, *, max_bytes: int) -> bytes:
-    decoder = BodyDecoder(_encoding(response), max_bytes=max_bytes)
+    decoder = BodyDecoder(encoding_of(response), max_bytes=max_bytes)
     parts = bytearray()
     try:
         async for data in response.chunks():
             parts += decoder.feed(data)
         decoder.finish()
     except (TooLargeError, DecodingError):
-        raise _invalid(response) from None
+        raise invalid(response) from None
     return bytes(parts)
 
 
-def _encoding(response: Response) -> bytes:
+def encoding_of(response: Response) -> bytes:
+    """Return the content encoding of an answer; raises where it is none that we can undo."""
     encoding = (header_value(response.headers, b"content-encoding") or b"").strip().lower()
     if not is_known_encoding(encoding):
-        raise _invalid(response)
+        raise invalid(response)
     return encoding
 
 
-def _invalid(response: Response) -> AttemptFailedError:
+def invalid(response: Response) -> AttemptFailedError:
+    """Return the failure of an attempt whose answer is none."""
     return AttemptFailedError(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=response.status))
-
-
-async def open_stream(call: Call) -> StreamedAnswer:
-    """Open a stream and read on until its first content-bearing event, within `first_byte_seconds`.
-
-    Raises:
-        AttemptFailedError: no content came; the connection is closed by then.
-    """
-    loop = asyncio.get_running_loop()
-    adds_usage = call.ask_usage and not call.request.include_usage
-    status = None
-    try:
-        async with asyncio.timeout_at(min(call.deadline, loop.time() + call.limits.first_byte_seconds)):
-            response = await _accepted(call, include_usage=adds_usage)
-            status = response.status
-            try:
-                streamed = StreamedAnswer(call, response)
-                await streamed.read_head()
-            except BaseException:
-                await response.aclose()
-                raise
-    except TimeoutError:
-        raise AttemptFailedError(Fault(outcome=AttemptOutcome.FIRST_BYTE_TIMEOUT, status=status)) from None
-    return streamed
-
-
-class StreamedAnswer:
-    """A stream that has shown content: nothing of it was sent yet, and no other upstream may follow.
-
-    Attributes:
-        status: the upstream's.
-        headers: the upstream's.
-        stream: what was read of it so far.
-        fault: how it ended when it did not end well; None while it runs and after a clean end.
-    """
-
-    def __init__(self, call: Call, response: Response) -> None:
-        content_type = (header_value(response.headers, b"content-type") or b"").lower()
-        if not content_type.startswith(b"text/event-stream"):
-            raise _invalid(response)
-        self.status = response.status
-        self.headers = response.headers
-        self.fault: Fault | None = None
-        self.stream = AnswerStream(
-            choices=call.request.choices,
-            include_usage=call.request.include_usage,
-            max_frame_bytes=call.limits.max_frame_bytes,
-            placement=call.placement,
-        )
-        self._call = call
-        self._response = response
-        self._decoder = StreamDecoder(_encoding(response))
-        self._chunks = response.chunks()
-        self._pieces: Iterator[bytes] = iter(())
-        self._head = b""
-        self._ended = False
-        self._hold_until = 0.0
-        self._held_for = -1
-
-    async def read_head(self) -> None:
-        """Read until the stream is committed; raises `AttemptFailedError` when it ends or errs before.
-
-        What errs in the very read that committed it has sent nothing yet, and may still fail over.
-        """
-        while not self.stream.committed:
-            self._head += self._taken(await self._read())
-            if self.fault is not None:
-                raise AttemptFailedError(self.fault)
-            if self._ended or self.stream.done:
-                self._head += self.stream.flush_held()
-                return
-            await asyncio.sleep(0)  # the limit on all this is kept by the event loop
-
-    async def next_part(self) -> bytes | None:
-        """Return the next bytes for the caller, None at the end; `fault` then says whether it was a good one."""
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        loop = asyncio.get_running_loop()
-        seen, idle_until = -1, 0.0
-        while not self._ended:
-            if self.stream.frames != seen:  # any frame is a sign of life, also one that is not for the caller
-                seen, idle_until = self.stream.frames, loop.time() + self._call.limits.idle_seconds
-            try:
-                async with asyncio.timeout_at(self._until(idle_until)):
-                    part = self._taken(await self._read())
-                    if not part:
-                        await asyncio.sleep(0)  # frames that are not for the caller hold nobody up, and meet the limits
-            except TimeoutError:
-                self._end_at_limit()
-                return None
-            except AttemptFailedError as error:
-                self._end(None if self._is_whole_despite(error.fault) else error.fault)
-                return None
-            if part:
-                return part
-        return None
-
-    async def aclose(self) -> None:
-        """Close the upstream's connection or give it back."""
-        await self._response.aclose()
-        close = getattr(self._chunks, "aclose", None)
-        if close is not None:  # a generator left half-way is ended here, not by the collector in a task of its own
-            with contextlib.suppress(RuntimeError):  # somebody still reads: the closed connection ends that
-                await close()
-
-    async def _read(self) -> bytes | None:
-        """Return the next bytes of the stream, decoded; None at the upstream's end."""
-        try:
-            while (piece := next(self._pieces, None)) is None:
-                data = await anext(self._chunks, None)
-                if data is None:
-                    return None
-                self._pieces = self._decoder.pieces(data)
-        except DecodingError:
-            raise _invalid(self._response) from None
-        return piece
-
-    def _taken(self, data: bytes | None) -> bytes:
-        """Feed what came (None: the upstream's end) and note how the stream stands after it."""
-        part = self.stream.ended_by_upstream() if data is None else self.stream.feed(data)
-        if self.stream.error is not None:
-            self._end(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=self.status))
-        elif self.stream.broken:
-            self._end(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=self.status))
-        elif data is None or (self.stream.done and not self.stream.complete):
-            self._end(None if self.stream.complete else Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
-        # After a good `[DONE]` the upstream's end is still read, within the hold: else no connection would serve twice.
-        return part
-
-    def _is_whole_despite(self, fault: Fault) -> bool:
-        """Whether the answer was whole when the connection broke: only its end, or the usage, is missing."""
-        return self.stream.complete and (self.stream.done or fault.outcome is AttemptOutcome.UPSTREAM_CUT)
-
-    def _until(self, idle_until: float) -> float:
-        if not self.stream.finished and not self.stream.done:
-            return min(self._call.deadline, idle_until)
-        if self._held_for != self.stream.bearing:  # an answer that goes on after its finish reason has not ended
-            self._held_for = self.stream.bearing
-            self._hold_until = asyncio.get_running_loop().time() + self._call.limits.finish_hold_seconds
-        return min(self._call.deadline, self._hold_until)
-
-    def _end_at_limit(self) -> None:
-        if self._ended:
-            return
-        over = asyncio.get_running_loop().time() >= self._call.deadline
-        outcome = AttemptOutcome.ANSWER_TIMEOUT if over else AttemptOutcome.IDLE_TIMEOUT
-        # After the finish reason the answer is whole: what the hold waited for was only the usage and the end.
-        self._end(None if self.stream.complete else Fault(outcome=outcome, status=self.status))
-
-    def _end(self, fault: Fault | None) -> None:
-        self._ended = True
-        self.fault = fault
