@@ -100,9 +100,9 @@ class Core:
         )
         return Receipted(receipt=receipt, error=None, reading=reading)
 
-    def withheld(self, reason: str) -> Receipted:
-        """Say why there is no receipt, in the log and in the trace."""
-        _LOG.warning("a receipt was withheld", extra={"reason": reason})
+    def withheld(self, reason: str, *, level: int = logging.WARNING) -> Receipted:
+        """Say why there is no receipt, in the log at `level` and in the trace."""
+        _LOG.log(level, "a receipt was withheld", extra={"reason": reason})
         return Receipted(receipt=None, error=reason, reading=None)
 
     def abandoned_energy_wh(self, request: ChatRequest, region: str) -> float | None:

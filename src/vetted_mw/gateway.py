@@ -91,6 +91,7 @@ class Gateway:
             jitter=jitter,
         )
         self._load = load
+        self._server = configuration.server  # what it was started under, whatever is read later
         self._held = Holdings(configuration, self._outside, background=background)
         self._entries = 0
         self._closings = 0
@@ -258,9 +259,8 @@ class Gateway:
             if configuration is None:
                 configuration = await self._read_again()
             async with self._lock:  # not while the file is read: a file system may hang, and closing must not
-                before = self.configuration.server
                 await self._held.move_to(configuration)
-            _warn_of_what_stays(before, configuration.server)
+            _warn_of_what_stays(self._server, configuration.server)
             _LOG.info("the settings were reloaded", extra={"regions": len(configuration.upstreams)})
 
     async def reload_or_tell(self) -> bool:

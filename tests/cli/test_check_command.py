@@ -154,6 +154,16 @@ def test_a_region_of_the_operators_order_without_a_server_is_warned_of(
     assert "warning        atnorth-sto-1 is in default_order and has no base_url" in ran.out
 
 
+def test_a_drained_region_is_warned_of(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It starts, and nobody forgets which region was taken out of service."""
+    file.write_text(GOOD.replace('gra.example/v1"', 'gra.example/v1"\ndrained = true'))
+    ran = run(capsys, "check", file)
+    assert ran.code == 0
+    assert [line for line in ran.out.splitlines() if line.startswith("warning")] == [
+        "warning        ovh-gra-1 is drained: it takes no requests"
+    ]
+
+
 @pytest.mark.parametrize(
     ("readings", "told"),
     [

@@ -59,6 +59,7 @@ def _warnings(configuration: Configuration) -> list[str]:
     is_shipped = rules.default_order == SHIPPED_DEFAULT_ORDER
     idle = [code for code in rules.default_order if code not in upstreams and not is_shipped]
     found = [f"{code} is in default_order and has no base_url: it will never serve" for code in idle]
+    found += [f"{code} is drained: it takes no requests" for code, one in upstreams.items() if one.drained]
     return found + signal_warnings(configuration)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.sse import AnswerStream, Placement, error_frame
@@ -224,7 +225,8 @@ class Completion:
     def receipted(self) -> Receipted:
         """Make the receipt of what was observed, once."""
         if self._receipted is None and self._seen() is None:
-            self._receipted = self._core.withheld("no_observed_call")
+            # Begun early and broken before any content: the attempt has told its own trouble.
+            self._receipted = self._core.withheld("no_observed_call", level=logging.INFO)
         if self._receipted is None:
             self._receipted = receipted = self._core.receipted(self.observation())
             if receipted.error is None:
