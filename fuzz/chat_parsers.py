@@ -80,14 +80,14 @@ def answer(data: bytes) -> None:
     except MalformedAnswerError:
         assert not has_choices(data)
         return
-    assert not read.has_choices or has_choices(data)  # an empty list is choices to look at, and no answer
+    assert not read.is_answer or has_choices(data)  # an empty list is choices to look at, and no answer
     assert read.completion_characters >= 0
     edited = add_members(data, MEMBERS)
     came = _pairs(data)
     if came is None:
         return
     choices = dict(came).get("choices")
-    assert read.has_choices is (isinstance(choices, list) and choices != [])
+    assert read.is_answer is (isinstance(choices, list) and choices != [])
     ours = [(name, json.loads(value, parse_int=str, parse_float=str)) for name, value in MEMBERS.items()]
     found = _pairs(edited.body) or []
     assert found[-len(ours) :] == ours, edited

@@ -84,7 +84,7 @@ class Answer:
         finish_reasons: one per choice that has one.
         completion_characters: characters of text, reasoning, refusals and tool arguments, for an estimate; all of
             `choices` where they cannot be told apart.
-        has_choices: whether it has a list of choices with one in it, as a chat completion must.
+        is_answer: whether it has a list of choices with one in it, as a chat completion must.
         is_error: whether it has an `error` member that is not null.
     """
 
@@ -93,7 +93,7 @@ class Answer:
     usage: Usage | None
     finish_reasons: tuple[str, ...]
     completion_characters: int
-    has_choices: bool
+    is_answer: bool
     is_error: bool
 
 
@@ -133,7 +133,7 @@ def read_answer(body: bytes) -> Answer:
             if choices is None
             else sum(text_length(_value(choice.message)) for choice in choices)
         ),
-        has_choices=_is_filled_list(bytes(answer.choices)),
+        is_answer=_is_filled_list(bytes(answer.choices)),
         is_error=bytes(answer.error) != b"null",
     )
 

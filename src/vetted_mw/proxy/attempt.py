@@ -107,7 +107,7 @@ def _checked(body: bytes, status: int) -> Answer:
         answer = read_answer(body)
     except MalformedAnswerError:
         raise AttemptFailedError(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=status)) from None
-    if answer.has_choices:
+    if answer.is_answer:
         return answer
     # A 200 that holds an error object and no choices is an error that forgot its status.
     outcome = AttemptOutcome.UPSTREAM_ERROR if answer.is_error else AttemptOutcome.INVALID_RESPONSE
