@@ -388,7 +388,7 @@ def test_request_attributes_are_numbers_and_absent_ones_are_left_out() -> None:
 def test_answer_attributes_never_guess_a_count() -> None:
     """Tokens that nobody counted are no attribute; an id is cut to a length."""
     uncounted = Answer(
-        id=None, model=None, usage=None, finish_reasons=(), completion_characters=400, has_choices=True, is_error=False
+        id=None, model=None, usage=None, finish_reasons=(), completion_characters=400, is_answer=True, is_error=False
     )
     assert answer_attributes(uncounted, model="_OTHER") == {"gen_ai.response.model": "_OTHER"}
     counted = Answer(
@@ -397,7 +397,7 @@ def test_answer_attributes_never_guess_a_count() -> None:
         usage=Usage(prompt_tokens=3, completion_tokens=0),
         finish_reasons=("length",),
         completion_characters=0,
-        has_choices=True,
+        is_answer=True,
         is_error=False,
     )
     assert answer_attributes(counted, model="m") == {
