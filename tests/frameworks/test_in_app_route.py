@@ -519,6 +519,26 @@ async def test_a_handler_may_stream_its_call_and_answer_whole() -> None:
     assert (receipt["prompt_tokens"], receipt["completion_tokens"], receipt["completion_status"]) == (9, 4, "complete")
 
 
+async def test_a_handlers_stream_is_not_begun_early_and_gets_no_pings() -> None:
+    """Both are for a caller who waits: the handler's call still fails over, and gets what the upstream said, no more."""
+    seen: list[bytes] = []
+
+    async def handle(_route: Route) -> None:
+        async with gateway.http_client.stream("POST", URL, json=asked(stream=True)) as answer:
+            seen.extend([part async for part in answer.aiter_bytes()])
+
+    limits = {"commit_after_seconds": 0.01, "sse_keepalive_seconds": 0.1}
+    first, second, *rest = chat_frames()
+    async with FakeUpstream() as paris, FakeUpstream() as gravelines:
+        paris.then(FakeAnswer(status=500, delay=0.3))
+        gravelines.then(FakeAnswer.stream([first, second, 0.5, *rest]))
+        async with gateway_over(paris, gravelines, limits=limits) as gateway:
+            _receipt, told = members_of(await asking(around(gateway, handle)))
+    assert [attempt["outcome"] for attempt in told["attempts"]] == ["upstream_error", "success"]
+    assert b"[DONE]" in b"".join(seen)
+    assert b": ping" not in b"".join(seen)
+
+
 async def test_a_stream_the_handler_left_open_is_closed_and_told_as_abandoned_by_the_client() -> None:
     """What a handler began and did not finish is closed when its answer ends; the receipt says that it was left."""
 

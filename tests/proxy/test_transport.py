@@ -262,6 +262,22 @@ async def test_connections_idle_for_too_long_are_closed() -> None:
         await until(lambda: upstream.open_connections == 1)
 
 
+async def test_idle_connections_are_closed_even_when_nobody_sends_any_more() -> None:
+    """A burst, and then silence without probes: after their time the sockets are given back, and none waits for the next."""
+    gate = asyncio.Event()
+    limits = Limits(idle_connection_seconds=0.1)
+    async with FakeUpstream() as upstream, _door(upstream.base_url, limits=limits) as door, asyncio.timeout(LIMIT):
+        upstream.then(*[FakeAnswer(body=[gate, b"{}"], chunked=True)] * 5)
+        burst = [asyncio.ensure_future(_whole(door, _completion())) for _ in range(5)]
+        await until(lambda: len(upstream.requests) == 5)
+        gate.set()
+        await asyncio.gather(*burst)
+        await until(lambda: upstream.open_connections == 0)
+        assert not door._idle
+        await _whole(door, _completion())  # and the door is as good as new, its sweep too
+        await until(lambda: upstream.open_connections == 0)
+
+
 async def test_a_door_that_closes_closes_what_is_in_use() -> None:
     """The gateway's end leaves no connection behind, and one given back later is not kept."""
     async with FakeUpstream() as upstream, asyncio.timeout(LIMIT):

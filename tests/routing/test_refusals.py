@@ -206,13 +206,14 @@ def test_a_pin_does_not_tell_another_regions_wait() -> None:
         ({PAR_1: FULL | {"retry_after": 40.0}, PAR_2: FULL | {"retry_after": 3.5}, GRA: FULL}, (), None, b"4"),
         (None, ("saturated",), 9.0, b"9"),
         ({PAR_1: FULL | {"retry_after": 40.0}}, ("saturated", "saturated"), 9.0, b"9"),
+        ({PAR_1: FULL | {"retry_after": 3.0}}, ("saturated", "saturated"), 9.0, b"3"),
         ({PAR_1: FULL | {"retry_after": 40.0}}, ("not_admitted", "not_admitted"), None, b"40"),
     ],
 )
 def test_a_saturated_answer_tells_the_soonest_wait(
     facts: dict[str, dict[str, Any]] | None, outcomes: tuple[str, ...], asked: float | None, wait: bytes
 ) -> None:
-    """429 carries what an upstream asked for, else what the saturated regions' windows say."""
+    """429 tells when the first may be free again: of those that were tried, and of those that were passed over."""
     error = refused(Options(), facts, *outcomes, retry_after=asked)
     assert told(error) == SATURATED
     assert _headers(error) == {b"retry-after": wait}

@@ -185,6 +185,26 @@ async def test_inside_the_window_nothing_is_sent_and_after_it_the_region_serves_
         assert told(await asgi_exchange(app, json=payload())).attempts == [(FIRST, "success", 200)]
 
 
+async def test_where_all_are_full_the_caller_is_told_when_the_first_may_serve_again() -> None:
+    """Whether a region was asked just now or passed over because of its window: the soonest of them is what helps."""
+    clock = ManualClock()
+    options = {"now": clock.now, "monotonic": clock.monotonic, "jitter": lambda: 0.0}
+    async with (
+        FakeUpstream() as first,
+        FakeUpstream() as second,
+        gateway_over({FIRST: first, SECOND: second}, options=options) as (app, _gateway),
+    ):
+        first.then(_full("5"))
+        second.then(_full("60"))
+        both_asked = told(await asgi_exchange(app, json=payload()))
+        clock.tick(10)
+        first.then(_full("90"))
+        one_passed_over = told(await asgi_exchange(app, json=payload()))
+    assert [both_asked.status, one_passed_over.status] == [429, 429]
+    assert [len(both_asked.attempts), len(one_passed_over.attempts)] == [2, 1]
+    assert [both_asked.headers["retry-after"], one_passed_over.headers["retry-after"]] == ["5", "50"]
+
+
 async def test_a_region_that_keeps_failing_is_left_alone_and_comes_back_on_evidence() -> None:
     """After a row of faults the breaker opens: no request is sent; then one at a time is let through until one succeeds."""
     clock = ManualClock()

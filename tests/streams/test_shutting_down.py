@@ -10,6 +10,7 @@ import pytest
 
 from streams.wall import FIRST, SECOND, Caller, content, finish, gateway_over, payload, resting, role, told, until
 from vetted_mw import VettedMiddleware
+from vetted_mw.proxy.streamed import StreamedAnswer
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange
 
 if TYPE_CHECKING:
@@ -88,16 +89,24 @@ async def test_an_answer_that_has_not_begun_is_a_503(stream: bool) -> None:
     assert two.requests == []
 
 
-async def test_a_whole_answer_that_only_waits_for_its_end_is_whole() -> None:
+async def test_a_whole_answer_that_only_waits_for_its_end_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """The finish chunk is held for the upstream's end when the time is up: the caller gets it, complete."""
+    held = asyncio.Event()
+    until_when = StreamedAnswer._until
+
+    def noted(streamed: StreamedAnswer, idle_until: float) -> float:
+        if streamed.stream.finished:  # its finish chunk was read, and the upstream's end is waited for
+            held.set()
+        return until_when(streamed, idle_until)
+
+    monkeypatch.setattr(StreamedAnswer, "_until", noted)
     async with FakeUpstream() as one:
         one.then(FakeAnswer.stream([role(), content("Hello"), finish()], ending="stall"))
         async with gateway_over({FIRST: one}, limits={"finish_hold_seconds": 60}) as (app, gateway):
             caller = Caller(app, payload(stream=True))
             answering = caller.start()
             await caller.content.wait()
-            await until(lambda: gateway.fleet.in_flight)
-            await asyncio.sleep(0.2)  # the finish chunk comes right after
+            await held.wait()
             await gateway.drain(0.05)
             answer = told(await answering)
     assert (answer.text, answer.complete, answer.errors) == ("Hello", True, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import logging
 import ssl
@@ -18,9 +19,10 @@ from vetted_mw.errors import ConfigurationError
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault
 from vetted_mw.proxy.patience import Patience
 from vetted_mw.routing.decision import AttemptOutcome
+from vetted_mw.unlogged import hush_httpcore, is_logged, unlogged, unlogged_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 
     from vetted_mw.configuration import Upstream
     from vetted_mw.proxy.headers import Headers
@@ -29,6 +31,7 @@ __all__ = ["HttpxTransport", "Response", "Transport", "UpstreamRequest", "closed
 
 _LOG = logging.getLogger("vetted_mw")
 _CLOSED_AT_ONCE = 100
+_SWEEP_SECONDS = 1.0  # least time between two looks for connections that have been idle for too long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +107,10 @@ class HttpxTransport:
         self._tls = _tls(upstream)
         self._idle: deque[_Connection] = deque()
         self._busy: set[_Connection] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._sweeping: asyncio.Task[None] | None = None
         self._is_closed = False
+        hush_httpcore()
 
     async def send(self, request: UpstreamRequest) -> Response:
         """Send and return once the head of the answer has arrived."""
@@ -133,15 +139,40 @@ class HttpxTransport:
         connections = [*self._idle, *self._busy]
         self._idle.clear()
         self._busy.clear()
+        if self._sweep is not None:
+            self._sweep.cancel()
         for connection in connections:
             await connection.aclose()
+        if self._sweeping is not None:
+            await asyncio.wait({self._sweeping})
 
     def _ended(self, connection: _Connection) -> None:
         """Keep a connection for the next request unless it, or the pool, was closed."""
         if connection in self._busy and not connection.is_closed:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
+            self._sweep_in_time()
         self._busy.discard(connection)
+
+    def _sweep_in_time(self) -> None:
+        """See to it that idle connections end even when nobody sends any more."""
+        if self._sweep is None and not self._is_closed:
+            over = self._idle[0].idle_since + self._upstream.limits.idle_connection_seconds
+            # A context of its own: it belongs to no request, not even to the one that ended now.
+            self._sweep = asyncio.get_running_loop().call_later(
+                max(_SWEEP_SECONDS, over - time.monotonic()), self._begin_sweep, context=contextvars.Context()
+            )
+
+    def _begin_sweep(self) -> None:
+        self._sweeping = asyncio.get_running_loop().create_task(self._swept())
+
+    async def _swept(self) -> None:
+        try:
+            await self._close_expired()
+        finally:
+            self._sweep = None
+            if self._idle:
+                self._sweep_in_time()
 
     async def _close_expired(self) -> None:
         """Close those that have been idle for too long, the oldest first, not so many that a request waits for it."""
@@ -221,7 +252,8 @@ class _Connection:
                         told.on_sent()
 
                 request.extensions["trace"] = note
-                return await self._transport.handle_async_request(request)
+                with unlogged():
+                    return await self._transport.handle_async_request(request)
         except TimeoutError:
             raise httpx.ConnectTimeout("") from None
 
@@ -269,8 +301,9 @@ class _HttpxResponse:
     async def chunks(self) -> AsyncIterator[bytes]:
         with _translated(status=self.status):
             # The raw bytes: what they decode to is limited by us, not by httpx.
-            async with contextlib.aclosing(aiter(self._answer.stream)) as parts:  # type: ignore[arg-type, type-var]
-                async for data in parts:
+            parts: AsyncGenerator[bytes, None] = aiter(self._answer.stream)  # type: ignore[arg-type]
+            async with contextlib.aclosing(unlogged_parts(parts) if is_logged() else parts) as told:
+                async for data in told:
                     yield data
         self._is_whole = True
 

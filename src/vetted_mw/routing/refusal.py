@@ -45,9 +45,10 @@ def refusal_for(
         decision: as decided.
         attempts: every attempt made.
         options: what the caller asked for.
-        retry_after: seconds an upstream asked to wait, when the last one did.
+        retry_after: seconds until the soonest of the regions tried that asked for time may serve; None when none asked.
     """
-    wait = decision.retry_after if retry_after is None else retry_after
+    # The soonest of all: a region that was passed over may be free before those that were tried.
+    wait = min((known for known in (decision.retry_after, retry_after) if known is not None), default=None)
     if decision.reason is DecisionReason.MODEL_NOT_AVAILABLE:
         return _model_not_available(decision)
     if decision.policy is RoutePolicy.PINNED:

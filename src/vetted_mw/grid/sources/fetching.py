@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import logging
 import socket
 import ssl
 import zlib
@@ -24,6 +22,7 @@ from opentelemetry import context as otel_context
 from vetted_mw.grid.absence import Cause, NoSignalReason
 from vetted_mw.grid.sources.request import MAX_BODY_BYTES, Request
 from vetted_mw.retry_after import parse_retry_after
+from vetted_mw.unlogged import hush_httpcore, unlogged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -45,8 +44,6 @@ _READ = frozenset({200, 400})
 _MOST_CHUNKS = 20_000
 """A trickle of single bytes costs far more than its size says."""
 _MOST_WAIT_SECONDS = 86_400.0
-_HTTPCORE = ("httpcore.connection", "httpcore.http11", "httpcore.proxy")
-_ASKING = contextvars.ContextVar("vetted_mw_grid_asking", default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +105,7 @@ class HttpGet:
     @contextlib.asynccontextmanager
     async def __call__(self) -> AsyncIterator[Get]:
         """Open a transport and close it after the refresh."""
-        for name in _HTTPCORE:
-            logging.getLogger(name).addFilter(_not_ours)
+        hush_httpcore()
         tls = await asyncio.to_thread(_tls)  # reading the authorities takes a while
         async with httpx.AsyncHTTPTransport(verify=tls, trust_env=False, proxy=self._proxy or None) as transport:
 
@@ -119,16 +115,16 @@ class HttpGet:
             yield get
 
     async def _get(self, transport: httpx.AsyncHTTPTransport, request: Request) -> Answer | Failure:
-        token, asking = otel_context.attach(_untraced()), _ASKING.set(True)
+        token = otel_context.attach(_untraced())
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._answer(transport, request)
+            with unlogged():
+                async with asyncio.timeout(self._timeout_seconds):
+                    return await self._answer(transport, request)
         except TimeoutError:
             return Failure(reason=NoSignalReason.TIMEOUT)
         except Exception as error:  # noqa: BLE001 (beside httpx's own errors those of the libraries under it, with a host or URL in their text)
             return Failure(reason=NoSignalReason.UNREACHABLE, cause=self._cause(error))
         finally:
-            _ASKING.reset(asking)
             otel_context.detach(token)
 
     def _cause(self, error: Exception) -> Cause | None:
@@ -204,8 +200,3 @@ def _untraced() -> otel_context.Context:
         key = getattr(otel_context, name, None)
         context = context if key is None else otel_context.set_value(key, True, context)
     return context
-
-
-def _not_ours(_record: logging.LogRecord) -> bool:
-    """Keep httpcore's lines about our requests out of every log: it shows headers, and a redirect's repeats the URL."""
-    return not _ASKING.get()
