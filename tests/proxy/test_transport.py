@@ -14,8 +14,9 @@ from proxy.tunnels import ConnectProxy, made_certificate, tls_in_front_of
 from streams.wall import LIMIT, RawUpstream, nowhere, until
 from vetted_mw.configuration import Limits, Upstream
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.proxy.connection import closed_surely
 from vetted_mw.proxy.outcome import AttemptFailedError
-from vetted_mw.proxy.transport import HttpxTransport, UpstreamRequest, closed_surely
+from vetted_mw.proxy.transport import HttpxTransport, UpstreamRequest
 from vetted_mw.testing import FakeAnswer, FakeUpstream, chat_frames
 
 if TYPE_CHECKING:

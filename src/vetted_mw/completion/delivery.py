@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from vetted_mw.proxy.connection import closed_surely
 from vetted_mw.proxy.streamed import open_stream
-from vetted_mw.proxy.transport import closed_surely
 
 if TYPE_CHECKING:
     from vetted_mw.completion.attempts import Attempts

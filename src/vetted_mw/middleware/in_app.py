@@ -8,7 +8,7 @@ from vetted_mw.asgi.shared_receive import SharedReceive
 from vetted_mw.in_app.route import CURRENT, Route
 from vetted_mw.middleware.edited import EditedSend
 from vetted_mw.middleware.responder import Responder
-from vetted_mw.proxy.transport import closed_surely
+from vetted_mw.proxy.connection import closed_surely
 from vetted_mw.routing.decision import Settled
 from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.routing.trace import build_trace, encode_trace
