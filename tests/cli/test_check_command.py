@@ -164,6 +164,16 @@ def test_a_drained_region_is_warned_of(file: Path, capsys: pytest.CaptureFixture
     ]
 
 
+def test_an_early_commit_that_comes_late_is_warned_of(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stream that has shown nothing by `first_byte_seconds` has failed: a first attempt there never commits early."""
+    file.write_text(GOOD + "[limits]\ncommit_after_seconds = 5\n[regions.ovh-gra-1.limits]\nfirst_byte_seconds = 5\n")
+    ran = run(capsys, "check", file)
+    assert ran.code == 0
+    assert [line for line in ran.out.splitlines() if line.startswith("warning")] == [
+        "warning        limits.commit_after_seconds (5) is late for ovh-gra-1: its first_byte_seconds are over by then"
+    ]
+
+
 @pytest.mark.parametrize(
     ("readings", "told"),
     [

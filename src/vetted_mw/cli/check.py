@@ -60,6 +60,12 @@ def _warnings(configuration: Configuration) -> list[str]:
     idle = [code for code in rules.default_order if code not in upstreams and not is_shipped]
     found = [f"{code} is in default_order and has no base_url: it will never serve" for code in idle]
     found += [f"{code} is drained: it takes no requests" for code, one in upstreams.items() if one.drained]
+    early = configuration.limits.commit_after_seconds
+    found += [
+        f"limits.commit_after_seconds ({early:g}) is late for {code}: its first_byte_seconds are over by then"
+        for code, one in upstreams.items()
+        if early >= one.limits.first_byte_seconds
+    ]
     return found + signal_warnings(configuration)
 
 
