@@ -5,22 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vetted_mw.errors import CallerFaultError, UpstreamCutError, UpstreamFailedError, UpstreamTimeoutError
-from vetted_mw.routing.decision import AttemptOutcome
+from vetted_mw.routing.values import TIMEOUTS, AttemptOutcome
 
 if TYPE_CHECKING:
     from vetted_mw.errors import AnswerError
     from vetted_mw.proxy.outcome import Fault
 
 __all__ = ["broken_stream", "caller_fault"]
-
-_TIMEOUTS = frozenset(
-    {
-        AttemptOutcome.CONNECT_TIMEOUT,
-        AttemptOutcome.FIRST_BYTE_TIMEOUT,
-        AttemptOutcome.IDLE_TIMEOUT,
-        AttemptOutcome.ANSWER_TIMEOUT,
-    }
-)
 
 
 def caller_fault(fault: Fault | None) -> CallerFaultError | None:
@@ -40,7 +31,7 @@ def caller_fault(fault: Fault | None) -> CallerFaultError | None:
 def broken_stream(fault: Fault | None) -> AnswerError:
     """Name a stream that broke after commit, in the three words the wire has for it."""
     outcome = None if fault is None else fault.outcome
-    if outcome in _TIMEOUTS:
+    if outcome in TIMEOUTS:
         return UpstreamTimeoutError(
             "The region's stream stopped before its answer was complete. Send the request again."
         )

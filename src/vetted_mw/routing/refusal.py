@@ -14,7 +14,15 @@ from vetted_mw.errors import (
     UpstreamInvalidError,
     UpstreamTimeoutError,
 )
-from vetted_mw.routing.values import AttemptOutcome, AttemptRecord, Decision, DecisionReason, Rejection, RoutePolicy
+from vetted_mw.routing.values import (
+    TIMEOUTS,
+    AttemptOutcome,
+    AttemptRecord,
+    Decision,
+    DecisionReason,
+    Rejection,
+    RoutePolicy,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +34,6 @@ __all__ = ["refusal_for"]
 _NEVER_SERVES = frozenset({Rejection.NOT_CONFIGURED, Rejection.NOT_FOR_INFERENCE})
 _FULL = frozenset({AttemptOutcome.SATURATED, AttemptOutcome.NOT_ADMITTED})
 _UNTOLD_WAIT_SECONDS = 1.0  # a slot under the in-flight cap frees without notice
-_TIMEOUTS = frozenset(
-    {
-        AttemptOutcome.CONNECT_TIMEOUT,
-        AttemptOutcome.FIRST_BYTE_TIMEOUT,
-        AttemptOutcome.IDLE_TIMEOUT,
-        AttemptOutcome.ANSWER_TIMEOUT,
-    }
-)
 
 
 def refusal_for(
@@ -96,7 +96,7 @@ def _attempted(attempts: Sequence[AttemptRecord]) -> AnswerError:
     tried = [attempt for attempt in attempts if attempt.outcome is not AttemptOutcome.NOT_ADMITTED]
     sent = [attempt for attempt in tried if attempt.sent]
     last = (sent or tried)[-1].outcome if tried else AttemptOutcome.ANSWER_TIMEOUT
-    if last in _TIMEOUTS:
+    if last in TIMEOUTS:
         return UpstreamTimeoutError("The region did not answer in time. Send the request again.")
     if last is AttemptOutcome.INVALID_RESPONSE:
         return UpstreamInvalidError("The region answered with something that is no chat completion.")

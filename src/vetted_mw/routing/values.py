@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vetted_mw.routing.regions import Region
 
 __all__ = [
+    "TIMEOUTS",
     "AttemptOutcome",
     "AttemptRecord",
     "Candidate",
@@ -107,6 +108,17 @@ class AttemptOutcome(StrEnum):
     NOT_ADMITTED = "not_admitted"
     CLIENT_DISCONNECT = "client_disconnect"
     SHUTTING_DOWN = "shutting_down"
+
+
+TIMEOUTS = frozenset(
+    {
+        AttemptOutcome.CONNECT_TIMEOUT,
+        AttemptOutcome.FIRST_BYTE_TIMEOUT,
+        AttemptOutcome.IDLE_TIMEOUT,
+        AttemptOutcome.ANSWER_TIMEOUT,
+    }
+)
+"""Outcomes in which a limit on waiting was reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
