@@ -22,9 +22,13 @@ __all__ = [
     "Auth",
     "CallerKey",
     "Configuration",
+    "LedgerConfiguration",
     "Limits",
+    "MeasuredEnergy",
     "ReceiptConfiguration",
+    "RetiredKey",
     "ServerConfiguration",
+    "SigningConfiguration",
     "Upstream",
 ]
 
@@ -98,6 +102,7 @@ class Upstream:
         drained: the operator takes it out of service.
         limits: the global limits with this region's own in place.
         upstream_names: requested model name -> the name this upstream knows.
+        measured_energy: where its answers tell the energy they took; None when they do not.
     """
 
     region: str
@@ -115,6 +120,7 @@ class Upstream:
     drained: bool = False
     limits: Limits = field(default_factory=Limits)
     upstream_names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    measured_energy: MeasuredEnergy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,17 +141,81 @@ class CallerKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredEnergy:
+    """Where an upstream's answers tell the energy they took. One of `header` and `json_path` is given.
+
+    Attributes:
+        header: lower-case name of the answer's header that holds the number; empty: not there.
+        json_path: dotted path of the number in the answer's JSON, as in `usage.energy_joules`; empty: not there.
+        unit: of the number.
+        scope: what was measured: the accelerators (`gpu`), or the whole server (`node`).
+    """
+
+    header: str = ""
+    json_path: str = ""
+    unit: Literal["J", "Wh"] = "J"
+    scope: Literal["gpu", "node"] = "gpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetiredKey:
+    """A public key that signed receipts once, and stays listed.
+
+    Attributes:
+        jwk: its public JWK, `kid` included.
+        not_before: RFC 3339; empty when nobody said.
+        not_after: RFC 3339; empty when nobody said.
+    """
+
+    jwk: Mapping[str, str]
+    not_before: str = ""
+    not_after: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningConfiguration:
+    """What receipts are signed with.
+
+    Attributes:
+        key: the private key, PKCS 8 PEM; None: receipts are not signed, and say so.
+        alg: the name of the algorithm in the header; `EdDSA` for older verifiers.
+        retired: public keys that stay listed.
+    """
+
+    key: Secret | None = None
+    alg: Literal["Ed25519", "EdDSA"] = "Ed25519"
+    retired: tuple[RetiredKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerConfiguration:
+    """Where receipts are kept.
+
+    Attributes:
+        path: absolute path of the SQLite file; empty: nowhere.
+        durability: `full` waits for the disk at every commit; `normal` may lose the last ones when the power fails.
+        policy: what becomes of an answer whose receipt cannot be kept.
+    """
+
+    path: str = ""
+    durability: Literal["normal", "full"] = "normal"
+    policy: Literal["fail_open", "fail_closed"] = "fail_open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptConfiguration:
     """What receipts say and how they treat what is missing.
 
     Attributes:
         issuer: who stands behind the receipt.
+        engine: which energy model makes the figures.
         unknown_model: `widen` the interval for a model of unknown size, or give no receipt (`null`).
         missing_usage: `estimate` tokens the upstream did not count, or give no receipt (`null`).
         models: sizes by requested model name, the operator's over the shipped ones.
     """
 
     issuer: str = ""
+    engine: Literal["parametric", "ecologits"] = "parametric"
     unknown_model: Literal["widen", "null"] = "widen"
     missing_usage: Literal["estimate", "null"] = "estimate"
     models: Mapping[str, ModelSize] = field(default_factory=lambda: MappingProxyType({}))
@@ -179,6 +249,8 @@ class Configuration:
         known_models: every model name the settings mention.
         signals: where signals come from.
         receipts: what receipts say.
+        signing: what they are signed with.
+        ledger: where they are kept.
         server: what `serve` binds.
         propagate: whether `traceparent` goes to upstreams.
         source: the file the settings came from, for messages; empty when none.
@@ -197,6 +269,8 @@ class Configuration:
     known_models: frozenset[str] = frozenset()
     signals: SignalConfiguration = field(default_factory=SignalConfiguration)
     receipts: ReceiptConfiguration = field(default_factory=ReceiptConfiguration)
+    signing: SigningConfiguration = field(default_factory=SigningConfiguration)
+    ledger: LedgerConfiguration = field(default_factory=LedgerConfiguration)
     server: ServerConfiguration = field(default_factory=ServerConfiguration)
     propagate: bool = True
     source: str = ""

@@ -75,6 +75,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     params_total_b: float
     bytes_per_param: float
     batch_size: float
+    batch_known: bool
+    params_range_lo_b: float | None
+    params_range_hi_b: float | None
     hardware: str
     pue: float
     wue_l_per_kwh: float
@@ -92,9 +95,17 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     interval_method: str
     methodology_digest: str
     coefficients_digest: str
+    default_region: str | None = None
+    default_region_grid_gco2_per_kwh: float | None = None
+    default_region_pue: float | None = None
+    default_region_gco2e: float | None = None
+    response_digest: str | None = None
     issued_at: str
     issuer: str
     software: str
+    request_id: str | msgspec.UnsetType = msgspec.UNSET
+    ledger_id: str | msgspec.UnsetType = msgspec.UNSET
+    seq: int | msgspec.UnsetType = msgspec.UNSET
 
 
 _ENCODE = msgspec.json.Encoder()
