@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from bench.evidence import evidence_measured
 from bench.measuring import Load, Round, process, request_of, round_of, unused_port
+from bench.table import compared
 from vetted_mw.demo.grid_service import TOKEN, GridService
 from vetted_mw.demo.model_server import ModelServers
 from vetted_mw.routing.regions import load_catalogue
@@ -56,6 +58,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one round")
     parser.add_argument("--signals", action="store_true", help="with grid sources that answer, and that all hang")
     parser.add_argument("--hanging", action="store_true", help=f"with {STUCK} callers stuck on another region")
+    parser.add_argument(
+        "--evidence", action="store_true", help="with signing and ledger, each and both, and with neither"
+    )
     parser.add_argument("--serve-upstream", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--serve-grid", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -65,7 +70,10 @@ def main() -> int:
     if arguments.serve_grid is not None:
         uvicorn.run(GridService(), host="127.0.0.1", port=arguments.serve_grid, lifespan="off", log_level="error")
         return 0
-    measured = _signals_measured if arguments.signals else _hanging_measured if arguments.hanging else _measured
+    if arguments.evidence:
+        measured = evidence_measured
+    else:
+        measured = _signals_measured if arguments.signals else _hanging_measured if arguments.hanging else _measured
     asyncio.run(measured(arguments.seconds))
     return 0
 
@@ -109,7 +117,7 @@ async def _signals_measured(seconds: float) -> None:
             settings.write_text(_with_sources(upstream, grids.get(name)), encoding="utf-8")
             serve = ("-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(port))
             gateways[name] = (port, await stack.enter_async_context(process(port, *serve)))
-        await _compared(SIGNAL_LOADS, seconds, gateways, ("policy", "sources"))
+        await compared(SIGNAL_LOADS, seconds, gateways, ("policy", "sources"))
 
 
 async def _hanging_measured(seconds: float) -> None:
@@ -141,7 +149,7 @@ async def _hanging_measured(seconds: float) -> None:
         for _reader, writer in callers:
             writer.write(request_of(pinned, gateways["hanging"][0]))
         await _until(lambda: len(hanging.callers) == STUCK)
-        await _compared(HANGING_LOADS, seconds, gateways, ("load", "other region"))
+        await compared(HANGING_LOADS, seconds, gateways, ("load", "other region"))
         print(f"{len(hanging.callers)} callers were stuck on the hanging region to the end", flush=True)
         for _reader, writer in callers:
             writer.close()
@@ -179,21 +187,6 @@ async def _until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _compared(
-    loads: tuple[Load, ...], seconds: float, gateways: dict[str, tuple[int, int]], titles: tuple[str, str]
-) -> None:
-    """Send each load through these gateways in turn, there and back, twice; a row for each."""
-    print(f"{titles[0]:<14} {titles[1]:<12} {'requests':>9} {'CPU us/request':>15} {'p50 ms':>8} {'p99 ms':>8}")
-    for load in loads:
-        seen: dict[str, list[Round]] = {name: [] for name in gateways}
-        for gateway in gateways.values():
-            await round_of(load, 0.5, *gateway)  # warm-up
-        for name in (*gateways, *reversed(gateways)) * 2:
-            seen[name].append(await round_of(load, seconds, *gateways[name]))
-        for name, rounds in seen.items():
-            _show_compared(load, name, rounds)
-
-
 def _with_sources(upstream: int, grid: int | None) -> str:
     text = f'[regions.{REGION}]\nbase_url = "http://127.0.0.1:{upstream}/v1"\n'
     if grid is None:
@@ -204,13 +197,6 @@ def _with_sources(upstream: int, grid: int | None) -> str:
         key = 'token = { file = "token" }\n' if name == "entsoe" else ""
         text += f'[signals.sources.{name}]\nbase_url = "{url}"\n{key}'
     return text
-
-
-def _show_compared(load: Load, name: str, rounds: list[Round]) -> None:
-    latencies = sorted(latency for one in rounds for latency in one.latencies)
-    cpu = sum(one.cpu_seconds for one in rounds) / len(latencies) * 1e6
-    p50, p99 = (latencies[int(len(latencies) * share)] * 1000 for share in (0.5, 0.99))
-    print(f"{load.name:<14} {name:<12} {len(latencies):>9} {cpu:>15.0f} {p50:>8.2f} {p99:>8.2f}", flush=True)
 
 
 async def _row(load: Load, seconds: float, upstream_port: int, gateway_port: int, gateway: int) -> None:

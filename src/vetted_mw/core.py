@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
+from vetted_mw.receipts.binding import nonce_text
 from vetted_mw.receipts.grid import receipt_reading
-from vetted_mw.receipts.receipt import ReceiptWithheldError
+from vetted_mw.receipts.receipt import ReceiptWithheldError, encode_receipt
 from vetted_mw.routing.decision import Candidate, decide
 
 if TYPE_CHECKING:
@@ -20,17 +21,27 @@ if TYPE_CHECKING:
     from vetted_mw.grid.board import SignalBoard
     from vetted_mw.grid.signal import SignalReading
     from vetted_mw.proxy.transport import Transport
-    from vetted_mw.receipts.maker import ReceiptMaker
+    from vetted_mw.receipts.jws import Signer
+    from vetted_mw.receipts.maker import Comparison, ReceiptMaker
     from vetted_mw.receipts.observation import Observation
     from vetted_mw.receipts.receipt import Receipt
+    from vetted_mw.receipts.sealed import ReceiptSink
     from vetted_mw.routing.decision import Decision, Rules
     from vetted_mw.routing.options import Options
     from vetted_mw.routing.regions import Region
     from vetted_mw.telemetry.recorder import Recorder
 
-__all__ = ["Core", "Receipted"]
+__all__ = ["Closable", "Core", "Receipted"]
 
 _LOG = logging.getLogger("vetted_mw")
+
+
+class Closable(Protocol):
+    """What lives until it is closed."""
+
+    async def aclose(self) -> None:
+        """Close it. May be called twice."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +52,31 @@ class Receipted:
         receipt: None when it was withheld.
         error: why, a word of `wire.md`; None when there is a receipt.
         reading: the signal its figures used; None without a receipt.
+        comparison: the same request in the default region; None where that cannot be compared.
+        signature: over the receipt, detached; None where it is not signed.
+        nonce: opens `response_digest`; for the caller alone.
+        ledger: `unavailable` where it should have been kept and was not; else None.
     """
 
     receipt: Receipt | None
     error: str | None
     reading: SignalReading | None
+    comparison: Comparison | None = None
+    signature: str | None = None
+    nonce: bytes | None = None
+    ledger: str | None = None
+
+    def encoded(self) -> bytes:
+        """Write the receipt as the caller gets it: what is signed, the signature, and what opens the digest."""
+        if self.receipt is None:
+            return b"null"
+        beside: list[bytes] = []
+        if self.nonce is not None and self.receipt.response_digest is not None:
+            beside.append(b'"binding_nonce":"%s"' % nonce_text(self.nonce).encode())
+        if self.signature is not None:
+            beside.append(b'"signature":"%s"' % self.signature.encode())
+        written = encode_receipt(self.receipt)
+        return written if not beside else b",".join([written[:-1], *beside]) + b"}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +94,9 @@ class Core:
         monotonic: seconds that never go back.
         new_id: a fresh uuid4 as a string.
         forward_headers: lower-case request headers the operator lets pass, as bytes.
+        signer: signs receipts; None: they are not signed.
+        ledger: keeps receipts; None: nobody does.
+        default_region: what receipts are compared with: the first of the default order that has an upstream.
     """
 
     configuration: Configuration
@@ -75,6 +109,20 @@ class Core:
     monotonic: Callable[[], float]
     new_id: Callable[[], str]
     forward_headers: frozenset[bytes]
+    signer: Signer | None = None
+    ledger: ReceiptSink | None = None
+    default_region: Region | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        configuration = self.configuration
+        first = next((code for code in configuration.rules.default_order if code in configuration.upstreams), None)
+        object.__setattr__(self, "default_region", None if first is None else configuration.regions[first])
+
+    @property
+    def holds(self) -> tuple[Closable, ...]:
+        """What is closed once no request sees it any more: the doors, then the ledger."""
+        doors = tuple(self.transports.values())
+        return doors if self.ledger is None else (self.ledger, *doors)
 
     def candidates(self, now: datetime) -> tuple[Candidate, ...]:
         """Freeze the facts of every region at `now`, in catalogue order."""
@@ -90,6 +138,7 @@ class Core:
         """Make the receipt, or say why there is none; never a reason to lose the answer."""
         try:
             receipt = self.maker.make(observation)
+            comparison = self.maker.compared(observation, receipt)
         except ReceiptWithheldError as withheld:
             return self.withheld(withheld.reason.value)
         except Exception as error:  # noqa: BLE001 (a receipt that cannot be made never costs the caller the completion)
@@ -98,7 +147,7 @@ class Core:
         reading = receipt_reading(
             observation.region, observation.reading, observation.requested_at, self.maker.coefficients
         )
-        return Receipted(receipt=receipt, error=None, reading=reading)
+        return Receipted(receipt=receipt, error=None, reading=reading, comparison=comparison)
 
     def withheld(self, reason: str, *, level: int = logging.WARNING) -> Receipted:
         """Say why there is no receipt, in the log at `level` and in the trace."""

@@ -287,6 +287,17 @@ class UpstreamInvalidError(InferenceError):
     code = "upstream_invalid_response"
 
 
+class LedgerRefusedError(AnswerError):
+    """A receipt could not be kept, and the operator wants no answer without one."""
+
+    status, type, code = 503, "internal_error", "ledger_unavailable"
+
+    @classmethod
+    def told(cls) -> LedgerRefusedError:
+        """Return the error in the words every caller gets."""
+        return cls("The gateway cannot keep its receipts now and answers nothing without. Its operator finds why in its log.")
+
+
 class NotFoundError(AnswerError):
     """No such endpoint of the gateway, or no such thing behind it."""
 

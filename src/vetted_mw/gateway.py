@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vetted_mw.grid.source import SignalSource
     from vetted_mw.lifecycle.former import Former
     from vetted_mw.receipts.figures import EnergyModel
+    from vetted_mw.receipts.sealed import ReceiptSink
 
 __all__ = ["Gateway"]
 
@@ -53,7 +54,8 @@ class Gateway:
     Args:
         configuration: what the operator decided, from `load_configuration`.
         signals: further signal sources beside those of the configuration.
-        energy_model: replaces the parametric model in receipts.
+        energy_model: replaces the configured model in receipts.
+        ledger: keeps receipts in place of the configured one; the gateway opens and closes it.
         transport: makes the door to one upstream.
         now: wall clock, aware UTC.
         monotonic: seconds that never go back.
@@ -64,7 +66,8 @@ class Gateway:
         load: reads the settings anew, for `reload`; `from_env` and `from_file` bring their own.
 
     Raises:
-        ConfigurationError: two signal sources share a name, or `signals.chains` names one that there is not.
+        ConfigurationError: two signal sources share a name, `signals.chains` names one that there is not, or the
+            signing key or the energy model cannot be used.
     """
 
     def __init__(  # noqa: PLR0913 (what a test or an application may want to put in another's place)
@@ -73,6 +76,7 @@ class Gateway:
         *,
         signals: Sequence[SignalSource] = (),
         energy_model: EnergyModel | None = None,
+        ledger: ReceiptSink | None = None,
         transport: Callable[[Upstream], Transport] = HttpxTransport,
         now: Callable[[], datetime] = _utc_now,
         monotonic: Callable[[], float] = time.monotonic,
@@ -84,6 +88,7 @@ class Gateway:
         self._outside = Outside(
             signals=tuple(signals),
             energy_model=energy_model,
+            ledger=ledger,
             transport=transport,
             now=now,
             monotonic=monotonic,
@@ -96,6 +101,7 @@ class Gateway:
         self._entries = 0
         self._closings = 0
         self._warned = False
+        self._warned_of_unsigned = False
         self._warned_of_no_upstream = False
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
@@ -315,6 +321,9 @@ class Gateway:
     async def _open(self) -> Core:
         self._loop = asyncio.get_running_loop()
         core = await self._held.open()
+        if core.signer is None and not self._warned_of_unsigned:
+            self._warned_of_unsigned = True
+            _LOG.warning("receipts are not signed: set signing.key (vetted-mw keys new makes one)")
         if self._watch is not None:
             self._watch.open()
         return core

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.commands import finished, run
+from receipts.keys import private_pem, signer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,9 @@ base_url = "https://gra.example/v1"
 
 [callers.team-a]
 key = { env = "TEAM_KEY" }
+
+[signing]
+key = { env = "SIGNING_KEY" }
 """
 
 
@@ -37,6 +41,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VETTED_CONFIG", raising=False)
     monkeypatch.setenv("TEAM_KEY", "team-key")
+    monkeypatch.setenv("SIGNING_KEY", private_pem())
     file = tmp_path / "vetted.toml"
     file.write_text(GOOD)
     return file
@@ -55,7 +60,10 @@ def test_good_settings_are_told_with_what_they_amount_to(file: Path, capsys: pyt
         "sources",
         "none, so carbon-aware requests run in the default order and say so",
     ]
+    assert [fact.split(maxsplit=2)[:2] for fact in facts[4:]] == [["signing", "key"], ["ledger", "none:"]]
+    assert facts[4].endswith(signer().kid)
     assert "team-key" not in ran.out
+    assert private_pem().splitlines()[1] not in ran.out
 
 
 def test_good_settings_as_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +77,8 @@ def test_good_settings_as_json(file: Path, capsys: pytest.CaptureFixture[str]) -
         "default_order": ["scaleway-par-1", "scaleway-par-2", "ovh-gra-1"],
         "callers": ["team-a"],
         "sources": [],
+        "signing_key": signer().kid,
+        "ledger": None,
         "warnings": [],
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vetted_mw.receipts.receipt import ReceiptError
-from vetted_mw.routing.trace import Trace
+from vetted_mw.routing.trace import ToldComparison, Trace
 from vetted_mw.routing.values import AttemptOutcome, DecisionMode, DecisionReason, Rejection, RoutePolicy
 
 PAGE = (Path(__file__).parents[2] / "docs" / "trace.md").read_text(encoding="utf-8")
@@ -31,5 +31,6 @@ def test_the_page_explains_no_word_that_the_code_does_not_have() -> None:
     """What is explained exists: in a vocabulary, in the trace, or in what the page compares it with."""
     known = {word.value for vocabulary in VOCABULARIES for word in vocabulary} | set(Trace.__struct_fields__)
     beside = {"eligible", "rejected", "outcome", "status", "duration_ms", "receipt", "routing_trace", "base_url"}
-    beside |= {"declared", "null", "trace_detail"}
+    beside |= {"declared", "null", "trace_detail", "unavailable", "default_order", "ledger_id"}
+    beside |= set(ToldComparison.__struct_fields__) | {"attributional"}
     assert sorted(WORDS - known - beside) == []

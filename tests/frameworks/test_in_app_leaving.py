@@ -216,7 +216,7 @@ async def test_a_stream_being_read_ends_with_an_error_event() -> None:
         await paris.requests[0].left.wait()
         await answering
     assert [attempt.outcome for attempt in routes[0].attempts()] == ["client_disconnect"]
-    assert routes[0].receipted().error is None
+    assert routes[0].account.calls[0].account.observation().completion_status == "client_abort"
     assert len(paris.requests) == 1
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from importlib.resources import files
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vetted_mw.receipts.models import ModelSize, normalised, shipped_sizes, size_for, unknown_size
+from vetted_mw.receipts.shipped import version_files
 
-TABLE = tomllib.loads((files("vetted_mw.receipts") / "data" / "models.toml").read_text(encoding="utf-8"))
+TABLE = tomllib.loads(version_files()["models.toml"].decode())
 NAMES = [row["name"] for row in TABLE["model"]]
 
 

@@ -308,5 +308,5 @@ def test_the_property_tests_know_every_term() -> None:
     """The spread of every term of the contract's table is among those that are widened."""
     terms = {"model", "batch_unknown", "prefill", "hardware_unknown", "host", "idle", "embodied", "ewif", "wue"}
     terms |= {"pue_published", "pue_assumed", "grid_live_window", "grid_fresh", "grid_annual"}
-    assert terms | {"grid_annual_unknown_basis", "estimated_usage"} == set(SPREADS)
+    assert terms | {"grid_annual_unknown_basis", "estimated_usage", "ecologits"} == set(SPREADS)
     assert all(value > 0 for value in dataclasses.astuple(load_coefficients().spread))

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from receipts.making import made, maker, observed, reading, region
 from vetted_mw.receipts.coefficients import Coefficients, load_coefficients
-from vetted_mw.receipts.figures import Figures, Inputs, Interval, ParametricModel
+from vetted_mw.receipts.figures import Figures, Inputs, Interval
 from vetted_mw.receipts.models import ModelSize, unknown_size
+from vetted_mw.receipts.parametric import ParametricModel
 from vetted_mw.receipts.receipt import ReceiptError, ReceiptWithheldError
 from vetted_mw.routing.options import Boundary, Tier
 from vetted_mw.routing.regions import load_catalogue

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from receipts.making import ISSUED_AT, made, maker, observed, reading, recomputed, region
+from receipts.making import ISSUED_AT, QUERY_ID, made, maker, observed, reading, recomputed, region
+from vetted_mw.receipts.measured import MeasuredReading
 from vetted_mw.receipts.models import ModelSize
 from vetted_mw.receipts.receipt import Receipt, encode_receipt
 from vetted_mw.routing.options import Boundary
@@ -71,7 +72,7 @@ ADDED = {  # marked `y` in the contract, the members of signed and ledgered rece
     "cached_tokens": _count(),
     "completion_tokens": _count(),
     "usage_source": _one_of("upstream", "estimated", "reported"),
-    "completion_status": _one_of("complete", "client_abort", "upstream_error", "shutting_down"),
+    "completion_status": _one_of("complete", "client_abort", "upstream_error", "shutting_down", "abandoned"),
     "calls": _count(1),
     "boundary": _one_of("comprehensive", "narrow"),
     "energy_wh": _number(),
@@ -88,6 +89,9 @@ ADDED = {  # marked `y` in the contract, the members of signed and ledgered rece
     "params_total_b": _number(),
     "bytes_per_param": _number(),
     "batch_size": _number(1),
+    "batch_known": lambda value: isinstance(value, bool),
+    "params_range_lo_b": _or_null(_number()),
+    "params_range_hi_b": _or_null(_number()),
     "hardware": _one_of("H100", "unknown"),
     "pue": _number(1),
     "wue_l_per_kwh": _number(),
@@ -112,9 +116,22 @@ OPTIONAL = {  # marked `n`
     "upstream_response_id": _or_null(_text()),
     "grid_proxy_share": _or_null(_number(0, 1)),
     "grid_resolution_minutes": _or_null(_count(1)),
+    "default_region": _or_null(_text(r"[a-z0-9-]+")),
+    "default_region_grid_gco2_per_kwh": _or_null(_number()),
+    "default_region_pue": _or_null(_number(1)),
+    "default_region_gco2e": _or_null(_number()),
+    "response_digest": _or_null(_text(r"(?:hmac-)?sha-256:[0-9a-f]{64}")),
+    "request_id": lambda value: uuid.UUID(value).version == 4,
 }
+DIGEST_OF_CONTENT = "hmac-sha-256:" + "0" * 64
 RECEIPTS = {
     "live": observed(),
+    "abandoned": observed(completion_status="abandoned", request_id=QUERY_ID),
+    "bound": observed(response_digest=DIGEST_OF_CONTENT),
+    "compared": observed(default_region=region("scaleway-par-2"), default_reading=reading(70.0)),
+    "gpu measured": observed(measured=MeasuredReading(value_wh=0.04, scope="gpu")),
+    "node measured": observed(measured=MeasuredReading(value_wh=0.06, scope="node")),
+    "nonsense measured": observed(measured=MeasuredReading(value_wh=-1.0, scope="node")),
     "annual": observed(reading=None),
     "narrow": observed(boundary=Boundary.NARROW),
     "estimated": observed(prompt_tokens=None, completion_tokens=None, prompt_characters=9, completion_characters=9),
@@ -136,6 +153,7 @@ def test_a_receipt_has_the_contracts_fields_and_no_others(kind: str) -> None:
     checks = HOSTED | ADDED | OPTIONAL
     assert set(told) - set(OPTIONAL) == set(HOSTED | ADDED)
     assert set(told) <= set(checks)
+    assert ("request_id" in told) is (kind == "abandoned")
     assert {name: told[name] for name in told if not checks[name](told[name])} == {}
 
 
@@ -153,9 +171,10 @@ def test_no_field_could_hold_content_or_a_caller() -> None:
 
 
 def test_a_receipt_without_a_signature_does_not_look_signed() -> None:
-    """No member of signed or ledgered receipts stands in one that is neither."""
+    """No member of signed or ledgered receipts stands in one that is neither, and no digest of content that is not bound."""
     told = json.loads(encode_receipt(made()))
-    assert told.keys().isdisjoint({"signature", "binding_nonce", "response_digest", "ledger_id", "seq"})
+    assert told.keys().isdisjoint({"signature", "binding_nonce", "ledger_id", "seq", "request_id"})
+    assert told["response_digest"] is None
 
 
 def test_a_receipt_says_who_issued_it_and_when() -> None:

@@ -217,13 +217,8 @@ def test_a_region_that_is_almost_a_shipped_one_is_told_the_shipped_code() -> Non
 
 # Keys of the contract whose feature is not there yet: taken in silence they would promise what nothing keeps.
 NOT_YET: list[tuple[dict[str, Any], str]] = [
-    ({"regions": paris(measured_energy={})}, "regions.scaleway-par-1.measured_energy"),
-    ({"receipts": {"measured_energy": {"header": "x"}}}, "receipts.measured_energy"),
-    ({"signing": {"alg": "Ed25519"}}, "signing"),
-    ({"ledger": {"path": "receipts.sqlite3"}}, "ledger"),
     ({"telemetry": {"metrics": "vetted"}}, "telemetry.metrics"),
     ({"transport": "own"}, "transport"),
-    ({"receipts": {"engine": "ecologits"}}, "receipts.engine"),
 ]
 
 

@@ -8,8 +8,10 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from receipts.keys import jwks, private_pem, signer
 from vetted_mw import load_configuration
 from vetted_mw.grid.services import SERVICES
+from vetted_mw.receipts.jwks import spki_pem
 from vetted_mw.settings.schema import VettedSettings
 
 if TYPE_CHECKING:
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
 
 Key = tuple[str, ...]
 
-KEYS = {"PARIS_KEY": "paris-key", "NANTES_KEY": "nantes-key", "TEAM_KEY": "team-key", "GRID_KEY": "grid-key"}
+KEYS = {
+    "PARIS_KEY": "paris-key",
+    "NANTES_KEY": "nantes-key",
+    "TEAM_KEY": "team-key",
+    "GRID_KEY": "grid-key",
+    "SIGNING_KEY": private_pem(0).replace("\n", "\\n"),
+}
 """The environment that the files' key references point to."""
 
 FIRST: dict[str, Any] = {
@@ -68,7 +76,11 @@ FIRST: dict[str, Any] = {
         "require_region": False,
     },
     "regions": {
-        "scaleway-par-1": {"base_url": "https://paris.example/v1", "auth": "none"},
+        "scaleway-par-1": {
+            "base_url": "https://paris.example/v1",
+            "auth": "none",
+            "measured_energy": {"json_path": "usage.energy_joules"},
+        },
         "our-site-1": {
             "provider": "Own",
             "site": "nantes-1",
@@ -97,6 +109,7 @@ FIRST: dict[str, Any] = {
             "ca_file": "first.pem",
             "proxy": "http://proxy.example:3128",
             "drained": True,
+            "measured_energy": {"header": "x-energy", "unit": "Wh", "scope": "gpu"},
             "limits": {
                 "max_response_bytes": 5120,
                 "max_frame_bytes": 6144,
@@ -203,7 +216,19 @@ FIRST: dict[str, Any] = {
             "file": {"path": "signals.toml", "max_age_minutes": 90.5},
         },
     },
-    "receipts": {"issuer": "First GmbH", "engine": "parametric", "unknown_model": "null", "missing_usage": "null"},
+    "receipts": {
+        "issuer": "First GmbH",
+        "engine": "parametric",
+        "unknown_model": "null",
+        "missing_usage": "null",
+        "measured_energy": {"header": "", "json_path": "timings.energy", "unit": "J", "scope": "node"},
+    },
+    "signing": {
+        "key": {"env": "SIGNING_KEY"},
+        "alg": "Ed25519",
+        "retired": [{"file": "retired.pem", "not_before": "2025-01-01T00:00:00Z", "not_after": "2026-01-01T00:00:00Z"}],
+    },
+    "ledger": {"path": "receipts.sqlite3", "durability": "normal", "policy": "fail_closed"},
     "telemetry": {"propagate": "off"},
 }
 
@@ -252,7 +277,11 @@ SECOND: dict[str, Any] = {
         "require_region": True,
     },
     "regions": {
-        "scaleway-par-1": {"base_url": "http://127.0.0.1:8000", "auth": "region"},
+        "scaleway-par-1": {
+            "base_url": "http://127.0.0.1:8000",
+            "auth": "region",
+            "measured_energy": {"json_path": "timings.0.energy"},
+        },
         "our-site-1": {
             "provider": "Rented",
             "site": "lund-1",
@@ -281,6 +310,7 @@ SECOND: dict[str, Any] = {
             "ca_file": "second.pem",
             "proxy": "http://other.example:3128",
             "drained": False,
+            "measured_energy": {"header": "x-other-energy", "unit": "J", "scope": "node"},
             "limits": {
                 "max_response_bytes": 5121,
                 "max_frame_bytes": 6145,
@@ -389,18 +419,25 @@ SECOND: dict[str, Any] = {
     },
     "receipts": {
         "issuer": "Second GmbH",
-        "engine": "parametric",
+        "engine": "ecologits",
         "unknown_model": "widen",
         "missing_usage": "estimate",
+        "measured_energy": {"header": "", "json_path": "usage.energy", "unit": "Wh", "scope": "gpu"},
     },
+    "signing": {"key": {"file": "signing.pem"}, "alg": "EdDSA", "retired": [{"file": "retired.json"}]},
+    "ledger": {"path": "others.sqlite3", "durability": "full", "policy": "fail_open"},
     "telemetry": {"propagate": "traceparent"},
 }
 
 # One value each, so they cannot change anything: they are in the schema so that a file may say what it relies on.
-SINGLE = {("transport",), ("receipts", "engine")}
+# And a header beside a json_path is refused: what it changes is seen at a region.
+SINGLE = {("transport",), ("receipts", "measured_energy", "header")}
 
-# What services take that say nothing of their own; here each says its own.
-OVERRULED = {("signals", "refresh_seconds")}
+# What services and regions take that say nothing of their own; here each says its own.
+OVERRULED = {
+    ("signals", "refresh_seconds"),
+    *(("receipts", "measured_energy", name) for name in ("json_path", "unit", "scope")),
+}
 
 _REFERENCES = ("api_key", "key", "token")
 _TABLES = {
@@ -437,6 +474,10 @@ def furnish(folder: Path) -> None:
     (folder / "team.key").write_text("team-key-of-a-file\n")
     (folder / "site.key").write_text("site-key-of-a-file\n")
     (folder / "grid.key").write_text("grid-key-of-a-file\n")
+    (folder / "signing.pem").write_text(private_pem(1))
+    (folder / "signing.pem").chmod(0o600)
+    (folder / "retired.pem").write_text(spki_pem(signer(2).jwk))
+    (folder / "retired.json").write_text(json.dumps(jwks(signer(3))["keys"][0]))
 
 
 def loaded(

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from vetted_mw.chat.members import is_sprawling, is_utf8
+from vetted_mw.chat.transcript import UnreadMessage
 
 __all__ = ["Choice", "Chunk", "MalformedChunkError", "delta_of", "read_chunk"]
 
@@ -145,7 +146,7 @@ def delta_of(choice: Choice) -> dict[str, Any] | None:
     if not is_sprawling(raw):
         with contextlib.suppress(msgspec.DecodeError, RecursionError):
             return _OBJECT.decode(raw)
-    return {"content": raw.decode()}
+    return UnreadMessage(content=raw.decode())
 
 
 def _leniently(data: bytes) -> Chunk:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
 
 from vetted_mw.chat.members import is_sprawling, is_utf8, joined
+from vetted_mw.chat.transcript import Transcript, UnreadMessage, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +37,7 @@ __all__ = [
 
 _MAX_MESSAGE = 2000
 _DEEPEST_WORDS = 5
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 _RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -53,6 +56,7 @@ class _Answer(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    index: msgspec.Raw = msgspec.Raw(b"null")
     message: msgspec.Raw = msgspec.Raw(b"null")
     finish_reason: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -86,6 +90,7 @@ class Answer:
             `choices` where they cannot be told apart.
         is_answer: whether it has a list of choices with one in it, as a chat completion must.
         is_error: whether it has an `error` member that is not null.
+        choices: undecoded, for the digest; None where they could not be read.
     """
 
     id: str | None
@@ -95,6 +100,18 @@ class Answer:
     completion_characters: int
     is_answer: bool
     is_error: bool
+    choices: tuple[_Choice, ...] | None = field(default=None, repr=False, compare=False)
+
+    def transcript_digest(self, nonce: bytes) -> str | None:
+        """Return the digest of what it says, keyed with `nonce`; None where that could not be read."""
+        transcript = Transcript(nonce)
+        indices = set()
+        for place, choice in enumerate(self.choices or ()):
+            told, reason = _value(choice.index), _string(_value(choice.finish_reason))
+            index = told if _is_count(told) else place
+            indices.add(index)
+            transcript.message(index, _message(choice.message), reason)
+        return transcript.digest() if len(indices) == len(self.choices or ()) else None  # else two stand for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +152,7 @@ def read_answer(body: bytes) -> Answer:
         ),
         is_answer=_is_filled_list(bytes(answer.choices)),
         is_error=bytes(answer.error) != b"null",
+        choices=None if choices is None else tuple(choices),
     )
 
 
@@ -271,6 +289,17 @@ def _value(raw: msgspec.Raw) -> Any:
         return None
 
 
+def _message(raw: msgspec.Raw) -> dict[str, Any] | None:
+    """Decode a message; None for one that is no object."""
+    data = bytes(raw)
+    if not data.startswith(b"{"):
+        return None
+    if not is_sprawling(data):
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            return _OBJECT.decode(data)
+    return UnreadMessage()
+
+
 def _choices(raw: msgspec.Raw) -> list[_Choice] | None:
     """Read the choices that are objects; None for what is more than our reader holds, or than is worth reading."""
     if is_sprawling(bytes(raw), most=_MANY_IN_CHOICES):
@@ -321,11 +350,7 @@ def _words(told: object, deepest: int = _DEEPEST_WORDS) -> str:
 
 
 def _length(content: object) -> int:
-    """Count the characters of a text, or of the parts of one."""
-    if isinstance(content, str):
-        return len(content)
-    texts = (part.get("text") for part in _list(content) if isinstance(part, dict))
-    return sum(len(text) for text in texts if isinstance(text, str))
+    return len(text_of(content)) if content else 0
 
 
 def _code(value: object) -> str | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from vetted_mw.chat.chunk import Chunk
     from vetted_mw.chat.response import UpstreamMessage, Usage
+    from vetted_mw.chat.transcript import Transcript
     from vetted_mw.errors import AnswerError
 
 __all__ = [
@@ -54,6 +55,7 @@ class AnswerStream:
         include_usage: whether the caller asked for the usage chunk; else it is taken out.
         max_frame_bytes: the longest frame taken, and the most that is held before the answer has begun.
         placement: where the members go.
+        transcript: takes what the stream says, for the digest of what was delivered; None: nobody wants it.
 
     Attributes:
         committed: content, or a finish reason, was seen: the answer has begun.
@@ -69,6 +71,9 @@ class AnswerStream:
         model: the model it names.
         completion_characters: characters it wrote.
         replaced: members of ours that the upstream's own chunk had and that gave way; known after `close`.
+        telling: the JSON of the last chunk with `usage`, else of the last with a finish reason: where an upstream tells
+            what the answer took.
+        transcript: as given.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class AnswerStream:
         include_usage: bool,
         max_frame_bytes: int,
         placement: Placement | str = Placement.FINISH_CHUNK,
+        transcript: Transcript | None = None,
     ) -> None:
         self.committed = False
         self.done = False
@@ -90,6 +96,9 @@ class AnswerStream:
         self.model: str | None = None
         self.completion_characters = 0
         self.replaced: tuple[str, ...] = ()
+        self.telling: bytes | None = None
+        self.transcript = transcript
+        self._has_usage = False
         self._created: int | None = None
         self._object: str | None = None
         self._choices = choices
@@ -199,11 +208,14 @@ class AnswerStream:
         if chunk.is_error:
             self.error = read_error(data)
             return b""
-        return self._placed(frame, chunk)
-
-    def _placed(self, frame: bytes, chunk: Chunk) -> bytes:
-        bears_content = self._noted(chunk)
+        bears_content = self._noted(chunk, data)
         self.bearing += bears_content
+        out = self._placed(frame, chunk, bears_content=bears_content)
+        if self.transcript is not None and chunk.choices:
+            self.transcript.take(chunk.choices, waits=bears_content and self.finished)
+        return out
+
+    def _placed(self, frame: bytes, chunk: Chunk, *, bears_content: bool) -> bytes:
         if not chunk.choices and chunk.has_usage:
             self._usage_frame = frame.removeprefix(BOM)  # it leaves later, and a mark inside a stream hides its frame
             return b""
@@ -222,7 +234,7 @@ class AnswerStream:
         self._held += frame
         return b""
 
-    def _noted(self, chunk: Chunk) -> bool:
+    def _noted(self, chunk: Chunk, data: bytes) -> bool:
         """Take in what a chunk says; returns whether it bears content or a finish reason."""
         self.id = self.id or chunk.id
         self.model = self.model or chunk.model
@@ -230,15 +242,17 @@ class AnswerStream:
         self._created = chunk.created if self._created is None else self._created
         if chunk.has_usage:
             self.usage = read_usage(chunk.read_usage()) or self.usage
+            self.telling, self._has_usage = data, True
         if len(chunk.choices or ()) > _MAX_CHOICES:
             raise _UnfitFrameError
         bears_content = False
         for choice in chunk.choices or ():
-            delta = delta_of(choice)
+            delta = choice.delta = delta_of(choice)
             self.completion_characters += text_length(delta)
             if choice.finish_reason:
                 self._reasons[choice.index] = choice.finish_reason
                 self._unfinished.discard(choice.index)
+                self.telling = self.telling if self._has_usage else data
             elif choice.index not in self._reasons:
                 self._unfinished.add(choice.index)
             bears_content = bears_content or bool(choice.finish_reason) or _has_content(delta)
@@ -247,12 +261,13 @@ class AnswerStream:
         return bears_content
 
     def _empty_chunk(self) -> bytes:
+        index = min(self._unfinished | self._reasons.keys(), default=0)  # another would be one more choice to a reader
         chunk = {
             "id": self.id or "",
             "object": self._object or "chat.completion.chunk",
             "created": self._created or 0,
             "model": self.model or "",
-            "choices": [{"index": 0, "delta": {}, "finish_reason": None}],
+            "choices": [{"index": index, "delta": {}, "finish_reason": None}],
         }
         return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
 

@@ -1,4 +1,4 @@
-"""The command line: `vetted-mw serve | demo | regions | signals | explain | check`."""
+"""The command line: `vetted-mw serve | demo | regions | signals | explain | check | keys | methodology`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from vetted_mw.cli.check import check
 from vetted_mw.cli.demo import demo
 from vetted_mw.cli.explain import explain
+from vetted_mw.cli.keys import keys_new, keys_show
 from vetted_mw.cli.logs import configure_logging
+from vetted_mw.cli.methodology import methodology
 from vetted_mw.cli.regions import regions
 from vetted_mw.cli.serve import serve
 from vetted_mw.cli.signals import signals
@@ -65,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_signals(commands)
     _add_explain(commands)
     _add_check(commands)
+    _add_methodology(commands)
+    _add_keys(commands)
     return parser
 
 
@@ -129,6 +133,32 @@ def _add_check(commands: _Commands) -> None:
         "--own-sources", action="store_true", help="allow chains to name sources that your application brings"
     )
     command.set_defaults(run=check)
+
+
+def _add_keys(commands: _Commands) -> None:
+    keys = commands.add_parser("keys", help="make the key that signs receipts, or show its public half")
+    parts = keys.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    new = parts.add_parser("new", help="write a new private key into a file that its owner alone may read")
+    new.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write, PKCS 8 PEM")
+    new.add_argument("--force", action="store_true", help="replace the key that is there")
+    new.set_defaults(run=keys_new)
+    show = parts.add_parser("show", help="show kid and algorithm of every key of the settings, or of one file")
+    show.add_argument("file", nargs="?", type=Path, help="a key, private or public, instead of the settings")
+    _add_config(show)
+    how = show.add_mutually_exclusive_group()
+    how.add_argument("--public", action="store_true", help="print the public key as PEM")
+    how.add_argument("--json", action="store_true", help="print the JWKS")
+    show.set_defaults(run=keys_show)
+
+
+def _add_methodology(commands: _Commands) -> None:
+    command = commands.add_parser("methodology", help="show every figure receipts rest on, with its source")
+    command.add_argument("--section", metavar="NAME", help="this section alone, as in sites, spreads or formulas")
+    command.add_argument(
+        "--version", dest="methodology_version", metavar="V", help="an earlier methodology (default: the newest)"
+    )
+    _add_json(command)
+    command.set_defaults(run=methodology)
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:

@@ -10,8 +10,10 @@ from vetted_mw.cli.signal_warnings import signal_warnings
 from vetted_mw.cli.told import source_paces, sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.services import require_sources
+from vetted_mw.receipts.engines import engine_named
+from vetted_mw.receipts.signing import load_signer
 from vetted_mw.routing.regions import SHIPPED_DEFAULT_ORDER
-from vetted_mw.settings import forbid_open_host, load_configuration, require_upstream
+from vetted_mw.settings import forbid_open_host, load_configuration, require_ledger_folder, require_upstream
 
 if TYPE_CHECKING:
     import argparse
@@ -27,6 +29,8 @@ def check(arguments: argparse.Namespace) -> int:
         configuration = load_configuration(arguments.file or arguments.config)
         require_upstream(configuration)
         forbid_open_host(configuration.server.host, callers=bool(configuration.callers), is_open=arguments.open)
+        require_ledger_folder(configuration)
+        engine_named(configuration.receipts.engine)
         if not arguments.own_sources:
             require_sources(configuration.signals.chains, [one["name"] for one in source_paces(configuration.signals)])
     except ConfigurationError as error:
@@ -48,6 +52,8 @@ def _told(configuration: Configuration) -> dict[str, object]:
         "default_order": list(configuration.rules.default_order),
         "callers": [caller.name for caller in configuration.callers],
         "sources": source_paces(configuration.signals),
+        "signing_key": _kid(configuration),
+        "ledger": configuration.ledger.path or None,
         "warnings": _warnings(configuration),
     }
 
@@ -66,7 +72,23 @@ def _warnings(configuration: Configuration) -> list[str]:
         for code, one in upstreams.items()
         if early >= one.limits.first_byte_seconds
     ]
-    return found + signal_warnings(configuration)
+    return [*found, *signal_warnings(configuration), *_evidence_warnings(configuration)]
+
+
+def _evidence_warnings(configuration: Configuration) -> list[str]:
+    """Say where receipts are less evidence than they look."""
+    ledger, is_signed = configuration.ledger, configuration.signing.key is not None
+    found = [] if is_signed else ["receipts are not signed: set signing.key (vetted-mw keys new makes one)"]
+    if ledger.path and not is_signed:
+        found.append("ledger.path is set without signing.key: whoever can write that file can change it unseen")
+    if ledger.durability == "full" and not ledger.path:
+        found.append("ledger.durability does nothing without ledger.path")
+    return found
+
+
+def _kid(configuration: Configuration) -> str | None:
+    signing = configuration.signing
+    return None if signing.key is None else load_signer(signing.key, alg=signing.alg).kid
 
 
 def _readable(configuration: Configuration) -> str:
@@ -78,6 +100,8 @@ def _readable(configuration: Configuration) -> str:
             f"default order  {', '.join(configuration.rules.default_order)}",
             f"callers        {callers or 'none: whoever reaches the gateway may use it'}",
             f"sources        {sources_told(configuration.signals)}",
+            f"signing key    {_kid(configuration) or 'none: receipts are not signed'}",
+            f"ledger         {configuration.ledger.path or 'none: receipts are not kept'}",
             *(f"warning        {warning}" for warning in _warnings(configuration)),
         ]
     )

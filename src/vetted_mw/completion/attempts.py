@@ -87,6 +87,7 @@ class Attempts:
         waited: seconds spent in attempts that failed.
         deadline: event-loop time at which the whole request must be over.
         last_sent: monotonic instant at which the latest request left; None before the first.
+        spent: region and outcome of each attempt that was given up and may have computed something.
     """
 
     def __init__(
@@ -98,17 +99,20 @@ class Attempts:
         span: ChatSpan,
         placement: Placement,
         deadline: float,
+        nonce: bytes | None = None,
     ) -> None:
         self.records: list[AttemptRecord] = []
         self.serving: str | None = None
         self.given_up_as = AttemptOutcome.CLIENT_DISCONNECT
         self.waited = 0.0
         self.last_sent: float | None = None
+        self.spent: list[tuple[str, AttemptOutcome]] = []
         self._core = core
         self._request = request
         self._inbound = inbound
         self._span = span
         self._placement = placement
+        self._nonce = nonce
         self.deadline = deadline
         self._running: _Running | None = None
 
@@ -204,6 +208,7 @@ class Attempts:
             deadline=self.deadline,
             ask_usage=core.fleet.takes_usage_option(region),
             placement=self._placement,
+            nonce=self._nonce,
             on_leaving=self._note_leaving,
             on_sent=lambda: _note_sent(running),
             on_connected=lambda seconds: core.fleet.connected(region, seconds),
@@ -221,6 +226,7 @@ class Attempts:
         is_abandoned = not running.delivers and not _is_redirect(fault.status)
         if is_abandoned and fault.sent and fault.outcome in _MAY_HAVE_COMPUTED:
             energy = self._core.abandoned_energy_wh(self._request, running.region)
+            self.spent.append((running.region, fault.outcome))
         record = AttemptRecord(
             region=running.region,
             outcome=fault.outcome,

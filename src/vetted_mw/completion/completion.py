@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
-from vetted_mw.chat.sse import AnswerStream, Placement, error_frame
+from vetted_mw.chat.sse import Placement, error_frame
+from vetted_mw.completion.account import Account
 from vetted_mw.completion.attempts import Attempts, NoneServedError
 from vetted_mw.completion.delivery import Delivery
 from vetted_mw.completion.span import completion_attributes
-from vetted_mw.completion.told import broken_stream, caller_fault
+from vetted_mw.completion.told import broken_stream, caller_fault, told_trace
 from vetted_mw.errors import AnswerError, CallerFaultError
 from vetted_mw.proxy.attempt import fetch_answer
 from vetted_mw.proxy.headers import header_value
 from vetted_mw.proxy.outcome import Fault
-from vetted_mw.receipts.observation import Observation
-from vetted_mw.receipts.receipt import encode_receipt
-from vetted_mw.routing.decision import AttemptOutcome, settle
+from vetted_mw.receipts.binding import new_nonce
+from vetted_mw.routing.decision import settle
 from vetted_mw.routing.refusal import refusal_for
-from vetted_mw.routing.trace import build_trace, encode_trace
 from vetted_mw.telemetry import names
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
-    from vetted_mw.chat.request import ChatRequest
-    from vetted_mw.chat.response import Answer
-    from vetted_mw.core import Core, Receipted
+    from vetted_mw.completion.asked import Asked
+    from vetted_mw.core import Core
     from vetted_mw.proxy.attempt import Answered
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.proxy.streamed import StreamedAnswer
-    from vetted_mw.routing.decision import Decision, Settled
-    from vetted_mw.routing.options import Options
+    from vetted_mw.receipts.receipt import Receipt
+    from vetted_mw.routing.decision import Settled
 
 __all__ = ["Completion"]
 
 _EARLY_HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
-_COMPLETION_STATUS = {
-    AttemptOutcome.SUCCESS: "complete",
-    AttemptOutcome.CLIENT_DISCONNECT: "client_abort",
-    AttemptOutcome.SHUTTING_DOWN: "shutting_down",
-}
 
 
 class Completion:
@@ -49,52 +41,49 @@ class Completion:
 
     Args:
         core: the gateway's rooms.
-        request: what the caller asked.
-        options: how it asked for it to be routed.
-        decision: where it may go.
-        inbound: the request's headers, lower-case names; only listed ones leave.
+        asked: what the caller asked, and where it may go.
         placement: where a stream carries the members; `OFF` for an in-app call, whose handler gets the bare answer.
         order: regions to walk instead of the decision's order; must be a part of it.
-        bare: the answer carries no members: an in-app handler gets what the upstream said.
+        bare: the answer carries no members, and its receipt is the route's to keep: an in-app handler gets what the
+            upstream said.
 
     Attributes:
+        account: what it used, and its receipt.
         failure: what was told when no region served, or when the stream broke after it began; None while all is well.
     """
 
     def __init__(
         self,
         core: Core,
+        asked: Asked,
         *,
-        request: ChatRequest,
-        options: Options,
-        decision: Decision,
-        inbound: Headers,
         placement: Placement,
         order: tuple[str, ...] | None = None,
         bare: bool = False,
     ) -> None:
-        self.query_id = core.new_id()
         self._started = core.monotonic()
-        self.request = request
-        self.decision = decision
+        self.request = asked.request
+        self.decision = asked.decision
         self._core = core
-        self._options = options
+        self._options = asked.options
         self._bare = bare
-        self._order = decision.order if order is None else order
+        self._order = self.decision.order if order is None else order
         self._placement = placement
         self._span = core.recorder.chat(
-            core.known_model(request.model) or names.OTHER,
+            core.known_model(self.request.model) or names.OTHER,
             provider=core.configuration.regions[self._order[0]].gen_ai_provider if self._order else names.OPENAI,
-            inbound=_trace_context(inbound),
+            inbound=_trace_context(asked.inbound),
         )
-        self._span.route(decision)
+        self._span.route(self.decision)
+        nonce = None if bare else new_nonce()
         self.attempts = Attempts(
             core,
-            request=request,
-            inbound=inbound,
+            request=self.request,
+            inbound=asked.inbound,
             span=self._span,
             placement=placement,
             deadline=asyncio.get_running_loop().time() + core.configuration.limits.total_seconds,
+            nonce=nonce,
         )
         limits = core.configuration.limits
         self._delivery = Delivery(
@@ -104,29 +93,34 @@ class Completion:
             commit_after_seconds=0.0 if bare else limits.commit_after_seconds,
             keepalive_seconds=0.0 if bare else limits.sse_keepalive_seconds,
         )
-        self._answer: Answer | None = None
+        self.account = Account(
+            core, asked, attempts=self.attempts, delivery=self._delivery, span=self._span, nonce=nonce
+        )
         self.failure: AnswerError | None = None
         self._error: str | None = None
         self._closed = False
         self._is_told = False
         self._span_ended = False
-        self._receipted: Receipted | None = None
         self._to_first_chunk: float | None = None
 
     # ---- getting the answer
 
     async def answer(self) -> Answered:
-        """Get a whole JSON answer from the first region that serves.
+        """Get a whole JSON answer from the first region that serves, its receipt final.
 
         Raises:
-            AnswerError: none did; `trace()` tells why.
+            AnswerError: none did, or the receipt had to be kept and could not; `trace()` tells why.
         """
         try:
             answered = await self.attempts.first_success(self._order, fetch_answer)
         except NoneServedError as none:
             raise self._refused(none) from None
-        self._answer = answered.answer
+        self.account.answered = answered
         self.attempts.ended(None)
+        error = await self.account.seal()
+        if error is not None:
+            self._note_failure(error)
+            raise error
         return answered
 
     async def open(self) -> tuple[int, Headers]:
@@ -152,13 +146,13 @@ class Completion:
             part = await self._delivery.next_part()
         except NoneServedError as none:
             self._closed = True
-            return self._broken_off(caller_fault(none.fault) or broken_stream(none.fault))
+            return await self._broken_off(caller_fault(none.fault) or broken_stream(none.fault))
         if self._to_first_chunk is None:
             self._note_first_chunk()
         if part is not None:
             return part
         await self._delivery.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot
-        return self._end_of(self._stream())
+        return await self._end_of(self._stream())
 
     async def ended_early(self, error: AnswerError) -> bytes | None:
         """End a stream that has begun, for a reason of ours, and return its end for the caller: an honest one.
@@ -171,12 +165,12 @@ class Completion:
         streamed = self._delivery.streamed
         is_over = streamed is not None and (streamed.fault is not None or streamed.stream.complete)
         if streamed is not None and is_over and not self._delivery.is_behind:  # only its end was still waited for
-            return self._end_of(streamed)
+            return await self._end_of(streamed)
         self._closed = True
         self.attempts.ended(
             Fault(outcome=self.attempts.given_up_as, status=None if streamed is None else streamed.status)
         )
-        return self._broken_off(error)
+        return await self._broken_off(error)
 
     async def aclose(self) -> None:
         """Close the upstream's connection and the spans, on every way out; a stream still open was left."""
@@ -186,6 +180,7 @@ class Completion:
             streamed = self._delivery.streamed
             if streamed is not None:
                 self.attempts.ended(Fault(outcome=self.attempts.given_up_as, status=streamed.status))
+            self.account.keep_the_rest()
             self._end_span()
 
     # ---- what happened
@@ -196,6 +191,11 @@ class Completion:
         sent = self.attempts.last_sent
         return 0.0 if sent is None else max(0.0, sent - self._started - self.attempts.waited) * 1000
 
+    @property
+    def has_served(self) -> bool:
+        """Whether a region served and something of its answer was seen."""
+        return self.attempts.serving is not None and self.account.seen is not None
+
     def settled(self) -> Settled:
         """See the decision together with its attempts so far."""
         return settle(self.decision, self.attempts.records, serving=self.attempts.serving)
@@ -204,71 +204,19 @@ class Completion:
         """Encode receipt and trace under their names on the wire; a receipt that was withheld is `null`."""
         if self._bare:
             return {}
-        receipted = self.receipted()
-        receipt = b"null" if receipted.receipt is None else encode_receipt(receipted.receipt)
+        receipt = self.account.made().encoded()
         return {self._core.configuration.receipt_key: receipt, "routing_trace": self.trace()}
 
     def trace(self) -> bytes:
         """Encode the routing trace as it stands; call it after the last attempt has ended."""
-        receipted = self._receipted
-        return encode_trace(
-            build_trace(
-                self.decision,
-                self.settled(),
-                self.attempts.records,
-                receipt_reading=None if receipted is None else receipted.reading,
-                receipt_error=None if receipted is None else receipted.error,
-                detail=self._core.configuration.trace_detail,
-            )
-        )
-
-    def receipted(self) -> Receipted:
-        """Make the receipt of what was observed, once."""
-        if self._receipted is None and self._seen() is None:
-            # Begun early and broken before any content: the attempt has told its own trouble.
-            self._receipted = self._core.withheld("no_observed_call", level=logging.INFO)
-        if self._receipted is None:
-            self._receipted = receipted = self._core.receipted(self.observation())
-            if receipted.error is None:
-                self._span.event(names.RECEIPT_EMITTED_EVENT)
-            else:
-                self._span.event(names.RECEIPT_FAILED_EVENT, {names.REASON: receipted.error})
-        return self._receipted
-
-    def observation(self) -> Observation:
-        """Return what was observed of the serving region's answer; only when one served."""
-        core = self._core
-        region = core.configuration.regions[str(self.attempts.serving)]
-        seen = self._seen()
-        if seen is None:
-            message = "no answer was observed"
-            raise RuntimeError(message)
-        usage = seen.usage
-        reading = next(v.candidate.reading for v in self.decision.verdicts if v.candidate.region.code == region.code)
-        return Observation(
-            query_id=self.query_id,
-            region=region,
-            model=self.request.model,
-            upstream_model=seen.model,
-            upstream_response_id=seen.id,
-            prompt_tokens=None if usage is None else usage.prompt_tokens,
-            cached_tokens=0 if usage is None else usage.cached_tokens,
-            completion_tokens=None if usage is None else usage.completion_tokens,
-            prompt_characters=0 if usage is not None and usage.prompt_tokens else self.request.prompt_characters(),
-            completion_characters=seen.completion_characters,
-            reported=False,
-            completion_status=self._completion_status(),
-            tier=self._options.tier,
-            boundary=self._options.boundary,
-            reading=reading,
-            requested_at=self.decision.requested_at,
-            issued_at=core.now(),
-        )
+        return told_trace(self._core, self.decision, self.settled(), self.attempts.records, self.account.receipted)
 
     @property
     def receipt_promised(self) -> bool:
         """Whether there will be a receipt for sure, known before the answer is."""
-        return self._seen() is not None and self._core.maker.promises(model=self.request.model, tier=self._options.tier)
+        return self.account.seen is not None and self._core.maker.promises(
+            model=self.request.model, tier=self._options.tier
+        )
 
     def headers(self, *, overhead_ms: float, receipt: bool) -> Headers:
         """Return the `x-vetted-*` headers of an answer: what really served, and what it cost us in time."""
@@ -282,7 +230,7 @@ class Completion:
         if settled.region is not None:
             headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
         if receipt:
-            headers.append((b"x-vetted-receipt-id", self.query_id.encode()))
+            headers.append((b"x-vetted-receipt-id", self.account.query_id.encode()))
         return headers
 
     # ---- inside
@@ -308,17 +256,19 @@ class Completion:
             self._to_first_chunk = self._core.monotonic() - self._started
             self._span.event(names.FIRST_CHUNK_EVENT)
 
-    def _end_of(self, streamed: StreamedAnswer) -> bytes:
+    async def _end_of(self, streamed: StreamedAnswer) -> bytes:
         """Note how the stream ended and return its end for the caller."""
         self._closed = True
         self.attempts.ended(streamed.fault)
-        if streamed.fault is None:
-            return streamed.stream.close(self.members())
-        return self._broken_off(broken_stream(streamed.fault))
+        if streamed.fault is not None:
+            return await self._broken_off(broken_stream(streamed.fault))
+        error = await self.account.seal()
+        return streamed.stream.close(self.members()) if error is None else await self._broken_off(error)
 
-    def _broken_off(self, error: AnswerError) -> bytes:
+    async def _broken_off(self, error: AnswerError) -> bytes:
         """Return the one honest end of an answer that broke after it had begun."""
         self._note_failure(error)
+        await self.account.seal()
         return error_frame(error, members=self.members())
 
     def _stream(self) -> StreamedAnswer:
@@ -327,35 +277,29 @@ class Completion:
             raise RuntimeError(message)
         return self._delivery.streamed
 
-    def _seen(self) -> Answer | AnswerStream | None:
-        """Return what was observed of the answer; None when nothing was."""
-        if self._answer is not None:
-            return self._answer
-        return None if self._delivery.streamed is None else self._delivery.streamed.stream
-
     @property
     def replaced(self) -> tuple[str, ...]:
         """Members of ours that the upstream's own stream had and that gave way."""
         return () if self._delivery.streamed is None else self._delivery.streamed.stream.replaced
-
-    def _completion_status(self) -> str:
-        last = self.attempts.records[-1].outcome
-        return _COMPLETION_STATUS.get(last, "upstream_error")
 
     def _attributes(self) -> dict[str, AttributeValue]:
         return completion_attributes(
             self._core,
             request=self.request,
             attempts=self.attempts,
-            seen=self._seen(),
-            receipt=None if self._receipted is None else self._receipted.receipt,
+            seen=self.account.seen,
+            receipt=self._receipt(),
             receipt_placement=self._receipt_placement(),
             trace=self.trace(),
             to_first_chunk=self._to_first_chunk,
         )
 
+    def _receipt(self) -> Receipt | None:
+        receipted = self.account.receipted
+        return None if receipted is None else receipted.receipt
+
     def _receipt_placement(self) -> str:
-        if self._receipted is None or self._receipted.receipt is None:
+        if self._receipt() is None:
             return "none"
         if not self.request.stream:
             return "json_body"

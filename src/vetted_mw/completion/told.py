@@ -1,17 +1,64 @@
-"""What the caller is told of an attempt's fault, where it is told by an error of its own."""
+"""What the caller is told of its completion: a fault by an error of its own, decision and attempts by the trace."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from vetted_mw.errors import CallerFaultError, UpstreamCutError, UpstreamFailedError, UpstreamTimeoutError
+from vetted_mw.routing.trace import build_trace, encode_trace, told_comparison
 from vetted_mw.routing.values import TIMEOUTS, AttemptOutcome
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vetted_mw.core import Core, Receipted
     from vetted_mw.errors import AnswerError
     from vetted_mw.proxy.outcome import Fault
+    from vetted_mw.routing.decision import AttemptRecord, Decision, Settled
+    from vetted_mw.routing.trace import ToldComparison
 
-__all__ = ["broken_stream", "caller_fault"]
+__all__ = ["broken_stream", "caller_fault", "told_trace"]
+
+
+def told_trace(
+    core: Core, decision: Decision, settled: Settled, attempts: Sequence[AttemptRecord], receipted: Receipted | None
+) -> bytes:
+    """Encode the routing trace of one answer.
+
+    Args:
+        core: what it saw of the gateway.
+        decision: as decided.
+        settled: what finally happened.
+        attempts: every attempt, in order.
+        receipted: what became of its receipt; None while that is not known.
+    """
+    return encode_trace(
+        build_trace(
+            decision,
+            settled,
+            attempts,
+            receipt_reading=None if receipted is None else receipted.reading,
+            receipt_error=None if receipted is None else receipted.error,
+            default_region=_comparison(receipted),
+            ledger=None if receipted is None else receipted.ledger,
+            detail=core.configuration.trace_detail,
+        )
+    )
+
+
+def _comparison(receipted: Receipted | None) -> ToldComparison | msgspec.UnsetType | None:
+    """Return the comparison as the trace tells it; unset where there is no receipt to compare."""
+    if receipted is None or receipted.receipt is None:
+        return msgspec.UNSET
+    found = receipted.comparison
+    if found is None:
+        return None
+    there = found.gco2e
+    return told_comparison(
+        found.region, value=there.value, low=there.low, high=there.high, here=receipted.receipt.gco2e
+    )
 
 
 def caller_fault(fault: Fault | None) -> CallerFaultError | None:

@@ -13,24 +13,29 @@ from vetted_mw.chat.request import parse_request
 from vetted_mw.chat.response import error_envelope, retry_headers
 from vetted_mw.chat.sse import Placement
 from vetted_mw.completion.completion import Completion
-from vetted_mw.errors import AnswerError, ConflictingOptionsError, NoRegionAvailableError, RouteError
+from vetted_mw.completion.told import told_trace
+from vetted_mw.errors import (
+    AnswerError,
+    ConflictingOptionsError,
+    NoRegionAvailableError,
+    RouteError,
+)
+from vetted_mw.in_app.account import RouteAccount
 from vetted_mw.in_app.presence import Presence
-from vetted_mw.in_app.report import Report, report_of
+from vetted_mw.in_app.report import report_of
 from vetted_mw.in_app.stream import CallStream
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
-from vetted_mw.receipts.observation import Observation, summed
-from vetted_mw.receipts.receipt import encode_receipt
 from vetted_mw.routing.decision import DecisionReason, RoutePolicy, Settled, settle
 from vetted_mw.routing.options import Options, parse_options
 from vetted_mw.routing.refusal import refusal_for
-from vetted_mw.routing.trace import build_trace, encode_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from vetted_mw.chat.request import ChatRequest
+    from vetted_mw.completion.asked import Asked
     from vetted_mw.configuration import Configuration
-    from vetted_mw.core import Core, Receipted
+    from vetted_mw.core import Core
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.routing.decision import AttemptRecord, Decision, Rules
 
@@ -53,40 +58,41 @@ class Route:
     refused: a handler that works on has nobody to work for.
 
     Args:
+        core: the gateway's rooms.
+        asked: the outer request, and where it may go.
+        rules: the operator's as narrowed for the caller.
+        overhead_ms: spent in us before the handler.
         look_out: called with what is to be called when the caller leaves, whenever a call begins.
 
     Attributes:
         decision: the one decision of the outer request.
         closed: True once the answer has ended; every later call is refused.
+        account: what the handler used, and the receipt of its answer.
     """
 
     def __init__(
         self,
         core: Core,
+        asked: Asked,
         *,
-        request: ChatRequest,
-        options: Options,
         rules: Rules,
-        decision: Decision,
-        inbound: Headers,
         look_out: Callable[[Callable[[], None]], None],
         overhead_ms: float = 0.0,
     ) -> None:
-        self.decision = decision
+        self.decision = asked.decision
         self.closed = False
         self._presence = Presence(lambda: look_out(self.caller_left))
         self._streams: list[CallStream] = []
         self._parting: asyncio.Task[None] | None = None
         self._overhead_ms = overhead_ms
-        self._receipted: Receipted | None = None
         self._refusal: AnswerError | None = None
         self._core = core
-        self._request = request
-        self._options = options
+        self._asked = asked
+        self._request = asked.request
+        self._options = asked.options
+        self._inbound = asked.inbound
         self._rules = rules
-        self._inbound = inbound
-        self._calls: list[Completion] = []
-        self._reports: list[Report] = []
+        self.account = RouteAccount(core, asked, region=lambda: self.region)
         self._served: str | None = None
         self._first = asyncio.Lock()
 
@@ -129,12 +135,12 @@ class Route:
         """
         if self.closed:
             raise RouteError("The answer has ended. Call record() before its last byte is sent.")
-        self._reports.append(report_of(usage, model=model or self._request.model))
+        self.account.reports.append(report_of(usage, model=model or self._request.model))
 
     @property
     def failure(self) -> AnswerError | None:
         """What the handler's latest call was told when it failed; None when it went well, or there was none."""
-        return self._refusal or (self._calls[-1].failure if self._calls else None)
+        return self._refusal or (self.account.calls[-1].failure if self.account.calls else None)
 
     async def send(self, body: bytes, headers: Headers) -> httpx.Response:
         """Send one chat call of the handler to this route and return the upstream's bare answer.
@@ -160,7 +166,7 @@ class Route:
 
     async def _served_by(self, request: ChatRequest, headers: Headers) -> httpx.Response:
         completion = self._completion(request, headers)
-        self._calls.append(completion)
+        self.account.calls.append(completion)
         try:
             answer = await (self._stream(completion) if request.stream else self._json(completion))
         except BaseException:
@@ -173,10 +179,7 @@ class Route:
         decision, order = self._where(request.model)
         return Completion(
             self._core,
-            request=request,
-            options=self._options,
-            decision=decision,
-            inbound=self._with_outer(headers),
+            replace(self._asked, request=request, decision=decision, inbound=self._with_outer(headers)),
             placement=Placement.OFF,
             order=order,
             bare=True,
@@ -186,7 +189,7 @@ class Route:
         """Say where the next call goes: as decided, or where the first call was served, if that still can serve."""
         if self._served is None:
             decision = self.decision
-            if self._calls or model != self._request.model:
+            if self.account.calls or model != self._request.model:
                 decision = self._core.decide(self._options, model, self._rules)
             return decision, decision.order
         stay = replace(self._options, region=self._served, secondary_region=None, routing=None)
@@ -235,49 +238,26 @@ class Route:
     # ---- what the answer tells
 
     def members(self) -> dict[str, bytes]:
-        """Encode receipt and trace of what was observed."""
-        receipted = self.receipted()
-        receipt = b"null" if receipted.receipt is None else encode_receipt(receipted.receipt)
-        trace = build_trace(
-            self._told_decision(),
-            self.settled(),
-            self.attempts(),
-            receipt_reading=receipted.reading,
-            receipt_error=receipted.error,
-            detail=self._core.configuration.trace_detail,
-        )
-        return {self._core.configuration.receipt_key: receipt, "routing_trace": encode_trace(trace)}
+        """Encode receipt and trace of what was observed; call it after `account.seal`."""
+        receipted = self.account.receipted
+        if receipted is None:
+            message = "account.seal() comes before members()"
+            raise RuntimeError(message)
+        trace = told_trace(self._core, self._told_decision(), self.settled(), self.attempts(), receipted)
+        return {self._core.configuration.receipt_key: receipted.encoded(), "routing_trace": trace}
 
     def attempts(self) -> Sequence[AttemptRecord]:
         """Every attempt of every call, in order."""
-        return [record for call in self._calls for record in call.attempts.records]
+        return [record for call in self.account.calls for record in call.attempts.records]
 
     def settled(self) -> Settled:
         """What happened, with no region claimed that did not serve."""
-        regions = {call.attempts.serving for call in self._calls if call.attempts.serving is not None}
-        if self._reports:
+        regions = {call.attempts.serving for call in self.account.calls if call.attempts.serving is not None}
+        if self.account.reports:
             regions.add(self.region)
         if len(regions) != 1:
             return Settled(mode=self.decision.mode, reason=self.decision.reason, region=None, operational=None)
         return settle(self._told_decision(), self.attempts(), serving=next(iter(regions)))
-
-    def receipted(self) -> Receipted:
-        """One call: its receipt. Several with one model and region: one over the summed tokens. Else none.
-
-        Made once, when the handler's answer has ended.
-        """
-        if self._receipted is None:
-            self._receipted = self._made()
-        return self._receipted
-
-    def _made(self) -> Receipted:
-        observations = [call.observation() for call in self._calls if call.attempts.serving is not None]
-        observations += [self._reported(report) for report in self._reports]
-        if not observations:
-            return self._core.withheld("no_observed_call")
-        if len({(one.region.code, one.model, one.reported) for one in observations}) > 1:
-            return self._core.withheld("several_calls")
-        return self._core.receipted(summed(observations))
 
     def headers_told(self) -> Headers:
         """The `x-vetted-*` headers as far as they are known now, when the handler starts its answer."""
@@ -285,14 +265,15 @@ class Route:
         headers = [
             (b"x-vetted-decision-mode", settled.mode.value.encode()),
             (b"x-vetted-decision-reason", settled.reason.value.encode()),
-            (b"x-vetted-attempts", str(sum(call.attempts.sent for call in self._calls)).encode()),
+            (b"x-vetted-attempts", str(sum(call.attempts.sent for call in self.account.calls)).encode()),
             (
                 b"x-vetted-overhead-ms",
-                f"{self._overhead_ms + sum(call.overhead_ms for call in self._calls):.2f}".encode(),
+                f"{self._overhead_ms + sum(call.overhead_ms for call in self.account.calls):.2f}".encode(),
             ),
         ]
-        if self._receipted is not None and self._receipted.receipt is not None:
-            headers.append((b"x-vetted-receipt-id", self._receipted.receipt.query_id.encode()))
+        receipted = self.account.receipted
+        if receipted is not None and receipted.receipt is not None:
+            headers.append((b"x-vetted-receipt-id", receipted.receipt.query_id.encode()))
         if settled.region is not None:
             headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
         return headers
@@ -300,7 +281,7 @@ class Route:
     async def aclose(self) -> None:
         """End the route: later calls are refused, and what a handler left open is closed."""
         self.closed = True
-        for call in self._calls:
+        for call in self.account.calls:
             await call.aclose()
         if self._parting is not None:
             await asyncio.wait([self._parting])
@@ -317,29 +298,5 @@ class Route:
                 await stream.aclose()
 
     def _told_decision(self) -> Decision:
-        served = [call.decision for call in self._calls if call.attempts.serving is not None]
+        served = [call.decision for call in self.account.calls if call.attempts.serving is not None]
         return served[0] if served else self.decision
-
-    def _reported(self, report: Report) -> Observation:
-        core = self._core
-        region = core.configuration.regions[self.region]
-        verdict = next(v for v in self.decision.verdicts if v.candidate.region.code == region.code)
-        return Observation(
-            query_id=core.new_id(),
-            region=region,
-            model=report.model,
-            upstream_model=None,
-            upstream_response_id=None,
-            prompt_tokens=report.prompt_tokens,
-            cached_tokens=report.cached_tokens,
-            completion_tokens=report.completion_tokens,
-            prompt_characters=0,
-            completion_characters=0,
-            reported=True,
-            completion_status="complete",
-            tier=self._options.tier,
-            boundary=self._options.boundary,
-            reading=verdict.candidate.reading,
-            requested_at=self.decision.requested_at,
-            issued_at=core.now(),
-        )

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from vetted_mw.core import Core
+    from vetted_mw.core import Closable, Core
     from vetted_mw.lifecycle.traffic import Traffic
-    from vetted_mw.proxy.transport import Transport
 
 __all__ = ["Former"]
 
@@ -34,10 +33,10 @@ class Former:
     def __len__(self) -> int:
         return len(self._cores)
 
-    def let_go(self) -> list[Transport]:
-        """Forget every core and return their doors, which whoever calls this closes."""
+    def let_go(self) -> list[Closable]:
+        """Forget every core and return what they hold, which whoever calls this closes."""
         cores, self._cores = self._cores, []
-        return [door for core in cores for door in core.transports.values()]
+        return [held for core in cores for held in core.holds]
 
     def add(self, core: Core, *, current: Core) -> None:
         """Keep `core` for the requests that see it; `current` has taken its place."""
@@ -50,10 +49,10 @@ class Former:
             return
         self._cores = [one for one in self._cores if one is not core]
         others = self._cores if current is None else [*self._cores, current]
-        used = {id(door) for one in others for door in one.transports.values()}
-        for door in core.transports.values():
-            if id(door) not in used:
-                self.close(door.aclose())
+        used = {id(held) for one in others for held in one.holds}
+        for held in core.holds:
+            if id(held) not in used:
+                self.close(held.aclose())
 
     async def aclose(self) -> None:
         """Wait for what is still closing."""

@@ -53,6 +53,7 @@ class Holdings:
             doors = doors_for(self.rooms.configuration, self._outside, undoing)
             undoing.push_async_callback(self.rooms.close_board)
             await self.rooms.board.open(background=self._background)
+            await _open_ledger(self.rooms, undoing)
             undoing.pop_all()
         return await self._begin(self.rooms, doors)
 
@@ -74,6 +75,8 @@ class Holdings:
             if rooms.board is not before.board:
                 undoing.push_async_callback(rooms.close_board)
                 await rooms.board.open(background=self._background)
+            if rooms.ledger is not before.ledger:
+                await _open_ledger(rooms, undoing)
             undoing.pop_all()
         # From here on nothing is waited for, so that nothing can come in between.
         if probes is not None:
@@ -91,11 +94,11 @@ class Holdings:
         """Close everything, whatever becomes of a part of it."""
         core, self.core = self.core, None
         former = self.former.let_go()
-        doors = {id(door): door for door in (*former, *(() if core is None else core.transports.values()))}
+        held = {id(one): one for one in (*former, *(() if core is None else core.holds))}
         async with contextlib.AsyncExitStack() as closing:
             closing.push_async_callback(self.former.aclose)
-            for door in doors.values():
-                closing.push_async_callback(door.aclose)
+            for one in held.values():
+                closing.push_async_callback(one.aclose)
             closing.push_async_callback(self.rooms.close_board)
             if core is not None and self._probes is not None:
                 closing.push_async_callback(self._probes.aclose)
@@ -131,7 +134,15 @@ class Holdings:
             monotonic=outside.monotonic,
             new_id=outside.new_id,
             forward_headers=frozenset(name.encode("ascii") for name in configuration.forward_headers),
+            signer=rooms.signer,
+            ledger=rooms.ledger,
         )
         if self._background:
             await self._probes.open()
         return core
+
+
+async def _open_ledger(rooms: Rooms, undoing: contextlib.AsyncExitStack) -> None:
+    if rooms.ledger is not None:
+        undoing.push_async_callback(rooms.ledger.aclose)
+        await rooms.ledger.open()

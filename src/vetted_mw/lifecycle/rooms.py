@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vetted_mw.fleet.fleet import Fleet
@@ -11,8 +12,10 @@ from vetted_mw.grid.board import SignalBoard
 from vetted_mw.grid.sources.fetching import HttpGet
 from vetted_mw.grid.sources.own_loop import OwnLoop
 from vetted_mw.grid.sources.shipped import sources_of
-from vetted_mw.receipts.figures import ParametricModel
+from vetted_mw.receipts.engines import engine_named
+from vetted_mw.receipts.ledger.sqlite import SqliteLedger
 from vetted_mw.receipts.maker import ReceiptMaker
+from vetted_mw.receipts.signing import load_signer
 from vetted_mw.telemetry.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -20,10 +23,12 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
     from datetime import datetime
 
-    from vetted_mw.configuration import Configuration, Upstream
+    from vetted_mw.configuration import Configuration, LedgerConfiguration, Upstream
     from vetted_mw.grid.source import SignalSource
     from vetted_mw.proxy.transport import Transport
     from vetted_mw.receipts.figures import EnergyModel
+    from vetted_mw.receipts.jws import Signer
+    from vetted_mw.receipts.sealed import ReceiptSink
     from vetted_mw.signal_configuration import SignalConfiguration
 
 __all__ = ["Outside", "Rooms", "doors_for", "rooms_for", "with_new_fleet"]
@@ -37,7 +42,8 @@ class Outside:
 
     Attributes:
         signals: further signal sources beside those of the configuration.
-        energy_model: replaces the parametric model in receipts.
+        energy_model: replaces the configured model in receipts.
+        ledger: replaces the configured ledger.
         transport: makes the door to one upstream.
         now: wall clock, aware UTC.
         monotonic: seconds that never go back.
@@ -47,6 +53,7 @@ class Outside:
 
     signals: tuple[SignalSource, ...]
     energy_model: EnergyModel | None
+    ledger: ReceiptSink | None
     transport: Callable[[Upstream], Transport]
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
@@ -65,6 +72,8 @@ class Rooms:
         board: the latest signal of each zone.
         grid_loop: where the grid services are asked.
         maker: makes receipts.
+        signer: signs them; None: they are not signed.
+        ledger: keeps them; None: nobody does.
         recorder: makes spans.
     """
 
@@ -74,6 +83,8 @@ class Rooms:
     board: SignalBoard
     grid_loop: OwnLoop
     maker: ReceiptMaker
+    signer: Signer | None
+    ledger: ReceiptSink | None
     recorder: Recorder
 
     async def close_board(self) -> None:
@@ -88,8 +99,12 @@ def rooms_for(configuration: Configuration, outside: Outside, *, previous: Rooms
     """Build the rooms of `configuration`; nothing of `previous` changes.
 
     Raises:
-        ConfigurationError: two signal sources share a name, or `signals.chains` names one that there is not.
+        ConfigurationError: two signal sources share a name, `signals.chains` names one that there is not, or the
+            signing key or the energy model cannot be used.
     """
+    key = configuration.signing.key
+    signer = None if key is None else load_signer(key, alg=configuration.signing.alg)
+    maker = _maker(configuration, outside.energy_model)
     board, grid_loop = _signals(configuration, outside, previous)
     return Rooms(
         configuration=configuration,
@@ -102,7 +117,9 @@ def rooms_for(configuration: Configuration, outside: Outside, *, previous: Rooms
         ),
         board=board,
         grid_loop=grid_loop,
-        maker=_maker(configuration, outside.energy_model),
+        maker=maker,
+        signer=signer,
+        ledger=_ledger(configuration, outside, previous),
         recorder=Recorder(version=_VERSION, propagate=configuration.propagate),
     )
 
@@ -206,5 +223,20 @@ def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> Re
         sizes=receipts.models,
         unknown_model=receipts.unknown_model,
         missing_usage=receipts.missing_usage,
-        engine=energy_model or ParametricModel(),
+        engine=energy_model or engine_named(receipts.engine),
     )
+
+
+def _ledger(configuration: Configuration, outside: Outside, previous: Rooms | None) -> ReceiptSink | None:
+    """Return the ledger, the same one where nothing that concerns it has changed."""
+    wanted = configuration.ledger
+    if outside.ledger is not None or not wanted.path:
+        return outside.ledger
+    before = None if previous is None else previous.configuration.ledger
+    if previous is not None and before is not None and _place(before) == _place(wanted):
+        return previous.ledger
+    return SqliteLedger(Path(wanted.path), durability=wanted.durability, now=outside.now)
+
+
+def _place(ledger: LedgerConfiguration) -> tuple[str, str]:
+    return ledger.path, ledger.durability

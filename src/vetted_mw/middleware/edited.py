@@ -6,13 +6,15 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from vetted_mw.chat.response import add_members, has_choices
+from vetted_mw.asgi.sending import JSON
+from vetted_mw.chat.response import add_members, error_envelope, has_choices, read_answer, retry_headers
 from vetted_mw.chat.sse import (
     AnswerStream,
     FrameSplitter,
     error_frame,
     is_chat_chunk,
 )
+from vetted_mw.chat.transcript import Transcript
 from vetted_mw.errors import InternalError, UpstreamCutError, UpstreamFailedError
 from vetted_mw.proxy.headers import header_value
 
@@ -112,17 +114,26 @@ class _Json:
     async def _whole(self, start: Message) -> None:
         self._start = None
         content = bytes(self._held)
-        if has_choices(content):
-            edited = add_members(content, self._route.members())
-            content = edited.body
-            if edited.replaced:
-                _LOG.warning(
-                    "the handler's answer had a member of ours; it was replaced", extra={"members": edited.replaced}
-                )
         headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+        status = start["status"]
+        if has_choices(content):
+            error = await self._route.account.seal(read_answer(content).transcript_digest(self._route.account.nonce))
+            if error is None:
+                content = self._edited(content)
+            else:  # the operator wants no answer without a receipt that is kept
+                status, headers = error.status, [JSON, *retry_headers(error)]
+                content = error_envelope(error, trace=self._route.members()["routing_trace"])
         headers += [*self._route.headers_told(), (b"content-length", str(len(content)).encode())]
-        await self._send({**start, "headers": headers})
+        await self._send({**start, "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": content, "more_body": False})
+
+    def _edited(self, content: bytes) -> bytes:
+        edited = add_members(content, self._route.members())
+        if edited.replaced:
+            _LOG.warning(
+                "the handler's answer had a member of ours; it was replaced", extra={"members": edited.replaced}
+            )
+        return edited.body
 
 
 class _Stream:
@@ -136,11 +147,13 @@ class _Stream:
         self._is_chat: bool | None = None
         self._ended = False
         self._closed = False
+        self._transcript = Transcript(route.account.nonce)
         self._stream = AnswerStream(
             choices=route.choices,
             include_usage=True,  # the handler decides what its caller sees
             max_frame_bytes=configuration.limits.max_frame_bytes,
             placement=configuration.sse_placement,
+            transcript=self._transcript,
         )
 
     async def body(self, data: bytes, *, more: bool) -> None:
@@ -149,7 +162,7 @@ class _Stream:
         if self._is_chat and not self._ended and (self._is_over or not more):
             self._ended = True
             await self._route.aclose()
-            part += self._end()
+            part += await self._end()
         self._closed = not more
         if part or not more:
             await self._send({"type": "http.response.body", "body": part, "more_body": more})
@@ -162,7 +175,8 @@ class _Stream:
         await self._route.aclose()
         error = self._route.failure or InternalError("The application failed before its answer was complete.")
         with contextlib.suppress(OSError):  # the caller has left
-            await self._send({"type": "http.response.body", "body": self._broken_off(error), "more_body": False})
+            end = await self._broken_off(error)
+            await self._send({"type": "http.response.body", "body": end, "more_body": False})
 
     @property
     def _is_over(self) -> bool:
@@ -203,9 +217,9 @@ class _Stream:
         self._is_chat = False
         return self._stream.give_back() + rest
 
-    def _end(self) -> bytes:
-        error = self._error()
-        return self._stream.close(self._route.members()) if error is None else self._broken_off(error)
+    async def _end(self) -> bytes:
+        error = self._error() or await self._route.account.seal(self._transcript.digest())
+        return self._stream.close(self._route.members()) if error is None else await self._broken_off(error)
 
     def _error(self) -> AnswerError | None:
         if self._stream.error is not None:
@@ -214,7 +228,8 @@ class _Stream:
             return None
         return self._route.failure or UpstreamCutError("The answer ended before it was complete. Send it again.")
 
-    def _broken_off(self, error: AnswerError) -> bytes:
+    async def _broken_off(self, error: AnswerError) -> bytes:
+        await self._route.account.seal(self._transcript.digest(whole=False))
         return self._stream.flush_held() + error_frame(error, members=self._route.members())
 
 

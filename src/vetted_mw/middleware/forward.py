@@ -35,15 +35,9 @@ class ForwardResponder(Responder):
     async def serve(self, in_flight: InFlight) -> None:
         """Decide, forward, and send what came with receipt and trace."""
         core = in_flight.core
-        _body, request, options, _rules, decision = await self.taken_in(core)
-        completion = Completion(
-            core,
-            request=request,
-            options=options,
-            decision=decision,
-            inbound=self.scope["headers"],
-            placement=core.configuration.sse_placement,
-        )
+        taken = await self.taken_in(core)
+        request = taken.asked.request
+        completion = Completion(core, taken.asked, placement=core.configuration.sse_placement)
         self._begun = core, completion
         # The attempts keep to the deadline themselves; the rest is for a caller that stops reading what we send.
         whole = asyncio.timeout_at(completion.attempts.deadline + _SEND_GRACE_SECONDS)
@@ -80,7 +74,7 @@ class ForwardResponder(Responder):
         answered = await completion.answer()
         edited = add_members(answered.body, completion.members())
         _warn_of(edited.replaced)
-        has_receipt = completion.receipted().receipt is not None
+        has_receipt = completion.account.made().receipt is not None
         headers = returning_headers(answered.headers) + self._headers(core, completion, receipt=has_receipt)
         await self.sender.whole(answered.status, headers, edited.body)
 

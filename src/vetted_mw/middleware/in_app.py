@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.shared_receive import SharedReceive
@@ -47,18 +48,16 @@ class InAppResponder(Responder):
     async def serve(self, in_flight: InFlight) -> None:
         """Decide; with no eligible region the caller gets our error and the handler is not run."""
         core = in_flight.core
-        body, request, options, rules, decision = await self.taken_in(core)
+        taken = await self.taken_in(core)
+        decision = taken.asked.decision
         if not decision.order:
             self._refused = (core, decision)
-            raise refusal_for(decision, (), options=options)
-        receive = SharedReceive(body.raw, self.receive)
+            raise refusal_for(decision, (), options=taken.asked.options)
+        receive = SharedReceive(taken.body.raw, self.receive)
         route = Route(
             core,
-            request=request,
-            options=options,
-            rules=rules,
-            decision=decision,
-            inbound=list(self.scope["headers"]),
+            replace(taken.asked, inbound=list(self.scope["headers"])),
+            rules=taken.rules,
             overhead_ms=self.overhead_ms(core, until=None, waited=0.0),
             look_out=receive.look_out,
         )
@@ -96,3 +95,4 @@ class InAppResponder(Responder):
 async def _closed(receive: SharedReceive, route: Route) -> None:
     await receive.aclose()
     await route.aclose()
+    route.account.keep_the_rest()

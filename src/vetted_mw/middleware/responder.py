@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
 from vetted_mw.asgi.intake import Body, CallerLeftError, Inflow, read_body
 from vetted_mw.asgi.sending import Sender, own_fault
-from vetted_mw.chat.request import ChatRequest, parse_request
+from vetted_mw.chat.request import parse_request
+from vetted_mw.completion.asked import Asked
+from vetted_mw.completion.sealing import require_ledger
 from vetted_mw.errors import AnswerError, ShuttingDownError
-from vetted_mw.routing.decision import Decision, Rules, check_policy
-from vetted_mw.routing.options import Options, parse_options
+from vetted_mw.routing.decision import Rules, check_policy
+from vetted_mw.routing.options import parse_options
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -22,9 +25,24 @@ if TYPE_CHECKING:
     from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
 
-__all__ = ["Responder"]
+__all__ = ["Responder", "TakenIn"]
 
 _LOG = logging.getLogger("vetted_mw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenIn:
+    """A request that was let in, and where it may go.
+
+    Attributes:
+        asked: what it asks for, and where it may go.
+        body: as it came.
+        rules: the operator's as narrowed for the caller.
+    """
+
+    asked: Asked
+    body: Body
+    rules: Rules
 
 
 class Responder(ABC):
@@ -69,7 +87,7 @@ class Responder(ABC):
     def told(self) -> tuple[Headers, bytes | None]:
         """Return the `x-vetted-*` headers and the trace an error answer carries; nothing before a decision."""
 
-    async def taken_in(self, core: Core) -> tuple[Body, ChatRequest, Options, Rules, Decision]:
+    async def taken_in(self, core: Core) -> TakenIn:
         """Let the request in and decide where it may go.
 
         Raises:
@@ -87,7 +105,15 @@ class Responder(ABC):
         request = parse_request(body.content)
         options = parse_options(request.vetted_members, headers, regions=configuration.regions)
         check_policy(options, admitted.rules, configuration.regions)
-        return body, request, options, admitted.rules, core.decide(options, request.model, admitted.rules)
+        await require_ledger(core)
+        asked = Asked(
+            request=request,
+            options=options,
+            decision=core.decide(options, request.model, admitted.rules),
+            inbound=headers,
+            caller=admitted.caller.name,
+        )
+        return TakenIn(asked=asked, body=body, rules=admitted.rules)
 
     def overhead_ms(self, core: Core, *, until: float | None, waited: float) -> float:
         """Milliseconds spent in us before the upstream's first byte; reading the body and waiting do not count."""

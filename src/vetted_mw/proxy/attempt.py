@@ -45,6 +45,7 @@ class Call:
         deadline: event-loop time at which the whole request must be over.
         ask_usage: whether `stream_options.include_usage` is added when the caller did not ask.
         placement: where the stream will carry the members.
+        nonce: what the digest of a stream's content is keyed with; None: none is made.
         on_leaving: called just before the request goes to the transport.
         on_sent: called when its first bytes leave for the upstream.
         on_connected: called with the seconds a new connection took.
@@ -59,6 +60,7 @@ class Call:
     deadline: float
     ask_usage: bool
     placement: Placement
+    nonce: bytes | None = None
     on_leaving: Callable[[], None] = lambda: None
     on_sent: Callable[[], None] = lambda: None
     on_connected: Callable[[float], None] = lambda _seconds: None

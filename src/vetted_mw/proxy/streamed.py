@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.sse import AnswerStream
+from vetted_mw.chat.transcript import Transcript
 from vetted_mw.proxy.attempt import accepted, encoding_of, invalid
 from vetted_mw.proxy.decoding import DecodingError, StreamDecoder
 from vetted_mw.proxy.headers import header_value
@@ -68,6 +69,7 @@ class StreamedAnswer:
             include_usage=call.request.include_usage,
             max_frame_bytes=call.limits.max_frame_bytes,
             placement=call.placement,
+            transcript=None if call.nonce is None else Transcript(call.nonce),
         )
         self._call = call
         self._response = response

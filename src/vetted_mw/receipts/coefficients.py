@@ -1,4 +1,4 @@
-"""The default coefficients as values, with the digests that receipts carry."""
+"""The coefficients a receipt rests on as values, with the digests that receipts carry."""
 
 from __future__ import annotations
 
@@ -7,24 +7,38 @@ import math
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from vetted_mw.grid.factors import factors_file
+from vetted_mw.receipts.shipped import CURRENT, METHODOLOGY_FILE, TABLES, factor_set_file, version_files, versions
 from vetted_mw.rounding import significant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Coefficients", "GridFallback", "Parametric", "Site", "Spread", "load_coefficients"]
+__all__ = [
+    "Coefficients",
+    "Engine",
+    "GridFallback",
+    "Parametric",
+    "Site",
+    "Spread",
+    "UnreadableMethodologyError",
+    "coefficients_for",
+    "coefficients_from",
+    "load_coefficients",
+]
 
 _SECONDS_PER_YEAR = 365 * 86_400
 
 
+class UnreadableMethodologyError(ValueError):
+    """Files that are no methodology of ours. Content-free."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parametric:
-    """Constants of the energy model; see `data/methodology.toml` for the formulas."""
+    """Constants of the parametric model; `methodology.toml` has the formulas, `coefficients.toml` the units."""
 
     intercept: float
     active_exponent: float
@@ -41,7 +55,7 @@ class Parametric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Standard deviations in ln units, one per term of the interval."""
+    """Standard deviations in ln units, one per term of the interval; 0 where a version does not have it."""
 
     model: float
     estimated_usage: float
@@ -59,6 +73,22 @@ class Spread:
     embodied: float
     ewif: float
     wue: float
+    ecologits: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """An energy model of another package.
+
+    Attributes:
+        package: name and version, `ecologits==0.11.3`.
+        default_batch: requests it takes to be served together where nobody says.
+        digest: `coefficients_digest` of receipts it made the figures of.
+    """
+
+    package: str
+    default_batch: float
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +126,7 @@ class Coefficients:
     Attributes:
         parametric: the energy model's constants.
         spread: standard deviations, ln units.
+        engines: energy models of other packages, by the name receipts give as `energy_source`.
         embodied_g_per_gpu_second: embodied g CO2e per GPU-second.
         sites: region code -> overheads.
         unknown_site: overheads of a region not in the table.
@@ -103,14 +134,16 @@ class Coefficients:
         ewif_fallback: for every other country.
         water_basis: how that water was counted.
         grid_fallback: the grid figure where nothing else is known.
-        pedigrees: five scores per part: `parametric`, `embodied`, `water`, `grid_live`, `grid_annual`.
+        pedigrees: five scores per part: `parametric`, `embodied`, `water`, `grid_live`, `grid_annual`, and where the
+            version has them `measured_gpu`, `measured_node` and the engines by name.
         methodology_version: semver of the method.
         methodology_digest: sha-256 of `methodology.toml`.
-        digest: sha-256 over `coefficients.toml`, `models.toml` and the grid's factor set.
+        digest: sha-256 over the files with figures and the grid's factor set, one after the other.
     """
 
     parametric: Parametric
     spread: Spread
+    engines: Mapping[str, Engine]
     embodied_g_per_gpu_second: float
     sites: Mapping[str, Site]
     unknown_site: Site
@@ -131,52 +164,138 @@ class Coefficients:
         """Return the grid water of `country` in L/kWh, or the fallback."""
         return self.ewif_l_per_kwh.get(country, self.ewif_fallback)
 
+    def default_batch(self, energy_source: str) -> float:
+        """Return the batch that figures of this source take where nobody says."""
+        engine = self.engines.get(energy_source)
+        return self.parametric.default_batch if engine is None else engine.default_batch
+
+    def digest_for(self, energy_source: str) -> str:
+        """Return the `coefficients_digest` of receipts of this source: another package's version is part of it."""
+        engine = self.engines.get(energy_source)
+        return self.digest if engine is None else engine.digest
+
+    def pedigree(self, part: str) -> tuple[int, ...]:
+        """Return the five scores of a part; of an energy source nobody has scored those of the parametric model."""
+        return self.pedigrees.get(part, self.pedigrees["parametric"])
+
+
+def load_coefficients(version: str = CURRENT) -> Coefficients:
+    """Read the shipped files of one version.
+
+    Raises:
+        KeyError: no such version is shipped.
+    """
+    return _shipped(version)
+
 
 @cache
-def load_coefficients() -> Coefficients:
-    """Read the shipped files."""
-    raw = {name: _read(name) for name in ("coefficients.toml", "models.toml", "methodology.toml")}
-    table = tomllib.loads(raw["coefficients.toml"].decode())
-    constants = table["parametric"]
+def coefficients_for(digest: str) -> Coefficients | None:
+    """Return the shipped coefficients that a receipt's `coefficients_digest` names; None for any other digest."""
+    loaded = (load_coefficients(version) for version in versions())
+    known = ((found, one) for found in loaded for one in _digests(found))
+    return next((found for found, one in known if one == digest), None)
+
+
+def coefficients_from(held: Mapping[str, bytes]) -> Coefficients:
+    """Read the files of one version, as they are shipped and as evidence packs carry them.
+
+    Args:
+        held: file name -> content; names that are none of a methodology's are left alone.
+
+    Raises:
+        UnreadableMethodologyError: a file is missing, or is not what it should be.
+    """
+    try:
+        return _loaded(held)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
+        raise UnreadableMethodologyError from None
+
+
+@cache
+def _shipped(version: str) -> Coefficients:
+    return coefficients_from(version_files(version))
+
+
+def _digests(coefficients: Coefficients) -> set[str]:
+    return {coefficients.digest} | {engine.digest for engine in coefficients.engines.values()}
+
+
+def _loaded(held: Mapping[str, bytes]) -> Coefficients:
+    methodology = held[METHODOLOGY_FILE]
+    present = [held[name] for name in TABLES if name in held] + [held[factor_set_file(methodology)]]
+    table: dict[str, Any] = {}
+    for name in TABLES:
+        table |= tomllib.loads(held[name].decode()) if name in held else {}
     fallback = table["grid_fallback"]
-    pedigree = {"parametric": constants, "embodied": table["embodied"], "water": table["water"]}
+    ewif, ewif_fallback, basis = _water(table)
     return Coefficients(
-        parametric=Parametric(**{name: constants[name] for name in Parametric.__dataclass_fields__}),
+        parametric=Parametric(**{name: float(_value(table["parametric"][name])) for name in _names(Parametric)}),
         spread=Spread(**{name: math.log(row["value"]) for name, row in table["gsd"].items()}),
-        embodied_g_per_gpu_second=_embodied(table["embodied"]),
+        engines=_engines(table.get("engine", {}), b"".join(present)),
+        embodied_g_per_gpu_second=_embodied({name: _value(row) for name, row in table["embodied"].items()}),
         sites=MappingProxyType({row["region"]: _site(row) for row in table["site"]}),
         unknown_site=_site(table["unknown_site"]),
-        ewif_l_per_kwh=MappingProxyType(table["water"]["ewif_l_per_kwh"]),
-        ewif_fallback=table["water"]["fallback"]["ewif_l_per_kwh"],
-        water_basis=table["water"]["basis"],
-        grid_fallback=GridFallback(**{name: fallback[name] for name in GridFallback.__dataclass_fields__}),
-        pedigrees=MappingProxyType(
-            {name: tuple(rows["pedigree"]) for name, rows in pedigree.items()}
-            | {f"grid_{name}": tuple(scores) for name, scores in table["grid_pedigree"].items()}
-        ),
-        methodology_version=tomllib.loads(raw["methodology.toml"].decode())["version"],
-        methodology_digest=_digest(raw["methodology.toml"]),
-        digest=_digest(raw["coefficients.toml"] + raw["models.toml"] + factors_file()),
+        ewif_l_per_kwh=MappingProxyType(ewif),
+        ewif_fallback=ewif_fallback,
+        water_basis=basis,
+        grid_fallback=GridFallback(**{name: fallback[name] for name in _names(GridFallback)}),
+        pedigrees=MappingProxyType(_pedigrees(table)),
+        methodology_version=tomllib.loads(methodology.decode())["version"],
+        methodology_digest=_digest(methodology),
+        digest=_digest(b"".join(present)),
     )
 
 
-def _embodied(row: dict[str, Any]) -> float:
+def _names(kind: type[Parametric | GridFallback]) -> tuple[str, ...]:
+    return tuple(kind.__dataclass_fields__)
+
+
+def _value(row: Any) -> Any:
+    """Return a row's value; in the first version several stood under one source."""
+    return row["value"] if isinstance(row, dict) else row
+
+
+def _water(table: Mapping[str, Any]) -> tuple[dict[str, float], float, str]:
+    if "ewif" in table:
+        rows = {row["country"]: float(row["value"]) for row in table["ewif"]}
+        return rows, float(table["ewif_fallback"]["value"]), table["basis"]
+    water = table["water"]
+    return dict(water["ewif_l_per_kwh"]), float(water["fallback"]["ewif_l_per_kwh"]), water["basis"]
+
+
+def _pedigrees(table: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    if "pedigree" in table:
+        return {name: tuple(row["scores"]) for name, row in table["pedigree"].items()}
+    parts = {name: tuple(table[name]["pedigree"]) for name in ("parametric", "embodied", "water")}
+    return parts | {f"grid_{name}": tuple(scores) for name, scores in table["grid_pedigree"].items()}
+
+
+def _engines(rows: Mapping[str, Any], present: bytes) -> Mapping[str, Engine]:
+    return MappingProxyType(
+        {
+            name: Engine(
+                package=row["package"],
+                default_batch=float(row["value"]),
+                digest=_digest(present + row["package"].encode()),
+            )
+            for name, row in rows.items()
+        }
+    )
+
+
+def _embodied(row: Mapping[str, Any]) -> float:
     kilograms = row["server_kg"] / row["server_gpus"] + row["gpu_kg"]
     # Rounded here, so that the coefficient a receipt shows is the one its figures used.
     return significant(kilograms * 1000 / (row["life_years"] * _SECONDS_PER_YEAR))
 
 
-def _site(row: dict[str, Any]) -> Site:
+def _site(row: Mapping[str, Any]) -> Site:
     return Site(
         pue=row["pue"],
         wue_l_per_kwh=row["wue_l_per_kwh"],
         published=row["quality"] == "published",
         pedigree=tuple(row["pedigree"]),
     )
-
-
-def _read(name: str) -> bytes:
-    return files("vetted_mw.receipts").joinpath(f"data/{name}").read_bytes()
 
 
 def _digest(data: bytes) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING, Protocol
 
 from vetted_mw.receipts.canonical import canonical
+from vetted_mw.receipts.exact_json import NotExactJsonError, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +53,11 @@ class Signer(Protocol):
         """`Ed25519`, or `EdDSA` for older verifiers."""
         ...
 
+    @property
+    def jwk(self) -> Mapping[str, str]:
+        """The public key, with the same `kid` and `alg`."""
+        ...
+
     def sign(self, data: bytes) -> bytes:
         """Return the 64 bytes of the Ed25519 signature over `data`."""
         ...
@@ -70,7 +74,7 @@ class Jws:
         signing_input: what the signature is over, `header.payload` as it was written.
     """
 
-    header: Mapping[str, Any]
+    header: Mapping[str, str]
     payload: bytes
     signature: bytes
     signing_input: bytes
@@ -117,7 +121,7 @@ def reattached(signature: str, payload: Mapping[str, object]) -> str:
         NotCanonicalError: the payload has no canonical form.
     """
     header, separator, rest = signature.partition("..")
-    if not separator or "." in rest:
+    if not separator or "." in header + rest:
         raise MalformedJwsError
     return f"{header}.{b64url(canonical(payload))}.{rest}"
 
@@ -126,16 +130,19 @@ def read_jws(text: str) -> Jws:
     """Take a compact JWS apart.
 
     Raises:
-        MalformedJwsError: it is none, its header is no JSON object, or it wants understood what we do not know (`crit`).
+        MalformedJwsError: it is none, its header is no JSON object of texts, or names one of them twice; or it wants
+            understood what we do not know (`crit`, `b64`).
     """
-    parts = text.split(".")
+    parts = text.split(".", maxsplit=3)
     if len(parts) != 3:  # noqa: PLR2004 (header, payload, signature)
         raise MalformedJwsError
     try:
-        header = msgspec.json.decode(from_b64url(parts[0]), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        header = read_json(from_b64url(parts[0]))
+    except NotExactJsonError:
         raise MalformedJwsError from None
-    if "crit" in header or "b64" in header:
+    if not isinstance(header, dict) or "crit" in header or "b64" in header:
+        raise MalformedJwsError
+    if not all(isinstance(value, str) for value in header.values()):
         raise MalformedJwsError
     return Jws(
         header=header,

@@ -7,9 +7,10 @@ import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from vetted_mw.receipts.shipped import version_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,4 +89,4 @@ def normalised(model: str) -> str:
 
 @cache
 def _table() -> dict[str, Any]:
-    return tomllib.loads(files("vetted_mw.receipts").joinpath("data/models.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(version_files()["models.toml"].decode())

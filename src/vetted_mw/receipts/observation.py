@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vetted_mw.grid.signal import SignalReading
+    from vetted_mw.receipts.measured import MeasuredReading
     from vetted_mw.routing.options import Boundary, Tier
     from vetted_mw.routing.regions import Region
 
@@ -35,13 +36,18 @@ class Observation:
         prompt_characters: for an estimate where tokens are missing.
         completion_characters: the same.
         reported: the counts are a handler's word, not an upstream's.
-        completion_status: how the answer ended.
+        completion_status: how the answer ended; `abandoned` for an attempt that was given up.
         tier: how the receipt was asked to be made.
         boundary: what it was asked to include.
         reading: the serving region's best signal at the decision.
         requested_at: the instant of the decision.
         issued_at: now.
         calls: upstream calls summed.
+        measured: the energy the upstream says it took; None when it does not say.
+        request_id: the `query_id` of the answer this was a part of; None for the answer itself.
+        response_digest: digest of the delivered content; None when nothing was delivered or bound.
+        default_region: what the request is compared with; None for no comparison.
+        default_reading: that region's best signal at the decision.
     """
 
     query_id: str
@@ -62,6 +68,11 @@ class Observation:
     requested_at: datetime
     issued_at: datetime
     calls: int = 1
+    measured: MeasuredReading | None = None
+    request_id: str | None = None
+    response_digest: str | None = None
+    default_region: Region | None = None
+    default_reading: SignalReading | None = None
 
     @property
     def is_counted(self) -> bool:
@@ -99,7 +110,18 @@ def summed(observations: Sequence[Observation]) -> Observation:
         ),
         upstream_response_id=None,
         completion_status=worst,
+        measured=_measured([one.measured for one in observations]),
+        request_id=None,
+        response_digest=None,
     )
+
+
+def _measured(readings: Sequence[MeasuredReading | None]) -> MeasuredReading | None:
+    """Add up what was measured: only where every call was, and all of them the same thing."""
+    told = [one for one in readings if one is not None]
+    if len(told) < len(readings) or len({one.scope for one in told}) > 1:
+        return None
+    return replace(told[0], value_wh=sum(one.value_wh for one in told))
 
 
 def _characters(tokens: int | None, characters: int) -> int:

@@ -19,6 +19,7 @@ class ReceiptError(StrEnum):
     TIER_UNAVAILABLE = "tier_unavailable"
     NO_OBSERVED_CALL = "no_observed_call"
     SEVERAL_CALLS = "several_calls"
+    LEDGER_UNAVAILABLE = "ledger_unavailable"
 
 
 class ReceiptWithheldError(Exception):

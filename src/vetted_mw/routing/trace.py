@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vetted_mw.grid.signal import SignalReading
     from vetted_mw.routing.values import AttemptRecord, Decision, Settled, Verdict
 
-__all__ = ["Trace", "build_trace", "encode_trace", "told_signal"]
+__all__ = ["ToldComparison", "Trace", "build_trace", "encode_trace", "told_comparison", "told_signal"]
 
 
 class ToldSignal(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +52,17 @@ class ToldAttempt(msgspec.Struct, frozen=True, kw_only=True):
     estimated_energy_wh: float | msgspec.UnsetType = msgspec.UNSET
 
 
+class ToldComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """The same request in the default region, as the trace shows it: attributional, no statement on avoided emissions."""
+
+    region: str
+    gco2e: float
+    gco2e_ci90_lo: float
+    gco2e_ci90_hi: float
+    comparison: Literal["attributional"]
+    lower_by_gco2e: float
+
+
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """Why a request ran where it ran."""
 
@@ -64,6 +75,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     candidates: list[ToldCandidate] | msgspec.UnsetType = msgspec.UNSET
     attempts: list[ToldAttempt] | msgspec.UnsetType = msgspec.UNSET
     receipt_error: str | msgspec.UnsetType = msgspec.UNSET
+    default_region: ToldComparison | msgspec.UnsetType | None = msgspec.UNSET
+    ledger: str | msgspec.UnsetType = msgspec.UNSET
     method: str | msgspec.UnsetType = msgspec.UNSET
     tie_band_gco2_per_kwh: float | msgspec.UnsetType = msgspec.UNSET
 
@@ -78,6 +91,8 @@ def build_trace(
     *,
     receipt_reading: SignalReading | None,
     receipt_error: str | None = None,
+    default_region: ToldComparison | msgspec.UnsetType | None = msgspec.UNSET,
+    ledger: str | None = None,
     detail: Literal["full", "short"] = "full",
 ) -> Trace:
     """Tell decision and attempts.
@@ -88,6 +103,8 @@ def build_trace(
         attempts: every attempt, in order.
         receipt_reading: the signal the receipt's figures used; None without a receipt.
         receipt_error: why there is no receipt.
+        default_region: the same request there; None where that cannot be compared, unset where there is no receipt.
+        ledger: `unavailable` where the receipt should have been kept and was not.
         detail: `short` leaves candidates and attempts out.
     """
     is_full = detail == "full"
@@ -101,6 +118,8 @@ def build_trace(
         candidates=[_candidate(verdict) for verdict in decision.verdicts] if is_full else msgspec.UNSET,
         attempts=[_attempt(attempt) for attempt in attempts] if is_full else msgspec.UNSET,
         receipt_error=msgspec.UNSET if receipt_error is None else receipt_error,
+        default_region=default_region,
+        ledger=msgspec.UNSET if ledger is None else ledger,
         method=msgspec.UNSET if decision.method is None else decision.method,
         tie_band_gco2_per_kwh=msgspec.UNSET
         if decision.tie_band_gco2_per_kwh is None
@@ -111,6 +130,27 @@ def build_trace(
 def encode_trace(trace: Trace) -> bytes:
     """Write the trace as JSON."""
     return _ENCODE.encode(trace)
+
+
+def told_comparison(region: str, *, value: float, low: float, high: float, here: float) -> ToldComparison:
+    """Tell what the same request would be charged with in the default region.
+
+    Args:
+        region: the default region's code.
+        value: g CO2e there, the median.
+        low: the lower bound of its interval.
+        high: the upper bound of its interval.
+        here: g CO2e of the receipt; where it is the higher one, `lower_by_gco2e` is negative and says so.
+    """
+    there = significant(value)
+    return ToldComparison(
+        region=region,
+        gco2e=there,
+        gco2e_ci90_lo=significant(low),
+        gco2e_ci90_hi=significant(high),
+        comparison="attributional",
+        lower_by_gco2e=significant(there - here),
+    )
 
 
 def told_signal(reading: SignalReading) -> ToldSignal:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vetted_mw.configuration import Configuration
 
-__all__ = ["forbid_open_host", "load_configuration", "require_upstream"]
+__all__ = ["forbid_open_host", "load_configuration", "require_ledger_folder", "require_upstream"]
 
 
 def load_configuration(
@@ -71,6 +71,25 @@ def require_upstream(configuration: Configuration) -> None:
         field="regions",
         remedy="Set regions.CODE.base_url for at least one region of default_order, or try `vetted-mw demo`.",
     )
+
+
+def require_ledger_folder(configuration: Configuration) -> None:
+    """Refuse a ledger that could not be created. A running gateway does not: it says so, and tries again.
+
+    Raises:
+        ConfigurationError: there is no folder for its file, or a folder in its place.
+    """
+    path = configuration.ledger.path
+    if not path:
+        return
+    if Path(path).is_dir():
+        raise ConfigurationError("is a folder.", field="ledger.path", remedy="Name a file in it.")
+    if not Path(path).parent.is_dir():
+        raise ConfigurationError(
+            "lies in a folder that does not exist.",
+            field="ledger.path",
+            remedy="Create the folder, or name a file in one that is there.",
+        )
 
 
 def forbid_open_host(host: str, *, callers: bool, is_open: bool) -> None:

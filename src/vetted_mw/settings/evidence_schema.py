@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from vetted_mw.instants import parse_rfc3339
 from vetted_mw.settings import texts
 from vetted_mw.settings.refusal import refused
 from vetted_mw.settings.section import File, KeyReference, Section
@@ -34,6 +35,12 @@ class RetiredKeySettings(Section):
     file: File
     not_before: Annotated[str, AfterValidator(texts.instant)] = ""
     not_after: Annotated[str, AfterValidator(texts.instant)] = ""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RetiredKeySettings:
+        if self.not_before and self.not_after and parse_rfc3339(self.not_before) > parse_rfc3339(self.not_after):
+            raise refused("ends before it begins.", "Correct not_before or not_after.")
+        return self
 
 
 class SigningSettings(Section):

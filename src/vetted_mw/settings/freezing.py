@@ -10,6 +10,7 @@ from vetted_mw.chat.sse import Placement
 from vetted_mw.configuration import Configuration, Limits, ReceiptConfiguration, ServerConfiguration
 from vetted_mw.receipts.models import ModelSize, size_for, unknown_size
 from vetted_mw.settings.catalogue import catalogue_of
+from vetted_mw.settings.evidence import ledger_of, signing_of
 from vetted_mw.settings.policy import callers_of, order_of, require_serving_order, rules_of
 from vetted_mw.settings.sources import signals_of
 from vetted_mw.settings.upstreams import limits_with, upstreams_of
@@ -55,12 +56,15 @@ def frozen(written: Written, *, environ: Mapping[str, str]) -> Configuration:
         signals=signals_of(written, environ),
         receipts=ReceiptConfiguration(
             issuer=settings.receipts.issuer,
+            engine=settings.receipts.engine,
             unknown_model=settings.receipts.unknown_model,
             missing_usage=settings.receipts.missing_usage,
             models=MappingProxyType(
                 {name: size for name, model in settings.models.items() if (size := _size(name, model)) is not None}
             ),
         ),
+        signing=signing_of(written, environ),
+        ledger=ledger_of(written),
         server=ServerConfiguration(**settings.server.model_dump()),
         propagate=settings.telemetry.propagate != "off",
         source="" if written.file is None else str(written.file),

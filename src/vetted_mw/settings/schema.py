@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vetted_mw.routing.regions import EU_EEA_COUNTRIES
 from vetted_mw.settings import texts
+from vetted_mw.settings.evidence_schema import LedgerSettings, MeasuredEnergySettings, SigningSettings
 from vetted_mw.settings.refusal import refused
 from vetted_mw.settings.section import Grams, KeyReference, Name, Seconds, Section, unique
 from vetted_mw.settings.signal_schema import SignalSettings
@@ -133,6 +134,7 @@ class RegionSettings(Section):
     ca_file: Annotated[str, Field(max_length=4096), AfterValidator(texts.file_path)] = ""
     proxy: Annotated[str, AfterValidator(texts.proxy_url)] = ""
     drained: bool = False
+    measured_energy: MeasuredEnergySettings | None = None
     limits: RegionLimits = RegionLimits()
 
     @model_validator(mode="after")
@@ -172,9 +174,10 @@ class ReceiptSettings(Section):
     """`[receipts]`: what receipts say and how they treat what is missing."""
 
     issuer: _Text = ""
-    engine: Literal["parametric"] = "parametric"
+    engine: Literal["parametric", "ecologits"] = "parametric"
     unknown_model: Literal["widen", "null"] = "widen"
     missing_usage: Literal["estimate", "null"] = "estimate"
+    measured_energy: MeasuredEnergySettings = MeasuredEnergySettings()
 
 
 class ServerSettings(Section):
@@ -215,4 +218,6 @@ class VettedSettings(BaseSettings):
     models: dict[str, ModelSettings] = {}
     signals: SignalSettings = SignalSettings()
     receipts: ReceiptSettings = ReceiptSettings()
+    signing: SigningSettings = SigningSettings()
+    ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

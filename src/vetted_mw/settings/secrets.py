@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from typing import TYPE_CHECKING
 
 from vetted_mw.errors import ConfigurationError
@@ -15,10 +17,13 @@ if TYPE_CHECKING:
 
     from vetted_mw.settings.section import KeyReference
 
-__all__ = ["resolved"]
+__all__ = ["private_key", "read_file", "read_private_file", "resolved"]
 
 _KEY = re.compile(r"[!-~]+")
 _MAX_KEY_BYTES = 16_384
+_ALONE = "Name a readable file that holds the key alone."
+_TOO_OPEN = stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
+"""A group may read: so a mounted secret reaches a process that is not its owner. Nobody else may, nor write it."""
 
 
 def resolved(reference: KeyReference, *, field: str, file: Path | None, environ: Mapping[str, str]) -> Secret:
@@ -37,7 +42,7 @@ def resolved(reference: KeyReference, *, field: str, file: Path | None, environ:
     if reference.env is not None:
         text = _of_environment(reference.env, environ, field=field)
     else:
-        text = _of_file(str(reference.file), file, field=field)
+        text = _ascii(read_file(beside(str(reference.file), file), field=f"{field}.file"), field=field)
     key = text.strip()
     if not _KEY.fullmatch(key):
         raise ConfigurationError(
@@ -46,6 +51,63 @@ def resolved(reference: KeyReference, *, field: str, file: Path | None, environ:
             remedy="Store the key alone, on one line.",
         )
     return Secret(key)
+
+
+def private_key(reference: KeyReference, *, field: str, file: Path | None, environ: Mapping[str, str]) -> Secret:
+    r"""Return the PEM that `reference` points to; in a variable its lines may be parted by a written `\n`.
+
+    Args:
+        reference: an environment variable or a file; relative paths start at the settings file's folder.
+        field: the key's place in the settings, for messages.
+        file: the settings file, if any.
+        environ: the process environment.
+
+    Raises:
+        ConfigurationError: it is not there, or is a file that others than its owner may read or write.
+    """
+    if reference.env is not None:
+        return Secret(_of_environment(reference.env, environ, field=field).replace("\\n", "\n"))
+    data = read_private_file(beside(str(reference.file), file), field=f"{field}.file")
+    return Secret(_ascii(data, field=field))
+
+
+def read_file(path: Path, *, field: str, subject: str = "names", remedy: str = _ALONE) -> bytes:
+    """Return what a small file holds; `subject`, `field` and `remedy` are for the message.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is larger than any key.
+    """
+    return _read(path, field=field, subject=subject, remedy=remedy)[0]
+
+
+def read_private_file(path: Path, *, field: str, subject: str = "names") -> bytes:
+    """Return what the file of a private key holds. Links are followed: what counts is the file they lead to.
+
+    Raises:
+        ConfigurationError: it cannot be read, is larger than any key, or is open to others.
+    """
+    data, mode = _read(path, field=field, subject=subject, remedy=_ALONE)
+    if os.name == "posix" and mode & _TOO_OPEN:  # elsewhere these bits say nothing of who may read
+        raise ConfigurationError(
+            f"{subject} a file that others may read or write.",
+            field=field,
+            remedy="Run chmod 600 on it; give a mounted secret the mode 0400, or 0440 where a group needs it.",
+        )
+    return data
+
+
+def _read(path: Path, *, field: str, subject: str, remedy: str) -> tuple[bytes, int]:
+    try:
+        with path.open("rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            data = opened.read(_MAX_KEY_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{subject} a file that cannot be read ({type(error).__name__}).", field=field, remedy=remedy
+        ) from None
+    if len(data) > _MAX_KEY_BYTES:
+        raise ConfigurationError(f"{subject} a file that is larger than any key.", field=field, remedy=remedy)
+    return data, mode
 
 
 def _of_environment(name: str, environ: Mapping[str, str], *, field: str) -> str:
@@ -59,21 +121,10 @@ def _of_environment(name: str, environ: Mapping[str, str], *, field: str) -> str
     return text
 
 
-def _of_file(name: str, file: Path | None, *, field: str) -> str:
+def _ascii(data: bytes, *, field: str) -> str:
     try:
-        with beside(name, file).open("rb") as opened:
-            data = opened.read(_MAX_KEY_BYTES + 1)
-        text = data.decode("ascii")
-    except (OSError, UnicodeDecodeError) as error:
+        return data.decode("ascii")
+    except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"names a file that cannot be read ({type(error).__name__}).",
-            field=f"{field}.file",
-            remedy="Name a readable file that holds the key alone.",
+            f"names a file that cannot be read ({type(error).__name__}).", field=f"{field}.file", remedy=_ALONE
         ) from None
-    if len(data) > _MAX_KEY_BYTES:
-        raise ConfigurationError(
-            "names a file that is larger than any key.",
-            field=f"{field}.file",
-            remedy="Name a readable file that holds the key alone.",
-        )
-    return text

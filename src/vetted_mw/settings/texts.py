@@ -8,15 +8,19 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from vetted_mw.grid.factors import load_factors
 from vetted_mw.grid.signal import parse_method
+from vetted_mw.instants import parse_rfc3339, rfc3339
 from vetted_mw.settings.refusal import refused
 
 __all__ = [
     "KEY_PLACE",
     "asked_url",
     "code",
+    "energy_header",
     "file_path",
     "forwarded_header",
     "fuel_type",
+    "instant",
+    "json_path",
     "key_header",
     "member_path",
     "method",
@@ -38,6 +42,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+/?")
 _MEMBER_PATH = re.compile(r"[^.\s][^.]*(?:\.[^.]+){0,15}")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _MAX_METHOD = 128
 _PRINTABLE = re.compile(r"[!-~]+")
 
@@ -103,6 +108,8 @@ _NEVER_FORWARDED = frozenset(
     }
 )
 _NEVER_FORWARDED_PREFIXES = ("proxy-", "x-vetted-", ":")
+# Headers of answers, with credentials, cookies, framing or numbers that are no energy.
+_NO_ENERGY = _NEVER_FORWARDED | {"age", "date", "retry-after", "server", "www-authenticate"}
 
 
 def code(value: str) -> str:
@@ -191,6 +198,31 @@ def optional_member_path(value: str) -> str:
     return member_path(value) if value else value
 
 
+def json_path(value: str) -> str:
+    """Accept the place of a number in an upstream's answer, `usage.energy_joules`; empty is kept and means none."""
+    if not value:
+        return value
+    if not _MEMBER_PATH.fullmatch(value) or not value.isprintable() or not {"[", "]", "$"}.isdisjoint(value):
+        raise refused(
+            "is not the place of a number.",
+            "Write member names and list positions with dots between them, as in usage.energy_joules.",
+        )
+    return value
+
+
+def instant(value: str) -> str:
+    """Accept an instant that names its offset, and return it in UTC; empty is kept and means none."""
+    if not value:
+        return value
+    try:
+        moment = parse_rfc3339(value) if _INSTANT.fullmatch(value) else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise refused("is no instant.", 'Write date, time and offset, as in "2026-11-22T09:45:00Z".')
+    return rfc3339(moment)
+
+
 def method(value: str) -> str:
     """Accept how values are made, `production/lifecycle/average/own`, or `declared`."""
     if not _is_method(value):
@@ -227,6 +259,20 @@ def key_header(value: str) -> str:
         raise refused("is not the name of a header.", "Write one header name, as in x-api-key.")
     if name in _NEVER_FORWARDED - {"authorization", "cookie"} or name in {"accept", "user-agent"}:
         raise refused("is a header that carries no key.", "Write the one the service asks for, as in x-api-key.")
+    return name
+
+
+def energy_header(value: str) -> str:
+    """Accept the header in which an upstream tells the energy it took, in lower case; empty is kept and means none."""
+    name = value.lower()
+    if value and not _HEADER.fullmatch(value):
+        raise refused("is not the name of a header.", "Write one header name, as in x-energy-joules.")
+    if name in _NO_ENERGY or name.startswith(_NEVER_FORWARDED_PREFIXES):
+        raise refused(
+            "is a header that tells no energy.",
+            "Write the one your upstream tells its energy in, as in x-energy-joules; never one with credentials, "
+            "cookies or framing.",
+        )
     return name
 
 

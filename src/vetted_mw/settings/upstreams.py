@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vetted_mw.configuration import Auth, Limits, Upstream
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.settings.catalogue import require_known
+from vetted_mw.settings.evidence import measured_energy_of
 from vetted_mw.settings.places import beside
 from vetted_mw.settings.secrets import resolved
 
@@ -66,6 +67,7 @@ def _upstream(
         drained=region.drained,
         limits=limits_with(limits, region.limits),
         upstream_names=MappingProxyType(dict(names)),
+        measured_energy=measured_energy_of(region.measured_energy, written.settings.receipts.measured_energy),
     )
 
 

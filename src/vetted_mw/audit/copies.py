@@ -1,0 +1,142 @@
+"""The copy that a caller holds: a receipt in an answer, a saved stream or by itself, and what ties it to the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vetted_mw.audit.checker import identity
+from vetted_mw.audit.findings import Code, note, problem, shown
+from vetted_mw.chat.frames import FrameSplitter, event_and_data
+from vetted_mw.receipts.binding import digest_of_stream, opens, transcript_of_answer
+from vetted_mw.receipts.canonical import NotCanonicalError, canonical
+from vetted_mw.receipts.exact_json import NotExactJsonError, read_json
+from vetted_mw.receipts.jws import MalformedJwsError, from_b64url, reattached
+
+if TYPE_CHECKING:
+    from vetted_mw.audit.checker import Checker
+    from vetted_mw.audit.findings import Place
+
+__all__ = ["check_copy", "check_document", "check_stream", "holds_receipt"]
+
+_BESIDE = ("signature", "binding_nonce")
+_NONCE_BYTES = 16
+
+
+def holds_receipt(document: object) -> bool:
+    """Whether a JSON value is a receipt by its members."""
+    return isinstance(document, Mapping) and "query_id" in document and "receipt_version" in document
+
+
+def check_document(document: Mapping[str, Any], checker: Checker, place: Place) -> None:
+    """Check an answer, what `/v1/vetted/receipts/{id}` gives, or a receipt by itself."""
+    receipt = _receipt_in(document)
+    if receipt is None:
+        _tell_absent(document, checker, place)
+        return
+    payload = check_copy(receipt, checker, place)
+    if payload is None:
+        return
+    if "choices" in document:
+        _check_binding(receipt, checker, place, document=document)
+    if isinstance(document.get("jws"), str) and document["jws"] != payload:
+        what = "the full signature (jws) is of other fields than the receipt beside it"
+        checker.tell(problem(Code.SIGNATURE, place, what))
+
+
+def check_stream(stream: bytes, checker: Checker, place: Place) -> None:
+    """Check a saved stream: the receipt on its finish chunk, and the text before it."""
+    receipt = None
+    splitter = FrameSplitter(max_frame_bytes=len(stream) + 1)
+    for frame in [*splitter.feed(stream), splitter.finish()]:
+        receipt = _receipt_in(_document_of(frame)) or receipt
+    if receipt is None:
+        checker.tell(
+            problem(Code.UNREADABLE, place, "the stream carries no receipt: it was cut before its end, or edited")
+        )
+    elif check_copy(receipt, checker, place) is not None:
+        _check_binding(receipt, checker, place, stream=stream)
+
+
+def check_copy(receipt: Mapping[str, Any], checker: Checker, place: Place) -> str | None:
+    """Check a receipt with its detached signature; return its text as a ledger would hold it, None if it has none."""
+    payload = {name: value for name, value in receipt.items() if name not in _BESIDE}
+    where = place.of(**identity(payload))
+    signature = receipt.get("signature")
+    try:
+        text = canonical(payload).decode() if signature is None else reattached(str(signature), payload)
+    except (NotCanonicalError, RecursionError):
+        checker.tell(problem(Code.CANONICAL, where, "holds what has no canonical form: a number beyond 2**53, say"))
+        return None
+    except MalformedJwsError:
+        checker.tell(problem(Code.SIGNATURE, where, "signature is no detached JWS (header..signature)"))
+        return None
+    checker.check_text(text, where)
+    return text
+
+
+def _check_binding(
+    receipt: Mapping[str, Any],
+    checker: Checker,
+    place: Place,
+    *,
+    document: Mapping[str, Any] | None = None,
+    stream: bytes = b"",
+) -> None:
+    """Open `response_digest` with `binding_nonce` against the content that was delivered."""
+    where, digest, told = place.of(**identity(receipt)), receipt.get("response_digest"), receipt.get("binding_nonce")
+    if not isinstance(digest, str):
+        checker.tell(
+            note(Code.BINDING, where, "response_digest is null: nothing ties this receipt to the text it came with")
+        )
+        return
+    nonce = _nonce(told)
+    if nonce is None:
+        what = (
+            "binding_nonce is missing or no nonce: whether this is the text the receipt was issued for cannot be seen"
+        )
+        checker.tell(note(Code.BINDING, where, what))
+        return
+    if document is None:
+        is_of_this = digest_of_stream(stream, nonce) == digest
+    else:
+        is_of_this = opens(digest, nonce, transcript_of_answer(document))
+    if not is_of_this:
+        what = "response_digest does not open: the text, the tool calls or the nonce are not those of the receipt"
+        checker.tell(problem(Code.BINDING, where, what))
+
+
+def _receipt_in(document: object) -> Mapping[str, Any] | None:
+    """Find the receipt, whatever `receipt_key` of the settings calls it."""
+    if not isinstance(document, Mapping):
+        return None
+    if holds_receipt(document):
+        return document
+    members = [document.get("receipt"), *document.values()]
+    return next((member for member in members if holds_receipt(member)), None)
+
+
+def _document_of(frame: bytes) -> object:
+    """Return the JSON of a frame's data, or of a comment that carries members; None when it holds neither."""
+    _event, data = event_and_data(frame)
+    if data is None and frame.lstrip(b"\r\n").startswith(b": {"):
+        data = frame.strip()[2:]
+    try:
+        return None if data is None else read_json(data)
+    except NotExactJsonError:
+        return None
+
+
+def _tell_absent(document: Mapping[str, Any], checker: Checker, place: Place) -> None:
+    trace = document.get("routing_trace")
+    reason = trace.get("receipt_error") if isinstance(trace, Mapping) else None
+    why = f"; the gateway says why: {shown(reason)}" if isinstance(reason, str) else ""
+    checker.tell(note(Code.SKIPPED, place, f"carries no receipt{why}"))
+
+
+def _nonce(told: object) -> bytes | None:
+    try:
+        nonce = from_b64url(told) if isinstance(told, str) else b""
+    except MalformedJwsError:
+        return None
+    return nonce if len(nonce) == _NONCE_BYTES else None

@@ -1,0 +1,128 @@
+"""Check a file of JSON Lines: each line a JWS, a canonical receipt, or the copy a caller holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
+
+from vetted_mw.audit.checkpoint_check import CheckpointWatch, KeptApart
+from vetted_mw.audit.copies import check_copy, holds_receipt
+from vetted_mw.audit.findings import Code, Place, note, problem, shown
+from vetted_mw.audit.ids import Ids
+from vetted_mw.audit.lines import lines_of
+from vetted_mw.audit.opening import typ_of
+from vetted_mw.audit.tracks import Tracks
+from vetted_mw.receipts.exact_json import NotExactJsonError, read_json
+from vetted_mw.receipts.jws import RECEIPT_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vetted_mw.audit.checker import Checker
+
+__all__ = ["check_lines", "tell_ids"]
+
+
+def check_lines(stream: BinaryIO, name: str, checker: Checker, *, checkpoints: Sequence[KeptApart]) -> None:
+    """Check JSON Lines; the ids wait on disk, so that memory does not grow with the lines.
+
+    Args:
+        stream: the file, at its begin.
+        name: what findings call it.
+        checker: checks each receipt.
+        checkpoints: those that were kept apart.
+    """
+    watch = CheckpointWatch(keys=checker.keys, tell=checker.tell)
+    for apart in checkpoints:
+        watch.add_apart(apart)
+    with Ids() as ids:
+        _Check(checker=checker, file=name, ids=ids, watch=watch).run(stream)
+    checker.conclude(Place(file=name))
+
+
+def tell_ids(ids: Ids, place: Place, checker: Checker) -> None:
+    """Tell what the ids of a file say of each other."""
+    ids.finish()
+    for query_id, count in ids.twice():
+        checker.tell(problem(Code.DUPLICATE, place.of(query_id=query_id), f"query_id is there {count} times"))
+    for query_id, calls, parts in ids.incomplete():
+        what = f"is the sum of {calls} calls, and {parts} of them are here"
+        checker.tell(problem(Code.PARTS, place.of(query_id=query_id), what))
+    count, example = ids.orphans()
+    if count:
+        what = f"{count:,} receipts are of requests whose answer has no receipt here, as {shown(example)}"
+        checker.tell(note(Code.REFERENCE, place, what, count=count))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Check:
+    checker: Checker
+    file: str
+    ids: Ids
+    watch: CheckpointWatch
+    tracks: Tracks = field(default_factory=Tracks)
+    rows: int = 0
+    copies: int = 0
+
+    def run(self, stream: BinaryIO) -> None:
+        others = 0
+        for number, line in lines_of(stream):
+            place = Place(file=self.file, line=number)
+            text = self._text(line, place)
+            if text is None:
+                continue
+            if not text.startswith("{") and typ_of(text) not in {None, RECEIPT_TYPE}:
+                others += 1
+            elif not self._is_copy(text, place):
+                self._check_row(text, place)
+        self._conclude(Place(file=self.file), others)
+
+    def _text(self, line: bytes | None, place: Place) -> str | None:
+        if line is None:
+            self.checker.tell(problem(Code.TOO_LARGE, place, "is longer than any receipt: not read"))
+            return None
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            self.checker.tell(problem(Code.UNREADABLE, place, "is not UTF-8"))
+            return None
+
+    def _is_copy(self, text: str, place: Place) -> bool:
+        """Whether a line is what a caller holds, signature beside the fields; then it is checked as such."""
+        if not text.startswith("{") or '"signature"' not in text:
+            return False
+        try:
+            document = read_json(text.encode())
+        except NotExactJsonError:
+            return False
+        if not holds_receipt(document) or "signature" not in document:
+            return False
+        self.copies += 1
+        check_copy(document, self.checker, place)
+        self.ids.meet(document)
+        return True
+
+    def _check_row(self, text: str, place: Place) -> None:
+        self.rows += 1
+        self.watch.meet(text)
+        members = self.checker.check_text(text, place)
+        if members is not None:
+            self.tracks.meet(members, text, place, self.checker.tell)
+            self.ids.meet(members)
+
+    def _conclude(self, place: Place, others: int) -> None:
+        tell = self.checker.tell
+        if self.rows > 1:
+            self.tracks.tell_gaps(place, tell)
+            self.watch.conclude(list(self.tracks))
+        elif self.rows:
+            tell(note(Code.SKIPPED, place, "is one receipt alone: nothing can be said of the others of its ledger"))
+        if self.copies:
+            what = f"{self.copies:,} receipts are callers' copies: a collection, in which no gap can be seen"
+            tell(note(Code.SKIPPED, place, what))
+        if others:
+            what = f"{others:,} heads or checkpoints: a checkpoint is compared when it is given with --checkpoint"
+            tell(note(Code.SKIPPED, place, what))
+        if self.rows + self.copies > 1:
+            tell_ids(self.ids, place, self.checker)
+        self.checker.counts.ledgers += len(self.tracks)

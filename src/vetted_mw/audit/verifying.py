@@ -1,0 +1,160 @@
+"""Verify whatever receipts come in: a ledger, a pack, JSON Lines, an answer, a stream, or a folder of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vetted_mw.audit import pack as packed
+from vetted_mw.audit.checker import Checker, Counts
+from vetted_mw.audit.copies import check_document, check_stream, holds_receipt
+from vetted_mw.audit.findings import Code, Place, note, problem, shown
+from vetted_mw.audit.ledger_check import check_ledger
+from vetted_mw.audit.lines_check import check_lines
+from vetted_mw.audit.pack import Folder, UnreadablePackError, Zip
+from vetted_mw.audit.pack_check import check_pack
+from vetted_mw.audit.sources import Kind, kind_of
+from vetted_mw.receipts.exact_json import NotExactJsonError, read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from vetted_mw.audit.checkpoint_check import KeptApart
+    from vetted_mw.audit.findings import Tell
+    from vetted_mw.receipts.jwks import Jwks
+
+__all__ = ["Verification"]
+
+_MOST_BYTES = 134_217_728
+"""Of an answer or a stream, which are read whole."""
+_BESIDE_LEDGER = ("-wal", "-shm", "-journal")
+
+
+@dataclass(slots=True, kw_only=True)
+class Verification:
+    """One run over any number of files.
+
+    Attributes:
+        keys: whose signatures count; None: those a pack brings, else none.
+        checkpoints: those that were kept apart from their ledgers.
+        tell: takes what is found.
+        counts: how much was checked.
+        refused: what could not be taken for receipts at all, and why.
+    """
+
+    keys: Jwks | None
+    tell: Tell
+    checkpoints: Sequence[KeptApart] = ()
+    counts: Counts = field(default_factory=Counts)
+    refused: list[str] = field(default_factory=list)
+
+    def verify(self, paths: Sequence[Path]) -> None:
+        """Verify everything that was named."""
+        for path in paths:
+            try:
+                self._verify(path)
+            except OSError as error:
+                self.refused.append(f"{shown(path)}: cannot be read ({error.strerror or 'no file'})")
+        for apart in self.checkpoints:
+            if not apart.was_compared:
+                what = "no row of its ledgers is in what was checked: it is of another file, or they were all taken out"
+                self.tell(problem(Code.CHECKPOINT, Place(file=apart.file), what))
+
+    def _verify(self, path: Path) -> None:
+        if path.is_dir():
+            self._verify_folder(path)
+            return
+        kind = kind_of(path)
+        reason = self._verify_file(path, kind)
+        if reason:
+            self.refused.append(f"{shown(path)}: {reason}")
+
+    def _verify_folder(self, folder: Path) -> None:
+        if (folder / packed.MANIFEST).is_file():
+            self._verify_pack(folder)
+            return
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                self._verify_folder(path)
+            elif path.is_file() and not _is_beside_ledger(path):
+                self._verify_found(path)
+
+    def _verify_found(self, path: Path) -> None:
+        """Verify a file that nobody named; what holds no receipts is passed over, and said so."""
+        try:
+            reason = self._verify_file(path, kind_of(path))
+        except OSError as error:
+            self.tell(problem(Code.UNREADABLE, Place(file=str(path)), f"cannot be read ({error.strerror})"))
+            return
+        if reason:
+            self.tell(note(Code.SKIPPED, Place(file=str(path)), f"passed over: {reason}"))
+
+    def _verify_file(self, path: Path, kind: Kind) -> str:
+        """Verify one file, or say why it cannot hold receipts."""
+        name = str(path)
+        if kind is Kind.LEDGER:
+            self.counts.add(check_ledger(path, name, keys=self.keys, checkpoints=self.checkpoints, tell=self.tell))
+        elif kind is Kind.PACK:
+            self._verify_pack(path)
+        elif kind is Kind.LINES:
+            checker = Checker(keys=self.keys, tell=self.tell)
+            with path.open("rb") as stream:
+                check_lines(stream, name, checker, checkpoints=self.checkpoints)
+            self.counts.add(checker.counts)
+        elif kind is Kind.UNKNOWN:
+            return "is no answer, stream, receipt, ledger or pack" if path.stat().st_size else "is empty"
+        elif path.stat().st_size > _MOST_BYTES:
+            self.tell(problem(Code.TOO_LARGE, Place(file=name), f"has more than {_MOST_BYTES:,} bytes: not read"))
+        elif kind is Kind.STREAM:
+            self._check_stream(path.read_bytes(), name)
+        else:
+            return self._check_document(path.read_bytes(), name)
+        return ""
+
+    def _verify_pack(self, path: Path) -> None:
+        try:
+            package: Folder | Zip = Folder(path) if path.is_dir() else Zip(path)
+        except UnreadablePackError as error:
+            self.tell(problem(Code.UNREADABLE, Place(file=str(path)), str(error)))
+            return
+        try:
+            counts = check_pack(package, str(path), keys=self.keys, checkpoints=self.checkpoints, tell=self.tell)
+        finally:
+            package.close()
+        self.counts.add(counts)
+
+    def _check_stream(self, data: bytes, name: str) -> None:
+        checker = Checker(keys=self.keys, tell=self.tell)
+        check_stream(data, checker, Place(file=name))
+        self._conclude(checker, name)
+
+    def _check_document(self, data: bytes, name: str) -> str:
+        try:
+            document = read_json(data)
+        except NotExactJsonError:
+            what = "is no JSON that can be read in one way only (cut, a member twice, NaN, not UTF-8)"
+            self.tell(problem(Code.UNREADABLE, Place(file=name), what))
+            return ""
+        if not _may_hold_receipt(document):
+            return "is JSON without a receipt" + (" (a JWKS: give it with --jwks)" if "keys" in document else "")
+        checker = Checker(keys=self.keys, tell=self.tell)
+        check_document(document, checker, Place(file=name))
+        self._conclude(checker, name)
+        return ""
+
+    def _conclude(self, checker: Checker, name: str) -> None:
+        checker.conclude(Place(file=name))
+        self.counts.add(checker.counts)
+
+
+def _may_hold_receipt(document: Mapping[str, object]) -> bool:
+    is_answer = "choices" in document or "receipt" in document
+    return is_answer or holds_receipt(document) or any(map(holds_receipt, document.values()))
+
+
+def _is_beside_ledger(path: Path) -> bool:
+    """Whether a file is one that SQLite keeps beside a database."""
+    name = path.name
+    suffix = next((one for one in _BESIDE_LEDGER if name.endswith(one)), None)
+    return suffix is not None and path.with_name(name.removesuffix(suffix)).is_file()

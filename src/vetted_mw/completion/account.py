@@ -1,0 +1,166 @@
+"""The account of one completion: its receipt, made of what was observed, sealed before the answer ends, told once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vetted_mw.completion.observing import abandoned_receipts, measured_of, observed, unobserved
+from vetted_mw.completion.sealing import keep_later, sealed
+from vetted_mw.errors import LedgerRefusedError
+from vetted_mw.receipts.receipt import ReceiptError
+from vetted_mw.routing.values import AttemptOutcome
+from vetted_mw.telemetry import names
+
+if TYPE_CHECKING:
+    from vetted_mw.chat.response import Answer
+    from vetted_mw.chat.sse import AnswerStream
+    from vetted_mw.completion.asked import Asked
+    from vetted_mw.completion.attempts import Attempts
+    from vetted_mw.completion.delivery import Delivery
+    from vetted_mw.core import Core, Receipted
+    from vetted_mw.proxy.attempt import Answered
+    from vetted_mw.receipts.observation import Observation
+    from vetted_mw.receipts.receipt import Receipt
+    from vetted_mw.telemetry.recorder import ChatSpan
+
+__all__ = ["Account"]
+
+_COMPLETION_STATUS = {
+    AttemptOutcome.SUCCESS: "complete",
+    AttemptOutcome.CLIENT_DISCONNECT: "client_abort",
+    AttemptOutcome.SHUTTING_DOWN: "shutting_down",
+}
+
+
+class Account:
+    """What one completion used, from its first attempt to its row in the ledger.
+
+    Args:
+        core: the gateway's rooms.
+        asked: what was asked for.
+        attempts: what was tried.
+        delivery: where a stream is seen.
+        span: the completion's.
+        nonce: what the digest of the delivered content is keyed with; None for a call of in-app mode, whose receipt is
+            the route's to keep, and bound to what the handler answers.
+
+    Attributes:
+        query_id: of its receipt.
+        answered: a whole answer, once there is one.
+    """
+
+    def __init__(
+        self, core: Core, asked: Asked, *, attempts: Attempts, delivery: Delivery, span: ChatSpan, nonce: bytes | None
+    ) -> None:
+        self.query_id = core.new_id()
+        self.answered: Answered | None = None
+        self._core = core
+        self._asked = asked
+        self._attempts = attempts
+        self._delivery = delivery
+        self._span = span
+        self._nonce = nonce
+        self._receipted: Receipted | None = None
+        self._is_kept = nonce is None
+
+    @property
+    def seen(self) -> Answer | AnswerStream | None:
+        """What was observed of the answer; None when nothing was."""
+        if self.answered is not None:
+            return self.answered.answer
+        streamed = self._delivery.streamed
+        return None if streamed is None else streamed.stream
+
+    @property
+    def receipted(self) -> Receipted | None:
+        """What became of the receipt; None before anybody asked for it."""
+        return self._receipted
+
+    def made(self) -> Receipted:
+        """Make the receipt of what was observed, once."""
+        if self._receipted is None:
+            self._receipted = self._new()
+        return self._receipted
+
+    async def seal(self) -> LedgerRefusedError | None:
+        """Sign the receipt and keep it; returns what the caller is told where it had to be kept and could not."""
+        if not self._is_kept:
+            self._is_kept = True  # what is handed over now is written, whoever waits for it or not
+            beside = self.spent(self.query_id)
+            self._receipted = await sealed(self._core, self.made(), beside=beside, caller=self._asked.caller)
+        is_refused = self._receipted is not None and self._receipted.error == ReceiptError.LEDGER_UNAVAILABLE
+        return LedgerRefusedError.told() if is_refused else None
+
+    def keep_the_rest(self) -> None:
+        """Keep what was spent on an answer that nobody waits for any more, or that there is none of."""
+        if self._is_kept:
+            return
+        self._is_kept = True
+        if self._core.ledger is not None:
+            own = self._new().receipt if self._attempts.serving is not None and self.seen is not None else None
+            spent = self.spent(self.query_id)
+            keep_later(self._core, spent if own is None else [*spent, own], caller=self._asked.caller)
+
+    def observation(self) -> Observation:
+        """Return what was observed of the serving region's answer; only when one served."""
+        asked, core = self._asked, self._core
+        region = core.configuration.regions[str(self._attempts.serving)]
+        seen = self.seen
+        if seen is None:
+            message = "no answer was observed"
+            raise RuntimeError(message)
+        blank = unobserved(
+            core,
+            decision=asked.decision,
+            options=asked.options,
+            region=region,
+            model=asked.request.model,
+            query_id=self.query_id,
+        )
+        status = _COMPLETION_STATUS.get(self._attempts.records[-1].outcome, "upstream_error")
+        return replace(
+            observed(blank, request=asked.request, seen=seen, status=status),
+            response_digest=self._digest(),
+            measured=measured_of(core, region.code, answered=self.answered, streamed=self._delivery.streamed),
+        )
+
+    def spent(self, request_id: str) -> list[Receipt]:
+        """Make the receipts of the attempts that were given up, for the ledger.
+
+        Args:
+            request_id: the `query_id` of the answer they were tried for.
+        """
+        asked = self._asked
+        return abandoned_receipts(
+            self._core,
+            self._attempts.spent,
+            request=asked.request,
+            options=asked.options,
+            decision=asked.decision,
+            request_id=request_id,
+        )
+
+    def _new(self) -> Receipted:
+        if self.seen is None:
+            # Begun early and broken before any content: the attempt has told its own trouble.
+            return self._core.withheld("no_observed_call", level=logging.INFO)
+        receipted = self._core.receipted(self.observation())
+        if receipted.error is None:
+            self._span.event(names.RECEIPT_EMITTED_EVENT)
+        else:
+            self._span.event(names.RECEIPT_FAILED_EVENT, {names.REASON: receipted.error})
+        return replace(receipted, nonce=self._nonce)
+
+    def _digest(self) -> str | None:
+        """Return the digest of the content that was delivered; None where the route tells it."""
+        if self._nonce is None:
+            return None
+        if self.answered is not None:
+            return self.answered.answer.transcript_digest(self._nonce)
+        streamed = self._delivery.streamed
+        transcript = None if streamed is None else streamed.stream.transcript
+        if streamed is None or transcript is None:
+            return None
+        return transcript.digest(whole=self._attempts.records[-1].outcome is AttemptOutcome.SUCCESS)

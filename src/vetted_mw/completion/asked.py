@@ -1,0 +1,33 @@
+"""One request as it was let in: what both modes hand on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vetted_mw.chat.request import ChatRequest
+    from vetted_mw.proxy.headers import Headers
+    from vetted_mw.routing.decision import Decision
+    from vetted_mw.routing.options import Options
+
+__all__ = ["Asked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One chat completion that was asked for.
+
+    Attributes:
+        request: what the caller asked.
+        options: how it asked for it to be routed.
+        decision: where it may go.
+        inbound: the request's headers, lower-case names; only listed ones leave.
+        caller: whose receipts these are; empty where nobody asks.
+    """
+
+    request: ChatRequest
+    options: Options
+    decision: Decision
+    inbound: Headers
+    caller: str = ""

@@ -1,0 +1,133 @@
+"""What was observed of one request's attempts, as receipts are made from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vetted_mw.receipts.measured import read_measured
+from vetted_mw.receipts.observation import Observation
+from vetted_mw.routing.options import Tier
+from vetted_mw.routing.values import AttemptOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vetted_mw.chat.request import ChatRequest
+    from vetted_mw.chat.response import Answer
+    from vetted_mw.chat.sse import AnswerStream
+    from vetted_mw.core import Core
+    from vetted_mw.grid.signal import SignalReading
+    from vetted_mw.proxy.attempt import Answered
+    from vetted_mw.proxy.streamed import StreamedAnswer
+    from vetted_mw.receipts.measured import MeasuredReading
+    from vetted_mw.receipts.receipt import Receipt
+    from vetted_mw.routing.decision import Decision
+    from vetted_mw.routing.options import Options
+    from vetted_mw.routing.regions import Region
+
+__all__ = ["abandoned_receipts", "measured_of", "observed", "unobserved"]
+
+_SPENT_STATUS = {AttemptOutcome.CLIENT_DISCONNECT: "client_abort", AttemptOutcome.SHUTTING_DOWN: "shutting_down"}
+
+
+def unobserved(
+    core: Core, *, decision: Decision, options: Options, region: Region, model: str, query_id: str
+) -> Observation:
+    """Return what is known before anything was seen of an answer: where, how it was asked for, by which signals."""
+    default = core.default_region
+    return Observation(
+        query_id=query_id,
+        region=region,
+        model=model,
+        upstream_model=None,
+        upstream_response_id=None,
+        prompt_tokens=None,
+        cached_tokens=0,
+        completion_tokens=None,
+        prompt_characters=0,
+        completion_characters=0,
+        reported=False,
+        completion_status="complete",
+        tier=options.tier,
+        boundary=options.boundary,
+        reading=_reading(decision, region),
+        requested_at=decision.requested_at,
+        issued_at=core.now(),
+        default_region=default,
+        default_reading=None if default is None else _reading(decision, default),
+    )
+
+
+def observed(blank: Observation, *, request: ChatRequest, seen: Answer | AnswerStream, status: str) -> Observation:
+    """Return what was seen of an answer, whole or cut, on top of `unobserved`."""
+    usage = seen.usage
+    return replace(
+        blank,
+        upstream_model=seen.model,
+        upstream_response_id=seen.id,
+        prompt_tokens=None if usage is None else usage.prompt_tokens,
+        cached_tokens=0 if usage is None else usage.cached_tokens,
+        completion_tokens=None if usage is None else usage.completion_tokens,
+        prompt_characters=0 if usage is not None and usage.prompt_tokens else request.prompt_characters(),
+        completion_characters=seen.completion_characters,
+        completion_status=status,
+    )
+
+
+def measured_of(
+    core: Core, region: str, *, answered: Answered | None, streamed: StreamedAnswer | None
+) -> MeasuredReading | None:
+    """Return the energy that an upstream says its answer took; None where it is not asked for, or does not say."""
+    where = core.configuration.upstreams[region].measured_energy
+    if where is None:
+        return None
+    if answered is not None:
+        return read_measured(where, headers=answered.headers, body=answered.body)
+    if streamed is not None:
+        return read_measured(where, headers=streamed.headers, body=streamed.stream.telling)
+    return None
+
+
+def abandoned_receipts(
+    core: Core,
+    spent: Sequence[tuple[str, AttemptOutcome]],
+    *,
+    request: ChatRequest,
+    options: Options,
+    decision: Decision,
+    request_id: str,
+) -> list[Receipt]:
+    """Make a receipt for each attempt that was given up after its request had left: at least its prompt was read.
+
+    Args:
+        core: what it saw of the gateway.
+        spent: region and outcome of each of them.
+        request: what was asked.
+        options: how.
+        decision: where it could go.
+        request_id: the `query_id` of the answer they were tried for.
+    """
+    if core.ledger is None or not spent:
+        return []
+    receipts = []
+    for code, outcome in spent:
+        region = core.configuration.regions[code]
+        blank = unobserved(
+            core, decision=decision, options=options, region=region, model=request.model, query_id=core.new_id()
+        )
+        seen = replace(
+            blank,
+            prompt_characters=request.prompt_characters(),
+            completion_status=_SPENT_STATUS.get(outcome, "abandoned"),
+            tier=Tier.AUTO,  # there is nothing measured of what was given up, and it is spent all the same
+            request_id=request_id,
+        )
+        receipt = core.receipted(seen).receipt
+        if receipt is not None:
+            receipts.append(receipt)
+    return receipts
+
+
+def _reading(decision: Decision, region: Region) -> SignalReading | None:
+    return next(v.candidate.reading for v in decision.verdicts if v.candidate.region.code == region.code)

@@ -1,0 +1,95 @@
+"""The last step before an answer ends: its receipt is signed, and kept in the ledger with what was abandoned."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vetted_mw.errors import LedgerRefusedError
+from vetted_mw.receipts.receipt import ReceiptError
+from vetted_mw.receipts.sealed import Entry, LedgerUnavailableError, Sealed, seal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vetted_mw.core import Core, Receipted
+    from vetted_mw.receipts.receipt import Receipt
+
+__all__ = ["keep_later", "require_ledger", "sealed"]
+
+_LOG = logging.getLogger("vetted_mw")
+
+
+async def sealed(core: Core, made: Receipted, *, beside: Sequence[Receipt], caller: str) -> Receipted:
+    """Sign a receipt and keep it, so that whoever holds it finds it in the ledger.
+
+    Args:
+        core: what the request saw of the gateway.
+        made: the receipt of the answer, or why there is none.
+        beside: receipts of what was spent on the same request without being its answer.
+        caller: whose they are.
+
+    Returns:
+        The same with signature, `ledger_id` and `seq`; with `ledger` set where it could not be kept, and then without a
+        receipt where the policy wants none that is not kept.
+    """
+    if core.ledger is None:
+        return _signed(core, made)
+    receipts = [*beside, *(() if made.receipt is None else (made.receipt,))]
+    if not receipts:
+        return made
+    kept = await _kept(core, receipts, caller)
+    if kept is not None:
+        return made if made.receipt is None else _with(made, kept[-1])
+    if core.configuration.ledger.policy == "fail_closed":
+        withheld = core.withheld(ReceiptError.LEDGER_UNAVAILABLE.value, level=logging.DEBUG)  # the ledger told it, once
+        return replace(withheld, ledger="unavailable")
+    return replace(_signed(core, made), ledger="unavailable")
+
+
+def keep_later(core: Core, receipts: Sequence[Receipt], *, caller: str) -> None:
+    """Keep receipts that nobody waits for any more."""
+    if core.ledger is not None and receipts:
+        core.ledger.keep_later([Entry(receipt=receipt, caller=caller) for receipt in receipts], core.signer)
+
+
+async def require_ledger(core: Core) -> None:
+    """Turn a request away before any upstream is called, where its receipt could not be kept and has to be.
+
+    Raises:
+        LedgerRefusedError: that is so.
+    """
+    if core.ledger is None or core.configuration.ledger.policy != "fail_closed":
+        return
+    try:
+        is_ready = await core.ledger.is_ready()
+    except Exception as error:  # noqa: BLE001 (a foreign ledger may raise anything; its text could hold anything)
+        _LOG.error("the ledger failed", extra={"error": type(error).__name__})
+        is_ready = False
+    if not is_ready:
+        raise LedgerRefusedError.told()
+
+
+async def _kept(core: Core, receipts: Sequence[Receipt], caller: str) -> Sequence[Sealed] | None:
+    """Return the receipts as the ledger holds them; None when it holds none of them."""
+    if core.ledger is None:
+        return None
+    entries = [Entry(receipt=receipt, caller=caller) for receipt in receipts]
+    try:
+        kept = await core.ledger.keep(entries, core.signer)
+    except LedgerUnavailableError as error:
+        _LOG.debug("a receipt was not kept", extra={"reason": error.reason})  # the ledger tells of its own state, once
+        return None
+    except Exception as error:  # noqa: BLE001 (a foreign ledger may raise anything; its text could hold anything)
+        _LOG.error("the ledger failed", extra={"error": type(error).__name__})
+        return None
+    return kept
+
+
+def _signed(core: Core, made: Receipted) -> Receipted:
+    return made if made.receipt is None else _with(made, seal(made.receipt, core.signer))
+
+
+def _with(made: Receipted, final: Sealed) -> Receipted:
+    return replace(made, receipt=final.receipt, signature=final.signature)

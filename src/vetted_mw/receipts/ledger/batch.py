@@ -1,0 +1,72 @@
+"""Receipts made ready for one commit: numbered, sealed, with the head that goes with them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vetted_mw.receipts.ledger.file import NewRow
+from vetted_mw.receipts.ledger.head import head_text
+from vetted_mw.receipts.sealed import seal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vetted_mw.receipts.jws import Signer
+    from vetted_mw.receipts.sealed import Entry, Sealed
+
+__all__ = ["Prepared", "prepared"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Entries as they will stand in the file.
+
+    Attributes:
+        sealed: what their callers get.
+        rows: what the table gets.
+    """
+
+    sealed: Sequence[Sealed]
+    rows: Sequence[NewRow]
+
+    def head(self, *, at: str, signer: Signer | None) -> str:
+        """Write the head that says the last of them is the newest."""
+        newest = self.rows[-1]
+        return head_text(newest.ledger_id, newest.seq, newest.text, at=at, signer=signer)
+
+
+def prepared(entries: Sequence[Entry], signer: Signer | None, *, ledger_id: str, after: int) -> Prepared:
+    """Number the entries from `after + 1` on and seal them.
+
+    Raises:
+        UnicodeEncodeError: a caller's name is no text that a file could hold.
+        Exception: what sealing raises, and a signer may raise anything.
+    """
+    sealed = [
+        seal(msgspec.structs.replace(entry.receipt, ledger_id=ledger_id, seq=seq), signer)
+        for seq, entry in enumerate(entries, start=after + 1)
+    ]
+    rows = [
+        _row(entry, final, ledger_id, seq)
+        for seq, (entry, final) in enumerate(zip(entries, sealed, strict=True), start=after + 1)
+    ]
+    return Prepared(sealed=sealed, rows=rows)
+
+
+def _row(entry: Entry, final: Sealed, ledger_id: str, seq: int) -> NewRow:
+    receipt = entry.receipt
+    entry.caller.encode()
+    return NewRow(
+        ledger_id=ledger_id,
+        seq=seq,
+        query_id=receipt.query_id,
+        request_id=None if receipt.request_id is msgspec.UNSET else receipt.request_id,
+        issued_at=receipt.issued_at,
+        caller=entry.caller,
+        model=receipt.model,
+        region=receipt.region,
+        text=final.text,
+    )

@@ -1,0 +1,249 @@
+"""The one thread that writes: takes what is queued, numbers and seals it, commits it together, and tells."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from vetted_mw.instants import rfc3339
+from vetted_mw.receipts.ledger.batch import prepared
+from vetted_mw.receipts.ledger.faults import reason_of
+from vetted_mw.receipts.ledger.file import LedgerFile
+from vetted_mw.receipts.ledger.job import Job, Told, answered
+from vetted_mw.receipts.sealed import LedgerUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+__all__ = ["LIMIT_SECONDS", "Writer"]
+
+_LOG = logging.getLogger("vetted_mw")
+
+LIMIT_SECONDS = 10.0
+"""How long anyone waits for a commit."""
+_ENTRIES_AT_ONCE = 64
+"""Of one batch: sealing them takes some ten milliseconds, and whoever is first waits for the last."""
+_MOST_QUEUED = 10_000
+"""Jobs; more come only when the disk hangs, and memory is not the place for them."""
+_AGAIN_SECONDS = 1.0
+"""Between two tries while the ledger is unavailable, and between two looks whether the file is still there."""
+
+
+class Writer:
+    """Owns the file and the numbers of one `ledger_id`. What is public is called from any thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Literal["normal", "full"],
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        new_id: Callable[[], str],
+        committed: Callable[[], None],
+    ) -> None:
+        """Prepare, without touching the file.
+
+        Args:
+            path: of the file.
+            durability: `full` waits for the disk at every commit.
+            now: wall clock, aware UTC.
+            monotonic: seconds that never go back.
+            new_id: a fresh uuid4 as a string.
+            committed: called after each commit, on the writer's thread.
+        """
+        self._path = path
+        self._durability = durability
+        self._now = now
+        self._monotonic = monotonic
+        self._new_id = new_id
+        self._committed = committed
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._file: LedgerFile | None = None
+        self._ledger_id = new_id()
+        self._seq = 0
+        self._fault: str | None = None
+        self._has_written = False
+        self._tried_at = monotonic()
+        self._looked_at = monotonic()
+        self._busy_since: float | None = None
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over.
+
+        Raises:
+            LedgerUnavailableError: it would fail anyway, or would wait for too long.
+        """
+        reason = self.refusal
+        if reason is not None:
+            raise LedgerUnavailableError(reason)
+        self._queue.put(job)
+
+    def stop(self) -> None:
+        """Let the thread end once what is queued is written."""
+        self._queue.put(None)
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is taken at the moment; None: a job is taken."""
+        since = self._busy_since
+        if since is not None and self._monotonic() - since > LIMIT_SECONDS:
+            return "timeout"
+        if self._queue.qsize() >= _MOST_QUEUED:
+            return "overloaded"
+        if self._fault is not None and (since is not None or not self._may_try()):
+            return self._fault
+        return None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the last write succeeded, and nothing hangs."""
+        return self._has_written and self._fault is None and self.refusal is None
+
+    def run(self) -> None:
+        """Write until `stop`."""
+        while True:
+            jobs, goes_on = self._taken()
+            self._busy_since = self._monotonic()
+            answered(self._told([job for job in jobs if job.begin()]))
+            self._busy_since = None
+            if not goes_on:
+                break
+        self._leave()
+
+    def _taken(self) -> tuple[list[Job], bool]:
+        """Wait for a job and take what else is there; no timer makes anyone wait for company."""
+        jobs: list[Job] = []
+        entries = 0
+        job = self._queue.get()
+        while job is not None:
+            jobs.append(job)
+            entries += len(job.entries)
+            if entries >= _ENTRIES_AT_ONCE:
+                return jobs, True
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return jobs, True
+        return jobs, False
+
+    def _told(self, jobs: Sequence[Job]) -> Sequence[tuple[Job, Told]]:
+        if not jobs:
+            return ()
+        if self._fault is not None and not self._may_try():
+            return _all_failed(jobs, self._fault)
+        try:
+            told = self._kept(self._opened(), jobs)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the thread lives on and those who wait hear of it)
+            reason = error.reason if isinstance(error, LedgerUnavailableError) else reason_of(error)
+            self._fail(reason)
+            return _all_failed(jobs, reason)
+        self._recover()
+        return told
+
+    def _kept(self, file: LedgerFile, jobs: Sequence[Job]) -> Sequence[tuple[Job, Told]]:
+        """Keep the jobs in one commit; where one of them cannot be kept, each in its own."""
+        try:
+            return self._committed_together(file, jobs)
+        except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+                raise
+            reason = "duplicate"
+        except Exception as error:  # noqa: BLE001 (a signer may raise anything; its text could hold anything)
+            _LOG.error("a receipt cannot be sealed", extra={"error": type(error).__name__})
+            reason = "unsealable"
+        if len(jobs) == 1:
+            return _all_failed(jobs, reason)
+        return [told for job in jobs for told in self._kept(file, [job])]
+
+    def _committed_together(self, file: LedgerFile, jobs: Sequence[Job]) -> Sequence[tuple[Job, Told]]:
+        made = []
+        seq = self._seq
+        for job in jobs:
+            made.append(prepared(job.entries, job.signer, ledger_id=self._ledger_id, after=seq))
+            seq += len(job.entries)
+        rows = [row for one in made for row in one.rows]
+        if rows:
+            last = max(index for index, one in enumerate(made) if one.rows)
+            head = made[last].head(at=rfc3339(self._now(), milliseconds=True), signer=jobs[last].signer)
+            file.append(rows, head)
+            self._seq = seq
+        else:
+            file.touch()
+        self._committed()
+        return [(job, one.sealed) for job, one in zip(jobs, made, strict=True)]
+
+    def _opened(self) -> LedgerFile:
+        now = self._monotonic()
+        if self._file is None:
+            self._file = LedgerFile(self._path, durability=self._durability)
+            self._go_on(self._file)
+        elif now - self._looked_at >= _AGAIN_SECONDS:
+            self._looked_at = now
+            if self._file.is_moved():
+                raise LedgerUnavailableError("removed")
+        return self._file
+
+    def _go_on(self, file: LedgerFile) -> None:
+        """Number on from what the file says; in another file than before, as somebody else."""
+        seq = file.seq_of(self._ledger_id)
+        if seq < self._seq:
+            self._ledger_id = self._new_id()
+            seq = 0
+        self._seq = seq
+
+    def _may_try(self) -> bool:
+        return self._monotonic() - self._tried_at >= _AGAIN_SECONDS
+
+    def _fail(self, reason: str) -> None:
+        self._tried_at = self._monotonic()
+        if self._file is not None:
+            if self._file.is_moved():
+                _hold_for_good(self._file)
+            else:
+                with contextlib.suppress(sqlite3.Error):  # it is broken already, and opened anew
+                    self._file.close()
+            self._file = None
+        if self._fault is None:
+            _LOG.error("the ledger is unavailable", extra={"reason": reason})
+        self._fault = reason
+
+    def _recover(self) -> None:
+        self._has_written = True
+        if self._fault is not None:
+            _LOG.warning("the ledger is available again", extra={"reason": self._fault})
+            self._fault = None
+
+    def _leave(self) -> None:
+        if self._file is None:
+            return
+        if self._file.is_moved():
+            _hold_for_good(self._file)
+            return
+        try:
+            self._file.fold()
+            self._file.close()
+        except sqlite3.Error as error:
+            _LOG.warning("the ledger was not closed in order", extra={"reason": reason_of(error)})
+
+
+def _all_failed(jobs: Sequence[Job], reason: str) -> Sequence[tuple[Job, Told]]:
+    return [(job, LedgerUnavailableError(reason)) for job in jobs]
+
+
+def _hold_for_good(file: LedgerFile) -> None:
+    """Never close a file that is no longer at its path.
+
+    SQLite would remove the log *by name*, and by now that may be the log of the file another process has made there.
+    """
+    threading.Thread(target=_hold, args=(file, threading.Event()), name="vetted-ledger-removed", daemon=True).start()
+
+
+def _hold(_file: LedgerFile, never: threading.Event) -> None:
+    never.wait()
