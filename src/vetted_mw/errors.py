@@ -288,7 +288,7 @@ class UpstreamInvalidError(InferenceError):
 
 
 class LedgerRefusedError(AnswerError):
-    """A receipt could not be kept, and the operator wants no answer without one."""
+    """A receipt could not be kept or read, and the operator wants no answer without one."""
 
     status, type, code = 503, "internal_error", "ledger_unavailable"
 

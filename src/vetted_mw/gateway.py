@@ -321,9 +321,6 @@ class Gateway:
     async def _open(self) -> Core:
         self._loop = asyncio.get_running_loop()
         core = await self._held.open()
-        if core.signer is None and not self._warned_of_unsigned:
-            self._warned_of_unsigned = True
-            _LOG.warning("receipts are not signed: set signing.key (vetted-mw keys new makes one)")
         if self._watch is not None:
             self._watch.open()
         return core
@@ -343,6 +340,12 @@ class Gateway:
         if not self.configuration.upstreams and not self._warned_of_no_upstream:
             self._warned_of_no_upstream = True
             _LOG.warning("no region has an upstream, so every request will be refused: set regions.CODE.base_url")
+
+    def warn_of_unsigned(self) -> None:
+        """Say once in the log that receipts are no evidence by themselves, where there is no key to sign them with."""
+        if self.configuration.signing.key is None and not self._warned_of_unsigned:
+            self._warned_of_unsigned = True
+            _LOG.warning("receipts are not signed: set signing.key (vetted-mw keys new makes one)")
 
     def warn_of_open_door(self) -> None:
         """Say once in the log that whoever reaches the middleware spends the upstreams' keys."""

@@ -82,6 +82,7 @@ CASES: dict[str, tuple[Sequence[dict[str, Any]], dict[str, Any]]] = {
     "three years": (quarter(1100, 1), {}),
     "names that would run": (_hostile(), {}),
     "other words": ([counted(1, grid_temporal_match="dreamt", completion_status="vanished", boundary="wide")], {}),
+    "a tiny region": ([*quarter(30), counted(10**6, region="tiny-1", energy_wh=1e-6, gco2e=1e-6)], {}),
     "no tokens": (
         [counted(1, **{name: 0.0 for name in counted() if name.startswith(("energy_wh", "gco2e", "ml_water"))})],
         {},

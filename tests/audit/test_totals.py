@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.counting import counted, quarter
-from vetted_mw.audit.sums import Group, Quality, Sums
-from vetted_mw.audit.totals import totals
+from vetted_mw.audit.sums import Group, Key, Quality, Sums
+from vetted_mw.audit.totals import Adder, totals
 
 FIGURES = ("energy_wh", "gco2e", "ml_water")
 SIGMAS = {"energy_wh": "sigma_energy", "gco2e": "sigma_gco2e", "ml_water": "sigma_water"}
@@ -115,6 +115,13 @@ def test_each_request_counts_once() -> None:
     failed = [counted(number, request_id="gone", completion_status="abandoned") for number in (3, 4)]
     sums = totals([*answered, *failed]).of("comprehensive")
     assert (sums.requests, sums.calls) == (2, 4)
+
+
+def test_a_request_whose_receipt_was_not_read_is_not_counted() -> None:
+    """A group that has no receipt gets no request either."""
+    adder = Adder()
+    adder.count_request(Key("comprehensive", "2026-08-01", "m", "r", "abandoned"))
+    assert dict(adder.totals.cells) == {}
 
 
 def test_live_and_annual_figures_have_their_shares() -> None:

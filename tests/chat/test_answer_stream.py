@@ -23,7 +23,7 @@ from chat.streams import (
     text_of,
     usage_chunk,
 )
-from vetted_mw.chat.response import Usage
+from vetted_mw.chat.counts import Usage
 from vetted_mw.chat.sse import Placement
 
 CONTENT = delta(content="Hello")

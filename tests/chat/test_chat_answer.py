@@ -10,14 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.json_texts import members_without, object_of, told, unhurried, values
+from vetted_mw.chat.counts import Usage, read_usage, text_length
 from vetted_mw.chat.response import (
     MalformedAnswerError,
-    Usage,
     add_members,
     has_choices,
     read_answer,
-    read_usage,
-    text_length,
 )
 from vetted_mw.testing import chat_completion
 

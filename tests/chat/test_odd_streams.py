@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chat.json_texts import unhurried
 from chat.streams import DONE, FINISH, HEAD, ROLE, chunks, cut_at, delta, events, frame, opened, played, text_of
 from chat.streams import usage_chunk as usage
-from vetted_mw.chat.response import Usage
+from vetted_mw.chat.counts import Usage
 
 CONTENT = delta(content="Hello")
 MAX = 100_000

@@ -174,6 +174,33 @@ def test_a_drained_region_is_warned_of(file: Path, capsys: pytest.CaptureFixture
     ]
 
 
+UNSIGNED = "receipts are not signed: set signing.key (vetted-mw keys new makes one)"
+OPEN_LEDGER = "ledger.path is set without signing.key: whoever can write that file can change it unseen"
+
+
+@pytest.mark.parametrize(
+    ("is_signed", "ledger", "warnings"),
+    [
+        (True, "", []),
+        (True, '[ledger]\npath = "receipts.sqlite3"\n', []),
+        (False, "", [UNSIGNED]),
+        (False, '[ledger]\npath = "receipts.sqlite3"\n', [UNSIGNED, OPEN_LEDGER]),
+        (True, '[ledger]\ndurability = "full"\n', ["ledger.durability does nothing without ledger.path"]),
+    ],
+)
+def test_receipts_that_are_less_evidence_than_they_look_are_warned_of(
+    is_signed: bool, ledger: str, warnings: list[str], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a key, in an open ledger, or with a promise that needs one: it starts, and is said."""
+    file.write_text((GOOD if is_signed else GOOD.partition("[signing]")[0]) + ledger)
+    told = run(capsys, "check", file, "--json").json()
+    assert told["warnings"] == warnings
+    assert told["signing_key"] == (signer().kid if is_signed else None)
+    assert told["ledger"] == (str(file.parent / "receipts.sqlite3") if "path" in ledger else None)
+    if not is_signed:
+        assert "signing key    none: receipts are not signed" in run(capsys, "check", file).out
+
+
 def test_an_early_commit_that_comes_late_is_warned_of(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A stream that has shown nothing by `first_byte_seconds` has failed: a first attempt there never commits early."""
     file.write_text(GOOD + "[limits]\ncommit_after_seconds = 5\n[regions.ovh-gra-1.limits]\nfirst_byte_seconds = 5\n")
@@ -496,6 +523,9 @@ def test_settings_of_the_environment_alone_are_told_as_such(
         (GOOD.replace("base_url", "base_ulr", 1), "regions.scaleway-par-1.base_ulr", "Did you mean base_url?"),
         (GOOD.replace("https://paris", "https://me:secret@paris"), "regions.scaleway-par-1.base_url", "Take them out"),
         (GOOD.replace("TEAM_KEY", "NO_SUCH_KEY"), "callers.team-a.key.env", "Export"),
+        (GOOD.replace("SIGNING_KEY", "TEAM_KEY"), "signing.key", "vetted-mw keys new"),
+        (GOOD + '[ledger]\npath = "nowhere/receipts.sqlite3"\n', "ledger.path", "Create the folder"),
+        (GOOD + '[ledger]\npolicy = "fail_closed"\n', "ledger.policy", "ledger.path"),
         ("", "regions", "base_url"),
         (GOOD.partition("[callers")[0] + '[server]\nhost = "0.0.0.0"\n', "server.host", "[callers]"),
         ("oops", "", "Correct the syntax"),
@@ -517,6 +547,16 @@ def test_bad_settings_name_key_and_remedy_and_are_exit_code_1(
     assert (told["ok"], told["field"]) == (False, field)
     assert remedy in told["remedy"]
     assert told["message"] in ran.out
+
+
+def test_an_engine_that_is_not_installed_is_told(file: Path) -> None:
+    """EcoLogits is an extra: settings that name it would not start without it."""
+    file.write_text(GOOD + '[receipts]\nengine = "ecologits"\n')
+    hidden = "import sys; sys.modules['ecologits'] = None; from vetted_mw.cli import main; sys.exit(main(['check']))"
+    ran = finished(file.parent, python=("-c", hidden))
+    assert (ran.code, ran.err) == (1, "")
+    assert ran.out.startswith("not usable: receipts.engine: ")
+    assert "vetted-mw[ecologits]" in ran.out
 
 
 def test_an_open_host_passes_with_the_operators_word(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

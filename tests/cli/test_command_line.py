@@ -14,7 +14,7 @@ from vetted_mw.cli.table import table
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("serve", "demo", "regions", "explain", "check")
+COMMANDS = ("serve", "demo", "regions", "explain", "check", "keys", "receipts", "methodology")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

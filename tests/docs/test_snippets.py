@@ -22,6 +22,7 @@ import anyio.to_thread
 import pytest
 from asgi_lifespan import LifespanManager
 
+from receipts.keys import private_pem
 from support import served, unused_port
 from vetted_mw import Gateway, VettedProxy, load_configuration
 from vetted_mw.demo.grid_service import TOKEN
@@ -40,6 +41,8 @@ PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KEYS = {"SCALEWAY_API_KEY": "not-a-real-key", "ENTSOE_TOKEN": TOKEN, "GRID_KEY": "not-a-real-key"}
 DEMO_URL = "http://127.0.0.1:8080"
+RUN_WHOLE = {"docs/signing.md"}
+"""Pages whose blocks build on one another: a test of their own runs each from top to bottom."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def _snippets() -> list[Snippet]:
     return [
         Snippet(page, number, language, text)
         for page in PAGES
+        if page not in RUN_WHOLE
         for number, (language, text) in enumerate(FENCE.findall((ROOT / page).read_text(encoding="utf-8")), start=1)
     ]
 
@@ -113,9 +117,12 @@ def test_a_settings_block_is_a_configuration_the_gateway_takes(snippet: Snippet,
     """Pasted into vetted.toml, a block starts a gateway."""
     file = tmp_path / "vetted.toml"
     file.write_text(snippet.text, encoding="utf-8")
+    (tmp_path / "signing-key.pem").touch(0o600)
+    (tmp_path / "signing-key.pem").write_text(private_pem())
     configuration = load_configuration(file, environ=KEYS)
     has_sources = configuration.signals.services or configuration.signals.http_json
-    assert configuration.upstreams or has_sources or configuration.signals.chains
+    is_evidence = configuration.signing.key or configuration.ledger.path
+    assert configuration.upstreams or has_sources or configuration.signals.chains or is_evidence
 
 
 @pytest.mark.parametrize("snippet", _of("toml", holds="[[reading]]"), ids=str)
@@ -202,6 +209,8 @@ def test_every_command_of_every_shell_block_is_run_below() -> None:
         "vetted-mw signals",
         "vetted-mw explain",
         "vetted-mw serve",
+        "vetted-mw keys",
+        "vetted-mw receipts",  # in the tests of the pages that name it
         "scripts/",
     )
     assert [command for one in _of("sh") for command in _split(one.text) if not command.startswith(run)] == []
@@ -236,6 +245,15 @@ def test_a_command_line_works_on_the_readmes_own_settings(
     )
     assert done.returncode == 0, (snippet, done.stderr)
     assert ("entsoe_derived_live" if "signals" in command else "our-site-1") in done.stdout
+
+
+@pytest.mark.parametrize(("snippet", "command"), _commands("vetted-mw keys"), ids=str)
+def test_a_keys_command_works_in_an_empty_folder(snippet: Snippet, command: str, tmp_path: Path) -> None:
+    """Each command says what it made or found."""
+    arguments = [sys.executable, "-m", "vetted_mw", *shlex.split(command)[1:]]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, (snippet, done.stderr)
+    assert "kid" in done.stdout
 
 
 @pytest.mark.parametrize(("snippet", "command"), _commands("vetted-mw serve"), ids=str)

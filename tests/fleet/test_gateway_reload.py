@@ -233,7 +233,8 @@ async def test_settings_that_cannot_be_used_change_nothing(tmp_path: Path, caplo
             answer = told(await asgi_exchange(VettedProxy(gateway), json=payload()))
             assert gateway.configuration is before
     assert answer.text == "one"
-    assert [("base_ulr" in record.__dict__["why"]) for record in caplog.records] == [True]
+    told_why = [record.__dict__["why"] for record in caplog.records if "why" in record.__dict__]
+    assert ["base_ulr" in why for why in told_why] == [True]
 
 
 async def test_a_door_that_cannot_be_made_changes_nothing() -> None:
@@ -285,7 +286,8 @@ async def test_what_only_a_restart_changes_is_said(caplog: pytest.LogCaptureFixt
             await gateway.reload(configured({FIRST: NOWHERE}, server={"port": 9000, "drain_seconds": 5}))
             await gateway.reload(configured({FIRST: NOWHERE}, server={"port": 9000}, receipts={"issuer": "x"}))
             await gateway.reload(configured({FIRST: NOWHERE}))
-    assert [record.__dict__["settings"] for record in caplog.records] == ["server.port", "server.port"]
+    told_of = [record.__dict__["settings"] for record in caplog.records if "settings" in record.__dict__]
+    assert told_of == ["server.port", "server.port"]
 
 
 async def test_a_closed_gateway_opens_with_what_was_reloaded() -> None:

@@ -37,8 +37,9 @@ def made_receipt(**changes: Any) -> Receipt:
     figures follow; anything else is put into the finished receipt as it is.
     """
     told = {name: value for name, value in changes.items() if name in _OBSERVED}
-    if isinstance(told.get("region"), str):
-        told["region"] = load_catalogue()[told["region"]]
+    for name in ("region", "default_region"):
+        if isinstance(told.get(name), str):
+            told[name] = load_catalogue()[told[name]]
     for name in ("issued_at", "requested_at"):
         if isinstance(told.get(name), str):
             told[name] = parse_rfc3339(told[name])

@@ -154,6 +154,22 @@ def test_a_saved_stream_may_lack_what_follows_its_finish_chunk() -> None:
     assert digest_of_stream(STREAM.removesuffix(b"data: [DONE]\n\n"), NONCE) == YES_DIGEST
 
 
+def test_a_saved_stream_counts_in_the_order_in_which_it_came() -> None:
+    """Whatever follows a finish reason, of this choice or another, stands where the caller read it."""
+    said = [(0, "a", "stop"), (1, "x", None), (0, "b", None), (1, "y", "stop")]
+    frames = [
+        json.dumps({"choices": [{"index": index, "delta": {"content": content}, "finish_reason": reason}]})
+        for index, content, reason in said
+    ]
+    told = digest_of_stream("".join(f"data: {frame}\n\n" for frame in frames).encode(), NONCE)
+    transcript = [
+        {"content": content, "finish_reason": "stop", "index": index, "tool_calls": []}
+        for index, content in enumerate(["ab", "xy"])
+    ]
+    assert told is not None
+    assert opens(told, NONCE, transcript)
+
+
 def test_a_stream_with_a_frame_that_is_none_has_no_digest() -> None:
     """What an auditor's file holds besides the answer is not passed over."""
     assert digest_of_stream(b"data: {\n\n" + STREAM, NONCE) is None

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from receipts.making import maker, observed, reading, recomputed, region
 from vetted_mw.receipts.coefficients import Spread, load_coefficients
+from vetted_mw.receipts.engines import engine_named
+from vetted_mw.receipts.measured import MeasuredReading
 from vetted_mw.receipts.models import ModelSize, unknown_size
+from vetted_mw.receipts.recomputed import recompute
 from vetted_mw.routing.options import Boundary
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class Case:
     hardware: str
     boundary: Boundary
     counted: bool = True
+    measured: MeasuredReading | None = None
+    default: float | None = None
 
     def receipt(self, **facts: Any) -> Receipt:
         """Make its receipt by the real maker."""
@@ -63,6 +68,9 @@ class Case:
             completion_characters=self.completion if not self.counted else 0,
             reading=reading(self.grid) if self.is_live else None,
             boundary=self.boundary,
+            measured=self.measured,
+            default_region=None if self.default is None else region("atnorth-sto-1", pue=self.default),
+            default_reading=None if self.default is None else reading(21.0),
         )
         return maker(sizes={MODEL: self.size}, **facts).make(seen)
 
@@ -113,6 +121,68 @@ def test_every_figure_can_be_recomputed_from_the_receipts_own_fields(case: Case)
     told = msgspec.to_builtins(case.receipt())
     expected = recomputed(told)
     assert {name: told[name] for name in expected} == pytest.approx(expected, rel=TOLERANCE, abs=0.0)
+
+
+@st.composite
+def _measured(draw: st.DrawFn) -> tuple[Case, MeasuredReading]:
+    """Draw a case with a measurement that can be true: the estimate, times up to 90 either way."""
+    scope: Any = draw(st.sampled_from(["gpu", "node"]))
+    case = draw(_cases(least_tokens=1))
+    if scope == "node":
+        case = replace(case, boundary=Boundary.COMPREHENSIVE)
+    receipt = case.receipt()
+    assert receipt.accelerator_wh is not None
+    same = receipt.accelerator_wh * (1.0 if scope == "gpu" else 1.29 * 1.12)
+    measured = MeasuredReading(value_wh=same * draw(st.floats(1 / 90, 90)), scope=scope)
+    return replace(case, measured=measured), measured
+
+
+@given(case=_cases(), default=st.none() | st.floats(1, 3), name=st.sampled_from(["parametric", "ecologits"]))
+@settings(deadline=None, max_examples=150)
+def test_the_auditors_recomputation_finds_every_figure_of_every_receipt(
+    case: Case, default: float | None, name: str
+) -> None:
+    """Whatever was observed, and by either engine, `recompute` gives what the receipt says, to 1e-5."""
+    told = msgspec.to_builtins(replace(case, default=default).receipt(engine=engine_named(name)))
+    found = recompute(told, load_coefficients())
+    assert {"energy_wh", "gco2e", "ml_water", "sigma_gco2e", "pedigree_score"} <= set(found)
+    assert found == pytest.approx({name: told[name] for name in found}, rel=TOLERANCE, abs=0.0)
+
+
+@given(drawn=_measured(), default=st.none() | st.floats(1, 3))
+@settings(deadline=None, max_examples=150)
+def test_measured_energy_is_charged_as_measured_and_found_again(
+    drawn: tuple[Case, MeasuredReading], default: float | None
+) -> None:
+    """A plausible measurement is the receipt's energy, its interval holds it, and the recomputation agrees."""
+    case, measured = drawn
+    receipt = replace(case, default=default).receipt()
+    told = msgspec.to_builtins(receipt)
+    assert (receipt.tier, receipt.energy_source) == ("telemetry", f"upstream_{measured.scope}")
+    pue = 1.0 if case.boundary is Boundary.NARROW else receipt.pue
+    if measured.scope == "node":
+        assert receipt.accelerator_wh is None
+        assert receipt.energy_wh / pue == pytest.approx(measured.value_wh, rel=TOLERANCE)
+    else:
+        assert receipt.accelerator_wh is not None
+        assert receipt.accelerator_wh == pytest.approx(measured.value_wh, rel=TOLERANCE)
+        assert receipt.energy_wh >= receipt.accelerator_wh
+    for name in ("energy_wh", "gco2e", "ml_water"):
+        low, middle, high = _triple(receipt, name)
+        assert 0 < low <= middle <= high
+        assert (low < high) or (name == "energy_wh" and case.boundary is Boundary.NARROW)
+    found = recompute(told, load_coefficients())
+    assert found == pytest.approx({name: told[name] for name in found}, rel=TOLERANCE, abs=0.0)
+
+
+@given(drawn=_measured())
+@settings(deadline=None, max_examples=60)
+def test_measuring_never_makes_an_interval_wider(drawn: tuple[Case, MeasuredReading]) -> None:
+    """Measured energy drops terms and adds none, so energy and water are at least as certain as estimated."""
+    case, _reading = drawn
+    estimated, measured = replace(case, measured=None).receipt(), case.receipt()
+    assert measured.sigma_energy <= estimated.sigma_energy
+    assert measured.sigma_water <= estimated.sigma_water
 
 
 @given(case=_cases())

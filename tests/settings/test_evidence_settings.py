@@ -14,7 +14,6 @@ from vetted_mw import ConfigurationError, load_configuration
 from vetted_mw.configuration import LedgerConfiguration, MeasuredEnergy, SigningConfiguration
 from vetted_mw.receipts.jwks import spki_pem
 from vetted_mw.receipts.signing import load_signer
-from vetted_mw.secret import Secret
 from vetted_mw.settings import require_ledger_folder
 
 if TYPE_CHECKING:
@@ -309,7 +308,7 @@ def test_a_header_that_tells_no_energy_cannot_be_named(name: str) -> None:
     assert "x-energy-joules" in error.remedy
 
 
-@pytest.mark.parametrize("path", ["usage.energy_joules", "timings.energy", "choices.0.energy", "energy", "a.b.-1"])
+@pytest.mark.parametrize("path", ["usage.energy_joules", "timings.energy", "choices.0.energy", "energy", "a.b-1"])
 def test_a_place_in_the_answer_is_names_and_positions(path: str) -> None:
     """With dots between them."""
     assert energy({"json_path": path}, None) == MeasuredEnergy(json_path=path)
@@ -323,6 +322,13 @@ def test_a_place_in_another_notation_is_refused(path: str) -> None:
     error = refused(receipts={"measured_energy": {"json_path": path}})
     assert error.field == "receipts.measured_energy.json_path"
     assert "usage.energy_joules" in error.remedy
+
+
+def test_a_position_counts_from_the_front() -> None:
+    """From the end nothing would ever be found."""
+    error = refused(receipts={"measured_energy": {"json_path": "choices.-1.energy"}})
+    assert error.field == "receipts.measured_energy.json_path"
+    assert "from 0" in error.remedy
 
 
 def test_the_engine_is_the_one_that_is_named() -> None:

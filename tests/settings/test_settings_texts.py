@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from vetted_mw import ConfigurationError, load_configuration
-from vetted_mw.settings import texts
+from vetted_mw.settings import header_names, texts
 
 
 def _region(**keys: Any) -> Any:
@@ -162,7 +162,9 @@ def test_any_other_name_is_fine_for_the_receipt(name: str) -> None:
     assert load_configuration(environ={}, overrides={"receipt_key": name}).receipt_key == name
 
 
-CHECKS = [check for name in texts.__all__ if callable(check := getattr(texts, name))]
+CHECKS = [
+    check for module in (header_names, texts) for name in module.__all__ if callable(check := getattr(module, name))
+]
 
 
 @settings(max_examples=200, deadline=None)

@@ -74,7 +74,7 @@ def changed(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in (OURS | members).items() if value is not None}
 
 
-KEYS_NOBODY_TAKES = {
+KEYS_NOBODY_TAKES: dict[str, Any] = {
     "private": changed(d="x"),
     "rsa": {"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "x"},
     "other kind": changed(kty="EC"),
@@ -183,6 +183,7 @@ def test_a_private_key_is_no_public_one(data: bytes) -> None:
         spki_pem(signer().jwk).encode() * 2,
         spki_pem(signer().jwk).replace("MCow", "MCox").encode(),
         spki_pem(signer().jwk).replace("MCow", "MC?w").encode(),
+        spki_pem(signer().jwk).replace("MCow", "MC=w").encode(),
         spki_pem(signer().jwk).replace("MCow", "").encode(),
         spki_pem(signer().jwk).replace("PUBLIC KEY", "CERTIFICATE").encode(),
         b"-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----",
@@ -190,7 +191,7 @@ def test_a_private_key_is_no_public_one(data: bytes) -> None:
         json.dumps(dict(signer().jwk) | {"kid": "k1"}).encode(),
         b'{"kty":"OKP","kty":"OKP","crv":"Ed25519","x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg"}',
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_a_file_that_holds_no_single_public_key_is_refused(data: bytes) -> None:
     """Nothing, garbage, two keys, another kind, a whole JWKS, a `kid` that is not the key's."""

@@ -122,10 +122,12 @@ def test_a_header_without_an_algorithm_is_refused() -> None:
 def test_hs256_with_the_public_key_as_its_secret_is_refused(secret: str) -> None:
     """The classic confusion: the public key, which everybody has, taken for a shared secret."""
     jwk = signer().jwk
-    of = {"raw": from_b64url(jwk["x"]), "base64url": jwk["x"], "pem": spki_pem(jwk), "jwk": json.dumps(dict(jwk))}[
-        secret
-    ]
-    key = of if isinstance(of, bytes) else of.encode()
+    key: bytes = {
+        "raw": from_b64url(jwk["x"]),
+        "base64url": jwk["x"].encode(),
+        "pem": spki_pem(jwk).encode(),
+        "jwk": json.dumps(dict(jwk)).encode(),
+    }[secret]
     for alg, reason in (("HS256", JwsRefusal.ALGORITHM), ("Ed25519", JwsRefusal.SIGNATURE)):
         signing_input = f"{b64url(json.dumps(head(alg=alg)).encode())}.{b64url(PAYLOAD)}"
         mac = hmac.new(key, signing_input.encode(), hashlib.sha256).digest()
@@ -208,6 +210,15 @@ def test_only_one_way_to_write_a_signature_counts() -> None:
     other = next(text for n in range(100) if "-" in (text := compact(b"%d" % n, signer())).rpartition(".")[2])
     front, _, signature = other.rpartition(".")
     assert refusal(f"{front}.{signature.replace('-', '+')}") is JwsRefusal.MALFORMED
+
+
+def test_a_signature_has_no_twin_of_other_numbers() -> None:
+    """RFC 8032, 8.4: adding the group's order to S would verify as well where a verifier does not look."""
+    order = 2**252 + 27742317777372353535851937790883648493
+    text = compact(PAYLOAD, signer())
+    front, signature = text.rpartition(".")[0], read_jws(text).signature
+    twin = (int.from_bytes(signature[32:], "little") + order).to_bytes(32, "little")
+    assert refusal(f"{front}.{b64url(signature[:32] + twin)}") is JwsRefusal.SIGNATURE
 
 
 @pytest.mark.parametrize("length", [0, 1, 32, 63, 65, 128])

@@ -11,8 +11,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler, SamplingResult
 from receipts.making import made, observed
 from support import proxied
 from telemetry.spans import GRAVELINES, KNOWN, PARIS, asked, at, told, upstream
+from vetted_mw.chat.counts import Usage
 from vetted_mw.chat.request import parse_request
-from vetted_mw.chat.response import Answer, Usage
+from vetted_mw.chat.response import Answer
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.attributes import (
     answer_attributes,

@@ -61,6 +61,10 @@ class Checker:
         self.counts = Counts()
         self._methods = methods or Methods()
 
+    def apart(self) -> Checker:
+        """Return one that checks by the same standards and counts apart."""
+        return Checker(keys=self.keys, tell=self.tell, methods=self._methods)
+
     def check_text(self, text: str, place: Place) -> Mapping[str, Any] | None:
         """Check a receipt as a ledger holds it and return what it says; None when nothing can be made of it."""
         self.counts.receipts += 1
@@ -120,6 +124,9 @@ class Checker:
         elif members["methodology_version"] != coefficients.methodology_version:
             told = shown(members["methodology_version"])
             what = f"methodology_version is {told}, and its digest is of {coefficients.methodology_version}"
+            self.tell(problem(Code.DIGEST, place, what))
+        if members["water_basis"] != coefficients.water_basis:
+            what = f"water_basis is {shown(members['water_basis'])}, and that of its coefficients {coefficients.water_basis}"
             self.tell(problem(Code.DIGEST, place, what))
         for fault in figure_faults(members, coefficients):
             self.tell(problem(Code.FIGURE, place, fault))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from vetted_mw.audit.findings import Code, note, problem, shown
+from vetted_mw.audit.findings import Code, problem, shown
 from vetted_mw.audit.opening import open_text, outside_key_period
 from vetted_mw.receipts.jws import CHECKPOINT_TYPE, HEAD_TYPE
 
@@ -96,8 +96,6 @@ def _opened(text: str, keys: Jwks | None, place: Place, tell: Tell, *, typ: str)
         return None
     if not opened.is_signed and keys is not None:
         tell(problem(Code.UNSIGNED, place, "is not signed: whoever can write the file can write it"))
-    if opened.is_signed and keys is None:
-        tell(note(Code.NO_KEY, place, "is signed, and no key is at hand to check that"))
     if opened.key is not None and (outside := outside_key_period(opened.key, str(opened.members.get("at")))):
         tell(problem(Code.KEY_PERIOD, place, outside))
     return opened.members

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AGGREGATES",
     "EDGES",
-    "FACTOR_FOLDER",
     "JWKS",
     "MANIFEST",
     "METHOD_FOLDER",
@@ -44,7 +43,6 @@ EDGES = "edges.txt"
 AGGREGATES = "aggregates.csv"
 JWKS = "jwks.json"
 METHOD_FOLDER = "methodology"
-FACTOR_FOLDER = "grid"
 MAX_SMALL_BYTES = 67_108_864
 """Of a file that is read whole: a manifest names every ledger of the period."""
 _MOST_FILES = 1_000

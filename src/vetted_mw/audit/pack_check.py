@@ -114,9 +114,9 @@ class _Check:
 
     def _check_edges(self) -> None:
         """Check the rows beside the period: they show where it begins and ends, and what in between is not of it."""
-        tell = self.checker.tell
+        tell, beside = self.checker.tell, self.checker.apart()
         for place, text in self.reader.lines(packed.EDGES):
-            members = self.checker.check_text(text, place)
+            members = beside.check_text(text, place)
             if members is None:
                 continue
             self.tracks.meet_edge(members, text, place, tell)

@@ -89,19 +89,20 @@ def _content(report: Report) -> list[Element]:
 def _evidence(report: Report) -> list[Element]:
     totals = report.totals
     facts = {
-        "Signed": f"{count(totals.signed)} receipts carry a signature, {count(totals.unsigned)} carry none. This "
+        "Signed": f"{count(totals.signed, 'receipts')} with a signature, {count(totals.unsigned)} without. This "
         "report does not check them: vetted-mw receipts verify does, and recomputes every figure.",
         "Methodology": _counted(totals.methodologies),
         "Software": _counted(totals.software),
     }
-    if totals.sums_left_out:
+    if left_out := totals.sums_left_out:
+        are = "is" if left_out == 1 else "are"
         facts["Sums"] = (
-            f"{count(totals.sums_left_out)} receipts are the sum of several calls; the calls were added instead, each "
-            "with a receipt of its own."
+            f"{count(left_out, 'receipts')} {are} the sum of several calls; the calls were added instead, each with a "
+            "receipt of its own."
         )
     if totals.unreadable:
         facts["Unreadable"] = (
-            f"{count(totals.unreadable)} rows hold no receipt that can be read and are in no figure. vetted-mw "
+            f"{count(totals.unreadable, 'rows')} hold no receipt that can be read and are in no figure. vetted-mw "
             "receipts verify names them."
         )
     return [h("h2", "Evidence"), _terms(facts), *_ledgers(report)]
@@ -125,7 +126,7 @@ def _ledgers(report: Report) -> list[Element]:
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    told = ", ".join(f"{printable(word)} ({count(number)} receipts)" for word, number in sorted(counts.items()))
+    told = ", ".join(f"{printable(word)} ({count(number, 'receipts')})" for word, number in sorted(counts.items()))
     return told or "none"
 
 

@@ -30,10 +30,6 @@ class Span:
     first: date
     last: date
 
-    def holds(self, day: str) -> bool:
-        """Whether a UTC date as receipts have it lies within."""
-        return self.first.isoformat() <= day <= self.last.isoformat()
-
     @property
     def words(self) -> str:
         """How it is told: a date, or the two it reaches from and to."""

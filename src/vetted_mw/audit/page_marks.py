@@ -22,7 +22,7 @@ __all__ = ["Content", "Element", "Frame", "fitted", "h", "markup", "nice_ticks",
 Content = Element | str
 _NARROW, _WIDE = 9.0, 13.5
 """Widths of characters of 13 px in bold, in px, in the widest of the fonts that are likely: rather too much."""
-_FEWEST = 3
+_FEWEST, _MOST = 3, 300
 _BROAD = frozenset("mw%@")
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -56,7 +56,7 @@ def markup(element: Element) -> str:
 
 def fitted(text: str, pixels: float) -> str:
     """Return a name that is not wider than `pixels`, its middle left out where it would be."""
-    shown = printable(text)
+    shown = shortened(text, _MOST)
     if _width(shown) <= pixels:
         return shown
     characters = int(pixels / _NARROW)

@@ -52,10 +52,16 @@ def figure(
     identity = f"{part.identity}-{name}"
     figure = h("figure", h("figcaption", told))
     if legend:
-        entries = (
-            h("li", h("i", class_="bar" if c == "bar" else f"f{c}"), h("bdi", printable(text))) for c, text in legend
-        )
+        entries = (h("li", _swatch(c), h("bdi", printable(text))) for c, text in legend)
         figure.append(h("ul", *entries, class_="legend"))
     figure.append(h("div", draw(identity, _HALF if half else _WIDE), class_="wide"))
     figure.append(h("div", draw(f"{identity}-slim", _SLIM), class_="slim"))
     return [h("h3", title), figure]
+
+
+def _swatch(colour: str) -> Element:
+    """Return the sign of an entry: a patch of the colour, or the line as it is drawn, for those who see no colours."""
+    if colour.startswith("l"):
+        line = h("path", class_=f"line {colour}", d="M1 6h28")
+        return h("svg", line, class_="sign", width=30, height=12, aria_hidden="true")
+    return h("i", class_="bar" if colour == "bar" else f"f{colour}")

@@ -64,7 +64,7 @@ def section(report: Report, boundary: str, number: int) -> list[Element]:
 
 def _cards(part: Part) -> Element:
     whole = part.whole
-    tokens = count(whole.prompt_tokens + whole.completion_tokens)
+    tokens = count(whole.prompt_tokens + whole.completion_tokens, "tokens")
     gco2e, energy, water = (
         (measured(one.value, units), f"{interval(one, units, named=True)}, 90 % interval")
         for one, units in ((whole.gco2e, MASS), (whole.energy_wh, ENERGY), (whole.ml_water, WATER))
@@ -73,7 +73,7 @@ def _cards(part: Part) -> Element:
         ("Emissions, CO₂e", *gco2e),
         ("Energy", *energy),
         ("Water", *map(_cubic, water)),
-        ("Requests", count(whole.requests), f"{count(whole.calls)} calls, {tokens} tokens"),
+        ("Requests", count(whole.requests), f"{count(whole.calls, 'calls')}, {tokens}"),
     ]
     return h(
         "ul",
@@ -96,7 +96,7 @@ def _expected(part: Part) -> Element:
         f"{percent(whole.gco2e_embodied, whole.gco2e.value)}. {percent(whole.live_wh, whole.energy_wh.value)} of the "
         "energy was computed with a live grid figure."
     )
-    given_up = f"{count(lost.calls)} calls, {measured(lost.gco2e.value, MASS)} CO₂e"
+    given_up = f"{count(lost.calls, 'calls')}, {measured(lost.gco2e.value, MASS)} CO₂e"
     return h("p", f"{told} Abandoned attempts are in these sums: {given_up}." if lost.calls else told)
 
 
@@ -115,12 +115,16 @@ def _emissions(part: Part) -> list[Element]:
 
 def _models(part: Part) -> list[Element]:
     kept = largest(part.report.totals.by(part.boundary, Group.MODEL), _MODELS_DRAWN)
-    bars = [(name, sums.energy_wh) for name, sums in kept.rows.items()]
+    bars = [(name, sums.energy_wh) for name, sums in kept.shown.items()]
+    told = "Abandoned attempts included. The line spans the 90 % interval."
+    if kept.others is not None:
+        others = f"{measured(kept.others.energy_wh.value, ENERGY)} ({interval(kept.others.energy_wh, ENERGY)})"
+        told += f" Shown are the {len(bars)} models with the most energy; {kept.left:,} others add up to {others}."
     return figure(
         part,
         "models",
         "Energy by model",
-        "Abandoned attempts included. The line spans the 90 % interval.",
+        told,
         lambda identity, width: intervals_plot(
             identity, bars, title="Energy by model, with its 90 % interval", units=ENERGY, what="", width=width
         ),
@@ -193,7 +197,7 @@ def _grid(part: Part) -> list[Element]:
         f"Grid intensity used, per {name}",
         f"The figures the receipts were computed with, weighted by energy, live and annual alike.{more}",
         lambda identity, width: grid_plot(identity, lines, cut, name=name, width=width),
-        legend=[(str(number), region) for number, region in enumerate(kept.shown)],
+        legend=[(f"l{number}", region) for number, region in enumerate(kept.shown)],
     )
 
 

@@ -7,7 +7,7 @@ __all__ = ["STYLE"]
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--panel:#f5f7f8;--ink:#16202a;--soft:#566370;--rule:#d5dce1;--c0:#1f6f8b;
 --c1:#e09f3e;
---c2:#7a9e3f;--c3:#9c4f96;--c4:#2a9d8f;--c5:#c8553d;--c6:#5c6bc0;--c7:#8d6e4a;--rest:#98a4ae;--x:#b3382c;
+--c2:#7a9e3f;--c3:#9c4f96;--c4:#2a9d8f;--c5:#bb4a33;--c6:#5c6bc0;--c7:#8d6e4a;--rest:#98a4ae;--x:#b3382c;
 --dim:#b9c9d0;--mark:#16202a}
 @media (prefers-color-scheme:dark){:root{--paper:#11181f;--panel:#1a242d;--ink:#e8edf1;--soft:#a3b1bd;--rule:#33414d;
 --c0:#4fa9c8;
@@ -47,7 +47,7 @@ figure{margin:0;min-width:0;break-inside:avoid}
 .plot .grid{stroke:var(--rule);stroke-width:1}
 .plot .base{stroke:var(--soft);stroke-width:1}
 .plot .whisker{stroke:var(--mark);stroke-width:1.4;fill:none;opacity:.62}
-.plot .line{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}
+.line{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}
 .plot .empty{fill:var(--panel)}
 .f0{fill:var(--c0);background:var(--c0)}.f1{fill:var(--c1);background:var(--c1)}.f2{fill:var(--c2);
 background:var(--c2)}
@@ -55,10 +55,12 @@ background:var(--c2)}
 background:var(--c5)}
 .f6{fill:var(--c6);background:var(--c6)}.f7{fill:var(--c7);background:var(--c7)}.fx{fill:var(--x);background:var(--x)}
 .frest{fill:var(--rest);background:var(--rest)}.fdefault{fill:var(--dim);background:var(--dim)}
-.l0{stroke:var(--c0)}.l1{stroke:var(--c1)}.l2{stroke:var(--c2)}.l3{stroke:var(--c3)}.l4{stroke:var(--c4)}
-.l5{stroke:var(--c5)}
+.sign{vertical-align:-1px;margin-right:7px}
+.l0{stroke:var(--c0)}.l1{stroke:var(--c1);stroke-dasharray:9 4}.l2{stroke:var(--c2);stroke-dasharray:2 4}
+.l3{stroke:var(--c3);stroke-dasharray:12 4 2 4}.l4{stroke:var(--c4);stroke-dasharray:5 3}
+.l5{stroke:var(--c5);stroke-dasharray:9 3 2 3 2 3}
 .l6{stroke:var(--c6)}.l7{stroke:var(--c7)}
-.plot .o1,.plot .o2,.plot .orest{fill:#16202a}
+.plot .o1,.plot .o2,.plot .o4,.plot .orest{fill:#16202a}
 @media (prefers-color-scheme:dark){.plot .inside{fill:#11181f}}
 .legend{display:flex;flex-wrap:wrap;gap:2px 18px;margin:4px 0;padding:0;list-style:none;font-size:14px}
 .legend i{display:inline-block;width:12px;height:12px;border-radius:2px;margin-right:7px;vertical-align:-1px}
@@ -93,12 +95,12 @@ dl{display:block}dd{margin-bottom:8px}
 @media print{
 :root{--paper:#fff;--panel:#f1f4f5;--ink:#000;--soft:#3c4650;--rule:#c5ccd1;--c0:#1f6f8b;--c1:#e09f3e;--c2:#7a9e3f;
 --c3:#9c4f96;--c4:#2a9d8f;
---c5:#c8553d;--c6:#5c6bc0;--c7:#8d6e4a;--rest:#98a4ae;--x:#b3382c;--dim:#b9c9d0;--mark:#000}
+--c5:#bb4a33;--c6:#5c6bc0;--c7:#8d6e4a;--rest:#98a4ae;--x:#b3382c;--dim:#b9c9d0;--mark:#000}
 @page{size:A4;margin:14mm}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 body{font-size:11pt}
 main,header,footer{max-width:none;padding:0}
-.plot .inside{fill:#fff}.plot .o1,.plot .o2,.plot .orest{fill:#16202a}
+.plot .inside{fill:#fff}.plot .o1,.plot .o2,.plot .o4,.plot .orest{fill:#16202a}
 .wide{display:block}.slim{display:none}
 .cards{grid-template-columns:repeat(4,1fr)}
 .pair{display:grid}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vetted_mw.audit.page_marks import Element, h
-from vetted_mw.audit.report_words import ENERGY, MASS, WATER, count, interval, measured, percent, printable
+from vetted_mw.audit.report_words import ENERGY, MASS, WATER, count, interval, measured, percent, printable, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["figures_table", "plain_table"]
 
+_NAME = 80
+"""Characters of a name that are shown."""
 _HEAD = (
     "Requests",
     "Calls",
@@ -55,7 +57,7 @@ def figures_table(
 def plain_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, identity: str) -> Element:
     """Make a table of words."""
     body = [
-        h("tr", h("th", h("bdi", printable(first)), scope="row"), *(h("td", printable(one)) for one in rest))
+        h("tr", h("th", h("bdi", shortened(first, _NAME)), scope="row"), *(h("td", printable(one)) for one in rest))
         for first, *rest in rows
     ]
     table = h(
@@ -81,7 +83,12 @@ def _row(label: str, sums: Sums, whole: Sums, *, class_: str | None = None) -> E
         _figure(sums.ml_water, WATER),
         [percent(sums.live_wh, sums.energy_wh.value)],
     ]
-    return h("tr", h("th", h("bdi", printable(label)), scope="row"), *(h("td", *cell) for cell in cells), class_=class_)
+    return h(
+        "tr",
+        h("th", h("bdi", shortened(label, _NAME)), scope="row"),
+        *(h("td", *cell) for cell in cells),
+        class_=class_,
+    )
 
 
 def _figure(summed: Summed, units: Units) -> list[Content]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, date, datetime
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from vetted_mw.audit.pack import Folder, UnreadablePackError, Zip, read_manifest
 from vetted_mw.audit.page import page
+from vetted_mw.audit.period import instant_of
 from vetted_mw.audit.report_content import Report
 from vetted_mw.audit.report_csv import sums_csv
-from vetted_mw.audit.report_rows import PackUnreadableError, ledger_totals, pack_totals
+from vetted_mw.audit.report_rows import ledger_totals, pack_totals
 from vetted_mw.audit.report_table import report_table
+from vetted_mw.audit.report_words import printable
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.instants import parse_rfc3339
 from vetted_mw.receipts.ledger.reading import LedgerUnreadableError
@@ -21,10 +24,11 @@ from vetted_mw.settings import load_configuration
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
+    from datetime import datetime
 
-__all__ = ["make_report", "report_command", "report_of"]
+    from vetted_mw.audit.totals import Totals
 
-Format = Literal["table", "csv", "html"]
+__all__ = ["report_command", "report_of"]
 
 
 def report_command(arguments: argparse.Namespace) -> int:
@@ -36,45 +40,14 @@ def report_command(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: there is nothing to read, or no place to write to.
     """
-    return make_report(
-        since=arguments.since,
-        until=arguments.until,
+    report = report_of(
+        since=None if arguments.since is None else instant_of(arguments.since, "--from"),
+        until=None if arguments.until is None else instant_of(arguments.until, "--to"),
         pack=arguments.pack,
         ledger=arguments.ledger,
         config=arguments.config,
-        out=arguments.out,
-        form=arguments.format,
     )
-
-
-def make_report(
-    *,
-    since: str | None = None,
-    until: str | None = None,
-    pack: Path | None = None,
-    ledger: Path | None = None,
-    config: Path | None = None,
-    out: Path | None = None,
-    form: Format = "table",
-) -> int:
-    """Read one ledger or pack, add it up and write the report.
-
-    Args:
-        since: a UTC date or an RFC 3339 instant; receipts issued then or later.
-        until: the same; receipts issued before it.
-        pack: the pack to read.
-        ledger: or the ledger to read.
-        config: or the settings whose ledger to read; with neither, those found as ever.
-        out: the file to write; None for the standard output.
-        form: what to write.
-
-    Raises:
-        ConfigurationError: there is nothing to read, or no place to write to.
-    """
-    report = report_of(
-        since=_bound(since, "--from"), until=_bound(until, "--to"), pack=pack, ledger=ledger, config=config
-    )
-    _write(_texts(report, form), out)
+    _write(_texts(report, arguments.format), arguments.out)
     return 1 if report.totals.unreadable else 0
 
 
@@ -93,26 +66,48 @@ def report_of(
     """
     if since is not None and until is not None and since >= until:
         raise ConfigurationError(
-            "the period ends before it begins.",
-            field="--to",
-            remedy="Give an end after --from; the end is not included.",
+            "the period ends before it begins.", field="--to", remedy="Give an end after --from; it is not included."
         )
-    path = pack or ledger or _configured(config)
+    if pack is not None and ledger is not None:
+        raise ConfigurationError("a pack and a ledger are named.", field="--ledger", remedy="Name one of them.")
+    if pack is not None:
+        return _of_pack(pack, since, until)
+    path = ledger or _configured(config)
     try:
-        totals = ledger_totals(path, since, until) if pack is None else pack_totals(path, since, until)
-    except (LedgerUnreadableError, PackUnreadableError) as error:
-        kind = "ledger" if pack is None else "pack"
-        raise ConfigurationError(
-            f"the {kind} cannot be read: {error.reason.replace('_', ' ')}.",
-            field=path.name,
-            remedy=f"Name the {kind}'s file; vetted-mw receipts verify says what is wrong with it.",
-        ) from None
-    return Report(
-        totals=totals, since=since, until=until, source=path.name, software=f"vetted-mw {version('vetted-mw')}"
+        totals = ledger_totals(path, since, until)
+    except LedgerUnreadableError as error:
+        raise _unreadable(path, f"cannot be read ({error.reason.replace('_', ' ')})", "ledger") from None
+    return _report(totals, since, until, path)
+
+
+def _of_pack(path: Path, since: datetime | None, until: datetime | None) -> Report:
+    """Add a pack up; where no other period is asked for, it is of its own."""
+    try:
+        with closing(Folder(path) if path.is_dir() else Zip(path)) as package:
+            manifest = read_manifest(package)
+            begin = parse_rfc3339(manifest.since) if since is None else since
+            end = parse_rfc3339(manifest.until) if until is None else until
+            return _report(pack_totals(package, begin, end), begin, end, path)
+    except UnreadablePackError as error:
+        raise _unreadable(path, str(error), "pack") from None
+    except ValueError:
+        raise _unreadable(path, "names no period in its manifest", "pack") from None
+
+
+def _report(totals: Totals, since: datetime | None, until: datetime | None, path: Path) -> Report:
+    software = f"vetted-mw/{version('vetted-mw')}"
+    return Report(totals=totals, since=since, until=until, source=path.name, software=software)
+
+
+def _unreadable(path: Path, why: str, kind: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{printable(str(path))} {why}.",
+        field=kind,
+        remedy=f"Name the {kind}'s file; vetted-mw receipts verify tells more of one that is damaged.",
     )
 
 
-def _texts(report: Report, form: Format) -> Iterable[str]:
+def _texts(report: Report, form: str) -> Iterable[str]:
     if form == "csv":
         return sums_csv(report.totals)
     return [page(report)] if form == "html" else [report_table(report), "\n"]
@@ -127,19 +122,6 @@ def _configured(config: Path | None) -> Path:
             remedy="Set it, or name the file with --ledger, or a pack.",
         )
     return Path(path)
-
-
-def _bound(text: str | None, option: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        if len(text) == len("2026-11-29"):
-            return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
-        return parse_rfc3339(text)
-    except ValueError:
-        raise ConfigurationError(
-            "that is no date and no instant.", field=option, remedy="Write 2026-10-01, or 2026-10-01T06:00:00Z."
-        ) from None
 
 
 def _write(texts: Iterable[str], out: Path | None) -> None:

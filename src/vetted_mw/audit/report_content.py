@@ -50,8 +50,9 @@ class Report:
             last = (self.until - timedelta(days=1)).date()
             first = self.since.date()
             return f"on {first} (UTC)" if first == last else f"from {first} to {last}, both included (UTC)"
-        since = "the first" if self.since is None else _instant(self.since)
-        until = "the last" if self.until is None else f"before {_instant(self.until)}"
+        found = self.totals.days or ("the first", "the last")
+        since = found[0] if self.since is None else _instant(self.since)
+        until = found[1] if self.until is None else f"before {_instant(self.until)}"
         return f"from {since} to {until} (UTC)"
 
     @property
@@ -101,11 +102,10 @@ def largest(groups: Mapping[tuple[str, ...], Sums], most: int) -> Largest:
     order = sorted(groups, key=lambda name: (-groups[name].energy_wh.value, name))
     kept = order if len(order) <= most + 1 else order[:most]
     left = order[len(kept) :]
-    others = Sums() if left else None
+    others = Sums()
     for name in left:
-        if others is not None:
-            others.merge(groups[name])
-    return Largest(shown={name[0]: groups[name] for name in kept}, others=others, left=len(left))
+        others.merge(groups[name])
+    return Largest(shown={name[0]: groups[name] for name in kept}, others=others if left else None, left=len(left))
 
 
 def steps(report: Report, boundary: str) -> tuple[str, list[Step]]:
@@ -138,14 +138,13 @@ def grid_lines(report: Report, boundary: str, cut: list[Span], regions: list[str
 
 
 def _within(cut: list[Span], by_day: Mapping[tuple[str, ...], Sums]) -> list[Sums]:
-    """Add up days by the spans they lie in; both are in order."""
+    """Add up days by the spans they lie in, which leave none out."""
     found = [Sums() for _ in cut]
     place = 0
     for (day,), sums in sorted(by_day.items()):
-        while place < len(cut) and cut[place].last.isoformat() < day:
+        while cut[place].last.isoformat() < day:
             place += 1
-        if place < len(cut) and cut[place].holds(day):
-            found[place].merge(sums)
+        found[place].merge(sums)
     return found
 
 

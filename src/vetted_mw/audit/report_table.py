@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vetted_mw.audit.report_content import abandoned, largest, worked
-from vetted_mw.audit.report_words import ENERGY, MASS, WATER, count, interval, listed, measured, percent, shortened
+from vetted_mw.audit.report_words import (
+    ENERGY,
+    MASS,
+    WATER,
+    count,
+    interval,
+    listed,
+    measured,
+    percent,
+    printable,
+    shortened,
+)
 from vetted_mw.audit.sums import COMPLETE, Group, Quality, Sums
 
 if TYPE_CHECKING:
@@ -17,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["report_table"]
 
-_ROWS, _NAME = 30, 40
+_ROWS, _NAME, _LEDGERS = 30, 40, 20
 _HEAD = (
     "requests",
     "calls",
@@ -117,9 +128,13 @@ def _notes(report: Report, boundary: str, whole: Sums) -> Iterator[str]:
 def _evidence(report: Report) -> Iterator[str]:
     totals = report.totals
     yield f"Signed: {count(totals.signed)}, unsigned: {count(totals.unsigned)} (vetted-mw receipts verify checks them)"
-    spans = totals.ledgers.values()
-    absent = sum(span.absent for span in spans)
-    yield f"Ledgers: {count(len(spans))}, rows between the first and last read that were not read: {count(absent)}"
+    spans = sorted(totals.ledgers.items(), key=lambda pair: (-pair[1].rows, pair[0]))
+    yield f"Ledgers, one for each start of a process: {count(len(spans))}"
+    for ledger, span in spans[:_LEDGERS]:
+        rows = f"{count(span.rows, 'rows')}, {count(span.absent)} not read"
+        yield f"  {printable(ledger)}: seq {span.first} to {span.last}, {rows}"
+    if len(spans) > _LEDGERS:
+        yield f"  and {count(len(spans) - _LEDGERS)} more with fewer rows"
     yield f"Methodology: {listed(sorted(totals.methodologies))}; software: {listed(sorted(totals.software))}"
     if totals.sums_left_out:
         yield f"Receipts that are sums of several calls: {count(totals.sums_left_out)}; their calls were added instead"

@@ -76,16 +76,18 @@ def interval(summed: Summed, units: Units, *, named: bool = False) -> str:
     return f"{bounds} {unit[1]}" if named else bounds
 
 
-def count(number: int) -> str:
-    """Write a count with its thousands apart."""
-    return f"{number:,}"
+def count(number: int, things: str = "") -> str:
+    """Write a count with its thousands apart, of `things` where they are named: `1 call`, `2,000 calls`."""
+    if not things:
+        return f"{number:,}"
+    return f"{number:,} {things.removesuffix('s') if number == 1 else things}"
 
 
 def percent(part: float, whole: float) -> str:
     """Write a share; `-` of nothing. What is not nothing is never written as 0 %, nor what is not all as 100 %."""
     if not whole:
         return "-"
-    share = 100 * part / whole
+    share = round(100 * part / whole, 6)  # beyond that is what adding up in another order leaves
     if 0 < share < 0.1:  # noqa: PLR2004 (a tenth of a percent is the last digit shown)
         return "<0.1 %"
     if 99.9 < share < 100:  # noqa: PLR2004

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 import msgspec
 
-from vetted_mw.audit.findings import Code, Finding, Severity
+from vetted_mw.audit.findings import Code, Finding, Severity, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,7 @@ __all__ = ["CANNOT_SHOW", "JsonTeller", "Teller", "TextTeller"]
 _MOST_ALIKE = 1_000
 """Findings of one code and file that are written out; gaps are always all named."""
 CANNOT_SHOW = (
-    "the newest rows of a ledger removed together with a head that was put back as it was before (a checkpoint kept"
-    " elsewhere shows it: --checkpoint)",
+    "the newest rows removed together with their head, an older one put back: only a checkpoint kept elsewhere does",
     "that another ledger file, or another ledger_id in this one, ever existed",
     "that a figure is right: it follows from the receipt's fields by the stated method, which is an estimate",
     "that this model ran, or that the tokens were counted truly: the issuer says so",
@@ -90,22 +89,22 @@ class TextTeller:
     def tell(self, finding: Finding) -> None:
         """Write one line."""
         if self._limited.takes(finding):
-            print(f"{finding.severity:<7}  {finding.code:<11}  {finding.place}: {finding.text}", file=self._out)
+            self._out.write(f"{finding.severity:<7}  {finding.code:<11}  {finding.place}: {finding.text}\n")
 
     def conclude(self, counts: Counts, refused: Sequence[str]) -> None:
         """Write the summary and what no check can show."""
-        for file, code, count in self._limited.more():
-            print(f"         {code:<11}  {file}: and {count:,} more of the same", file=self._out)
-        for reason in refused:
-            print(f"refused               {reason}", file=self._out)
         notes = self._limited.severities[Severity.NOTE]
-        print(
-            f"\nchecked {counted(counts.receipts, 'receipt')} of {counted(counts.ledgers, 'ledger')}, "
-            f"{counts.verified:,} signed and verified, {counts.unsigned:,} unsigned, {counts.unchecked:,} without a key:"
-            f" {counted(self.problems, 'problem')}, {counted(notes, 'note')}",
-            file=self._out,
-        )
-        print("what this cannot show:", *(f"  - {one}" for one in CANNOT_SHOW), sep="\n", file=self._out)
+        signed = f"{counts.verified:,} signed and verified, {counts.unsigned:,} unsigned"
+        found = f"{counted(self.problems, 'problem')}, {counted(notes, 'note')}"
+        receipts = f"{counted(counts.receipts, 'receipt')} of {counted(counts.ledgers, 'ledger')}"
+        lines = [
+            *(f"         {code:<11}  {shown(file)}: and {count:,} more" for file, code, count in self._limited.more()),
+            *(f"refused               {reason}" for reason in refused),
+            f"\nchecked {receipts}, {signed}, {counts.unchecked:,} signed without a key at hand: {found}",
+            "what this cannot show:",
+            *(f"  - {one}" for one in CANNOT_SHOW),
+        ]
+        self._out.write("\n".join(lines) + "\n")
 
 
 class JsonTeller:

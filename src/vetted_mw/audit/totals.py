@@ -96,6 +96,7 @@ class Adder:
     def __init__(self) -> None:
         self._cells: dict[Key, Sums] = {}
         self._shares: dict[tuple[str, Quality, str], Share] = {}
+        self._found: dict[tuple[str, ...], tuple[Share, ...]] = {}
         self._ledgers: dict[str, LedgerSpan] = {}
         self._methodologies: Counter[str] = Counter()
         self._software: Counter[str] = Counter()
@@ -119,8 +120,7 @@ class Adder:
             self._sums_left_out += 1
             return key
         sums.add(row)
-        for quality in Quality:
-            share = self._shares.setdefault((row.boundary, quality, getattr(row, quality.value)), Share())
+        for share in self._shares_of(row):
             share.calls += 1
             share.energy_wh += row.energy_wh
         return key
@@ -135,8 +135,12 @@ class Adder:
         self._unreadable += 1
 
     def count_request(self, key: Key) -> None:
-        """Count one request that never got a receipt of its own, in a group that `add` returned."""
-        self._cells[key].requests += 1
+        """Count one request that never got a receipt of its own, in the group of its first receipt.
+
+        Where none was added to that group, the receipt was not read, and its request is not counted.
+        """
+        if (sums := self._cells.get(key)) is not None:
+            sums.requests += 1
 
     @property
     def totals(self) -> Totals:
@@ -153,6 +157,15 @@ class Adder:
             sums_left_out=self._sums_left_out,
             unreadable=self._unreadable,
         )
+
+    def _shares_of(self, row: Counted) -> tuple[Share, ...]:
+        """Return the shares a receipt counts in; there are few combinations, and each is looked up once."""
+        words = (row.boundary, row.grid_temporal_match, row.tier, row.usage_source, row.energy_source)
+        found = self._found.get(words)
+        if found is None:
+            kinds = ((row.boundary, quality, getattr(row, quality.value)) for quality in Quality)
+            found = self._found[words] = tuple(self._shares.setdefault(kind, Share()) for kind in kinds)
+        return found
 
     def _note(self, row: Counted, *, signed: bool) -> None:
         if signed:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vetted_mw.chat.counts import text_length
 from vetted_mw.chat.members import MalformedJSONError, is_sprawling, joined, parse_object
-from vetted_mw.chat.response import text_length
 from vetted_mw.errors import InvalidJSONError, InvalidOptionError, InvalidRequestError
 
 if TYPE_CHECKING:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vetted_mw.chat.counts import is_count, read_usage, text_length
 from vetted_mw.chat.members import is_sprawling, is_utf8, joined
-from vetted_mw.chat.transcript import Transcript, UnreadMessage, text_of
+from vetted_mw.chat.transcript import Transcript, UnreadMessage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vetted_mw.chat.counts import Usage
     from vetted_mw.errors import AnswerError
 
 __all__ = [
@@ -22,16 +24,13 @@ __all__ = [
     "Edited",
     "MalformedAnswerError",
     "UpstreamMessage",
-    "Usage",
     "add_members",
     "error_envelope",
     "error_message",
     "has_choices",
     "read_answer",
     "read_error",
-    "read_usage",
     "retry_headers",
-    "text_length",
     "upstream_message",
 ]
 
@@ -69,15 +68,6 @@ _MANY_IN_CHOICES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens as the upstream counted them; `cached_tokens` are part of `prompt_tokens`."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What an answer says of itself.
 
@@ -108,7 +98,7 @@ class Answer:
         indices = set()
         for place, choice in enumerate(self.choices or ()):
             told, reason = _value(choice.index), _string(_value(choice.finish_reason))
-            index = told if _is_count(told) else place
+            index = told if is_count(told) else place
             indices.add(index)
             transcript.message(index, _message(choice.message), reason)
         return transcript.digest() if len(indices) == len(self.choices or ()) else None  # else two stand for one
@@ -166,33 +156,6 @@ def has_choices(body: bytes) -> bool:
         return bytes(_read(body).choices).startswith(b"[")
     except MalformedAnswerError:
         return False
-
-
-def read_usage(usage: object) -> Usage | None:
-    """Read a `usage` member; None when a count is missing or cannot be one, so that nothing is ever made up."""
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not _is_count(prompt) or not _is_count(completion):
-        return None
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    cached_tokens = min(cached, prompt) if _is_count(cached) else 0
-    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached_tokens)
-
-
-def text_length(message: object) -> int:
-    """Count the characters a model wrote in a message or delta: text, reasoning, refusal, tool names and arguments."""
-    if not isinstance(message, dict):
-        return 0
-    length = sum(_length(message.get(name)) for name in ("content", "reasoning_content", "reasoning", "refusal"))
-    for call in _list(message.get("tool_calls")):
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            length += sum(
-                len(part) for part in (function.get("name"), function.get("arguments")) if isinstance(part, str)
-            )
-    return length
 
 
 def add_members(body: bytes, members: Mapping[str, bytes]) -> Edited:
@@ -349,10 +312,6 @@ def _words(told: object, deepest: int = _DEEPEST_WORDS) -> str:
     return f"{place}: {words}" if place and words else words
 
 
-def _length(content: object) -> int:
-    return len(text_of(content)) if content else 0
-
-
 def _code(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
@@ -365,7 +324,3 @@ def _string(value: object) -> str | None:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53

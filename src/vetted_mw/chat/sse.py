@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vetted_mw.chat.chunk import MalformedChunkError, delta_of, read_chunk
+from vetted_mw.chat.counts import read_usage, text_length
 from vetted_mw.chat.frames import BOM, FrameSplitter, event_and_data
 from vetted_mw.chat.members import joined
-from vetted_mw.chat.response import add_members, error_envelope, read_error, read_usage, text_length
+from vetted_mw.chat.response import add_members, error_envelope, read_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vetted_mw.chat.chunk import Chunk
-    from vetted_mw.chat.response import UpstreamMessage, Usage
+    from vetted_mw.chat.counts import Usage
+    from vetted_mw.chat.response import UpstreamMessage
     from vetted_mw.chat.transcript import Transcript
     from vetted_mw.errors import AnswerError
 

@@ -22,6 +22,7 @@ __all__ = ["Transcript", "UnreadMessage", "text_of"]
 _OPENING = b'[{"content":"'
 _HASHED_AT = 4096
 _MAX_HELD = 16 * 1_048_576
+_MAX_INDEX = 2**53
 _ENTRY_BYTES = 256
 """What a choice or a call weighs beside its text."""
 # Escapes what RFC 8785 escapes and in its way, character by character: texts can be written piece by piece.
@@ -69,7 +70,7 @@ class Transcript:
     """Takes what an answer says, in deltas or whole messages, and tells its digest.
 
     The first choice's text is hashed as it comes. What must be held (other choices, tool calls) is bounded; an answer
-    beyond it has no digest, and so has one with a part that could not be read.
+    beyond it has no digest, nor has one with a part that could not be read.
 
     Args:
         nonce: what the digest is keyed with.
@@ -144,7 +145,8 @@ class Transcript:
     def _begun(self, index: int) -> _Choice:
         choice = self._choices[index] = _Choice(index=index)
         self._hold(_ENTRY_BYTES)
-        self._is_lost = self._is_lost or index < 0  # the first choice is hashed as the first of the list
+        # The first choice is hashed as the first of the list; beyond the other bound an integer has no canonical form.
+        self._is_lost = self._is_lost or not 0 <= index < _MAX_INDEX
         return choice
 
     def _delta(self, choice: _Choice, delta: dict[str, Any]) -> None:
@@ -164,14 +166,16 @@ class Transcript:
             self._call_text(choice.legacy, function)
 
     def _text(self, choice: _Choice, content: object) -> None:
-        escaped = _QUOTED(content if isinstance(content, str) else text_of(content))[1:-1]
+        quoted = _QUOTED(content if isinstance(content, str) else text_of(content))
         held = choice.content
-        held += escaped
         if choice.index:
-            self._hold(len(escaped))
-        elif len(held) >= _HASHED_AT:
+            self._hold(len(quoted))
+        elif len(held) + len(quoted) > _HASHED_AT:
             self._mac.update(held)
-            choice.content = bytearray()
+            self._mac.update(memoryview(quoted)[1:-1])  # a whole answer can be long: no copy of it
+            held.clear()
+            return
+        held += quoted[1:-1]
 
     def _call(self, choice: _Choice, function: object, *, place: object) -> None:
         """Take a part of a call; without a number it begins one where it has a name, else it goes on with the last."""

@@ -16,6 +16,7 @@ from vetted_mw.cli.explain import explain
 from vetted_mw.cli.keys import keys_new, keys_show
 from vetted_mw.cli.logs import configure_logging
 from vetted_mw.cli.methodology import methodology
+from vetted_mw.cli.receipts import add_receipts
 from vetted_mw.cli.regions import regions
 from vetted_mw.cli.serve import serve
 from vetted_mw.cli.signals import signals
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_methodology(commands)
     _add_keys(commands)
+    add_receipts(commands)
     return parser
 
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vetted_mw.cli.signal_warnings import signal_warnings
-from vetted_mw.cli.told import source_paces, sources_told
+from vetted_mw.cli.told import signing_kid, source_paces, sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.services import require_sources
 from vetted_mw.receipts.engines import engine_named
-from vetted_mw.receipts.signing import load_signer
 from vetted_mw.routing.regions import SHIPPED_DEFAULT_ORDER
 from vetted_mw.settings import forbid_open_host, load_configuration, require_ledger_folder, require_upstream
 
@@ -52,7 +51,7 @@ def _told(configuration: Configuration) -> dict[str, object]:
         "default_order": list(configuration.rules.default_order),
         "callers": [caller.name for caller in configuration.callers],
         "sources": source_paces(configuration.signals),
-        "signing_key": _kid(configuration),
+        "signing_key": signing_kid(configuration),
         "ledger": configuration.ledger.path or None,
         "warnings": _warnings(configuration),
     }
@@ -86,11 +85,6 @@ def _evidence_warnings(configuration: Configuration) -> list[str]:
     return found
 
 
-def _kid(configuration: Configuration) -> str | None:
-    signing = configuration.signing
-    return None if signing.key is None else load_signer(signing.key, alg=signing.alg).kid
-
-
 def _readable(configuration: Configuration) -> str:
     callers = ", ".join(caller.name for caller in configuration.callers)
     return "\n".join(
@@ -100,7 +94,7 @@ def _readable(configuration: Configuration) -> str:
             f"default order  {', '.join(configuration.rules.default_order)}",
             f"callers        {callers or 'none: whoever reaches the gateway may use it'}",
             f"sources        {sources_told(configuration.signals)}",
-            f"signing key    {_kid(configuration) or 'none: receipts are not signed'}",
+            f"signing key    {signing_kid(configuration) or 'none: receipts are not signed'}",
             f"ledger         {configuration.ledger.path or 'none: receipts are not kept'}",
             *(f"warning        {warning}" for warning in _warnings(configuration)),
         ]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from vetted_mw.cli.logs import configure_logging
 from vetted_mw.cli.orders import OrderedApp, hold_reload_orders
-from vetted_mw.cli.told import sources_told
+from vetted_mw.cli.told import receipts_told, sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.gateway import Gateway
 from vetted_mw.middleware import VettedProxy
-from vetted_mw.settings import forbid_open_host, load_configuration, require_upstream
+from vetted_mw.settings import forbid_open_host, load_configuration, require_ledger_folder, require_upstream
 
 if TYPE_CHECKING:
     import argparse
@@ -43,6 +43,7 @@ def serve(arguments: argparse.Namespace) -> int:
     require_server()
     configuration = load_configuration(arguments.config)
     require_upstream(configuration)
+    require_ledger_folder(configuration)
     host = arguments.host or configuration.server.host
     forbid_open_host(host, callers=bool(configuration.callers), is_open=arguments.open)
     Gateway(configuration)  # what only it can find wrong is said here, in a line, and not by each worker
@@ -110,6 +111,7 @@ def _checked_configuration(*, host: str, is_open: bool) -> Configuration:
     """
     configuration = load_configuration()
     require_upstream(configuration)
+    require_ledger_folder(configuration)
     forbid_open_host(host, callers=bool(configuration.callers), is_open=is_open)
     return configuration
 
@@ -179,5 +181,6 @@ def _show(configuration: Configuration, *, host: str, port: int) -> None:
         print(f"region {code} ({region.location}, {region.country}) -> {upstream.base_url}", file=sys.stderr)
     print(f"default order: {', '.join(configuration.rules.default_order)}", file=sys.stderr)
     print(f"grid sources: {sources_told(configuration.signals)}", file=sys.stderr)
+    print(f"receipts: {receipts_told(configuration)}", file=sys.stderr)
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {', '.join(configuration.paths)} on http://{shown}:{port}", file=sys.stderr, flush=True)

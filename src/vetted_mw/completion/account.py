@@ -163,4 +163,7 @@ class Account:
         transcript = None if streamed is None else streamed.stream.transcript
         if streamed is None or transcript is None:
             return None
-        return transcript.digest(whole=self._attempts.records[-1].outcome is AttemptOutcome.SUCCESS)
+        is_whole = self._attempts.records[-1].outcome is AttemptOutcome.SUCCESS
+        if not is_whole and self._delivery.is_behind:
+            return None  # the last part may not have reached the caller
+        return transcript.digest(whole=is_whole)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
+from vetted_mw.chat.counts import is_count
 from vetted_mw.chat.sse import AnswerStream
 from vetted_mw.chat.transcript import Transcript, text_of
 from vetted_mw.receipts.canonical import NotCanonicalError, canonical
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["digest_of_stream", "new_nonce", "nonce_text", "opens", "transcript_of_answer"]
 
 _NONCE_BYTES = 16
+_MANY = 1_000_000
 _SCHEME = "hmac-sha-256:"
 
 
@@ -69,7 +71,8 @@ def digest_of_stream(stream: bytes, nonce: bytes) -> str | None:
         nonce: the bytes of the receipt's `binding_nonce`.
     """
     transcript = Transcript(nonce)
-    reader = AnswerStream(choices=1, include_usage=True, max_frame_bytes=len(stream) + 1, transcript=transcript)
+    # Of so many choices none is the last: all counts in the order in which it came.
+    reader = AnswerStream(choices=_MANY, include_usage=True, max_frame_bytes=len(stream) + 1, transcript=transcript)
     reader.feed(stream)
     return None if reader.broken else transcript.digest()
 
@@ -82,17 +85,13 @@ def _entry(choice: Mapping[str, Any], place: int) -> dict[str, Any]:
     return {
         "content": text_of(message.get("content")),
         "finish_reason": reason if isinstance(reason, str) and reason else None,
-        "index": index if _is_index(index) else place,
+        "index": index if is_count(index) else place,
         "tool_calls": [
             [_text(function.get("name")), _text(function.get("arguments"))]
             for function in functions
             if isinstance(function, dict)
         ],
     }
-
-
-def _is_index(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
 def _text(value: object) -> str:

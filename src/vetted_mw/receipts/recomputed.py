@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vetted_mw.errors import ConfigurationError
@@ -119,8 +120,13 @@ def _engine(source: str, coefficients: Coefficients) -> EnergyModel | None:
     wanted, ours = coefficients.engines.get(source), load_coefficients().engines.get(source)
     if wanted is None or ours is None or wanted.package != ours.package:
         return None
+    return _installed(source)
+
+
+@cache
+def _installed(name: str) -> EnergyModel | None:
     try:
-        return engine_named(source)
+        return engine_named(name)
     except ConfigurationError:
         return None
 
@@ -168,11 +174,12 @@ def _quality(match: str, basis: str) -> GridQuality:
 
 def _size(receipt: Mapping[str, Any]) -> ModelSize:
     has_range = receipt.get("params_range_lo_b") is not None
+    batch = _number(receipt, "batch_size")
     return ModelSize(
         active_params_b=_number(receipt, "params_active_b"),
         total_params_b=_number(receipt, "params_total_b"),
         bytes_per_param=_number(receipt, "bytes_per_param"),
-        batch_size=_number(receipt, "batch_size") if receipt.get("batch_known", True) is True else None,
+        batch_size=batch if receipt.get("batch_known", True) is True else None,
         size_range=(_number(receipt, "params_range_lo_b"), _number(receipt, "params_range_hi_b"))
         if has_range
         else None,

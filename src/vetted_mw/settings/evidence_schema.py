@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from vetted_mw.instants import parse_rfc3339
-from vetted_mw.settings import texts
+from vetted_mw.settings import header_names, texts
 from vetted_mw.settings.refusal import refused
 from vetted_mw.settings.section import File, KeyReference, Section
 
@@ -17,7 +17,7 @@ __all__ = ["LedgerSettings", "MeasuredEnergySettings", "RetiredKeySettings", "Si
 class MeasuredEnergySettings(Section):
     """`[receipts.measured_energy]`, also per region: where an upstream's answer tells the energy it took."""
 
-    header: Annotated[str, Field(max_length=200), AfterValidator(texts.energy_header)] = ""
+    header: Annotated[str, Field(max_length=200), AfterValidator(header_names.energy_header)] = ""
     json_path: Annotated[str, Field(max_length=500), AfterValidator(texts.json_path)] = ""
     unit: Literal["J", "Wh"] = "J"
     scope: Literal["gpu", "node"] = "gpu"

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vetted_mw.routing.regions import EU_EEA_COUNTRIES
-from vetted_mw.settings import texts
+from vetted_mw.settings import header_names, texts
 from vetted_mw.settings.evidence_schema import LedgerSettings, MeasuredEnergySettings, SigningSettings
 from vetted_mw.settings.refusal import refused
 from vetted_mw.settings.section import Grams, KeyReference, Name, Seconds, Section, unique
@@ -208,7 +208,7 @@ class VettedSettings(BaseSettings):
     default_order: Annotated[_Codes, Field(min_length=1)] | None = None
     sse_placement: Literal["finish_chunk", "usage_chunk", "comment", "off"] = "finish_chunk"
     trace_detail: Literal["full", "short"] = "full"
-    forward_headers: list[Annotated[str, AfterValidator(texts.forwarded_header)]] = []
+    forward_headers: list[Annotated[str, AfterValidator(header_names.forwarded_header)]] = []
     transport: Literal["httpx"] = "httpx"
     server: ServerSettings = ServerSettings()
     callers: dict[str, CallerSettings] = {}

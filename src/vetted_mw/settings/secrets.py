@@ -66,7 +66,8 @@ def private_key(reference: KeyReference, *, field: str, file: Path | None, envir
         ConfigurationError: it is not there, or is a file that others than its owner may read or write.
     """
     if reference.env is not None:
-        return Secret(_of_environment(reference.env, environ, field=field).replace("\\n", "\n"))
+        lines = _of_environment(reference.env, environ, field=field).replace("\\n", "\n").split("\n")
+        return Secret("\n".join(line.strip() for line in lines if line.strip()))
     data = read_private_file(beside(str(reference.file), file), field=f"{field}.file")
     return Secret(_ascii(data, field=field))
 

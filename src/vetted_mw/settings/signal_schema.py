@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vetted_mw.settings import texts
+from vetted_mw.settings import header_names, texts
 from vetted_mw.settings.refusal import refused
 from vetted_mw.settings.section import File, Grams, KeyReference, Name, Seconds, Section, Share, unique
 
@@ -93,7 +93,7 @@ class JsonReadingSettings(Section):
     method: Annotated[str, AfterValidator(texts.method)] = "declared"
     area: Annotated[str, AfterValidator(texts.optional_zone)] = ""
     max_age_minutes: _Minutes = 180.0
-    header: Annotated[str, AfterValidator(texts.key_header)] = ""
+    header: Annotated[str, AfterValidator(header_names.key_header)] = ""
     token: KeyReference | None = None
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Checks of single texts: addresses, paths, header and member names. Each returns what is kept of a sound value."""
+"""Checks of single texts: addresses, paths, instants, member names. Each returns what is kept of a sound value."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ __all__ = [
     "KEY_PLACE",
     "asked_url",
     "code",
-    "energy_header",
     "file_path",
-    "forwarded_header",
     "fuel_type",
     "instant",
     "json_path",
-    "key_header",
     "member_path",
     "method",
     "model_name",
@@ -38,11 +35,11 @@ __all__ = [
 
 _CODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _ZONE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,30}[A-Za-z0-9])?")
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+/?")
 _MEMBER_PATH = re.compile(r"[^.\s][^.]*(?:\.[^.]+){0,15}")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_FROM_THE_END = re.compile(r"-\d+")
 _MAX_METHOD = 128
 _PRINTABLE = re.compile(r"[!-~]+")
 
@@ -84,32 +81,6 @@ _ANSWER_MEMBERS = frozenset(
         "routing_trace",
     }
 )
-_NEVER_FORWARDED = frozenset(
-    {
-        "accept-encoding",
-        "authorization",
-        "baggage",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "cookie",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "set-cookie",
-        "te",
-        "traceparent",
-        "tracestate",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-_NEVER_FORWARDED_PREFIXES = ("proxy-", "x-vetted-", ":")
-# Headers of answers, with credentials, cookies, framing or numbers that are no energy.
-_NO_ENERGY = _NEVER_FORWARDED | {"age", "date", "retry-after", "server", "www-authenticate"}
 
 
 def code(value: str) -> str:
@@ -207,6 +178,8 @@ def json_path(value: str) -> str:
             "is not the place of a number.",
             "Write member names and list positions with dots between them, as in usage.energy_joules.",
         )
+    if any(_FROM_THE_END.fullmatch(part) for part in value.split(".")):
+        raise refused("counts a list from its end.", "Write positions from 0 on, as in choices.0.energy.")
     return value
 
 
@@ -215,7 +188,7 @@ def instant(value: str) -> str:
     if not value:
         return value
     try:
-        moment = parse_rfc3339(value) if _INSTANT.fullmatch(value) else None
+        moment = parse_rfc3339(value.upper()) if _INSTANT.fullmatch(value) else None
     except ValueError:
         moment = None
     if moment is None:
@@ -250,30 +223,6 @@ def fuel_type(value: str) -> str:
             "Write ENTSO-E's code, as in B14 for nuclear; storage (B10, B25) is never part of a sum.",
         )
     return value
-
-
-def key_header(value: str) -> str:
-    """Accept the header that carries a key; empty is kept and means none."""
-    name = value.lower()
-    if value and not _HEADER.fullmatch(value):
-        raise refused("is not the name of a header.", "Write one header name, as in x-api-key.")
-    if name in _NEVER_FORWARDED - {"authorization", "cookie"} or name in {"accept", "user-agent"}:
-        raise refused("is a header that carries no key.", "Write the one the service asks for, as in x-api-key.")
-    return name
-
-
-def energy_header(value: str) -> str:
-    """Accept the header in which an upstream tells the energy it took, in lower case; empty is kept and means none."""
-    name = value.lower()
-    if value and not _HEADER.fullmatch(value):
-        raise refused("is not the name of a header.", "Write one header name, as in x-energy-joules.")
-    if name in _NO_ENERGY or name.startswith(_NEVER_FORWARDED_PREFIXES):
-        raise refused(
-            "is a header that tells no energy.",
-            "Write the one your upstream tells its energy in, as in x-energy-joules; never one with credentials, "
-            "cookies or framing.",
-        )
-    return name
 
 
 def proxy_url(value: str) -> str:
@@ -328,19 +277,6 @@ def file_path(value: str) -> str:
     except RuntimeError:
         raise refused("starts at a home folder that is not known.", "Write the path in full.") from None
     return value
-
-
-def forwarded_header(value: str) -> str:
-    """Accept a request header that may pass beyond the built-in list; returned in lower case."""
-    name = value.lower()
-    if not _HEADER.fullmatch(value):
-        raise refused("is not the name of a header.", "Write one header name per entry.")
-    if name in _NEVER_FORWARDED or name.startswith(_NEVER_FORWARDED_PREFIXES):
-        raise refused(
-            f"may not name {name if name in _NEVER_FORWARDED else 'such a header'}.",
-            "Credentials, cookies, framing, trace context and x-vetted-* headers never pass; remove it.",
-        )
-    return name
 
 
 def receipt_member(value: str) -> str:

@@ -20,7 +20,7 @@ _SQLITE = {
     sqlite3.SQLITE_CANTOPEN: "cannot_open",
     sqlite3.SQLITE_PERM: "cannot_open",
     sqlite3.SQLITE_ERROR: "not_a_ledger",  # a table or a column that should be there is not
-    sqlite3.SQLITE_CONSTRAINT: "duplicate",
+    sqlite3.SQLITE_CONSTRAINT: "conflict",
 }
 _ERRNO = {
     errno.ENOSPC: "disk_full",
@@ -38,7 +38,7 @@ def reason_of(error: Exception) -> str:
 
     Returns:
         `disk_full`, `locked`, `corrupt`, `not_a_ledger`, `io_error`, `read_only`, `cannot_open`, `folder_missing` or
-        `duplicate`; `failed` for anything else.
+        `conflict`; `failed` for anything else.
     """
     if isinstance(error, sqlite3.Error):
         return _SQLITE.get(getattr(error, "sqlite_errorcode", -1) & _PRIMARY, "failed")

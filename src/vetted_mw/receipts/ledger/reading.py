@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from vetted_mw.instants import parse_rfc3339, rfc3339
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointRow", "Head", "LedgerReader", "LedgerRow", "LedgerUnreadableError"]
 
 _BUSY_SECONDS = 2.0
+_KINDS = [[str, int, str, kind, str, str, str, str, str] for kind in (str, NoneType)]
+"""SQLite takes any kind of value in any column; what is none of these was not written by a ledger."""
 _ROW = "SELECT ledger_id, seq, query_id, request_id, issued_at, caller, model, region, jws FROM receipts"
 
 
@@ -134,11 +137,15 @@ class LedgerReader:
     def heads(self) -> tuple[Head, ...]:
         """Return the head of every `ledger_id`, by `ledger_id`."""
         found = self._all("SELECT ledger_id, seq, jws FROM heads ORDER BY ledger_id")
+        if any(list(map(type, one)) != [str, int, str] for one in found):
+            raise LedgerUnreadableError("corrupt")
         return tuple(Head(ledger_id=ledger_id, seq=seq, text=text) for ledger_id, seq, text in found)
 
     def checkpoints(self) -> tuple[CheckpointRow, ...]:
         """Return the checkpoints, the smallest tree first."""
         found = self._all("SELECT tree_size, jws FROM checkpoints ORDER BY tree_size")
+        if any(list(map(type, one)) != [int, str] for one in found):
+            raise LedgerUnreadableError("corrupt")
         return tuple(CheckpointRow(tree_size=size, text=text) for size, text in found)
 
     def _connected(self) -> sqlite3.Connection:
@@ -149,12 +156,15 @@ class LedgerReader:
             # Beside a file that no process has open, SQLite makes an index of the write-ahead log; in a folder that
             # cannot be written it has none to make when there is no log.
             log = Path(f"{place}-wal")
-            if error.reason != "cannot_open" or (log.exists() and log.stat().st_size):
+            if error.reason not in ("cannot_open", "read_only") or (log.exists() and log.stat().st_size):
                 raise
             return _snapshot(f"{place.as_uri()}?mode=ro&immutable=1")
 
     def _rows(self, sql: str, values: list[str]) -> Iterator[LedgerRow]:
-        for ledger_id, seq, query_id, request_id, issued_at, caller, model, region, text in self._each(sql, values):
+        for found in self._each(sql, values):
+            ledger_id, seq, query_id, request_id, issued_at, caller, model, region, text = found
+            if list(map(type, found)) not in _KINDS:
+                raise LedgerUnreadableError("corrupt")
             yield LedgerRow(
                 ledger_id=ledger_id,
                 seq=seq,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import logging
 import threading
 import time
 import uuid
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from vetted_mw.receipts.ledger.checkpointer import Checkpointer
@@ -164,7 +163,8 @@ class _Threads:
         self.writer = writer
         self.readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="vetted-ledger-reader")
         self._checkpointer = checkpointer
-        self._ended: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._over: Future[None] = Future()
+        self._over.set_running_or_notify_cancel()
         self._main = threading.Thread(target=self._run, name="vetted-ledger-writer", daemon=True)
         self._main.start()
         atexit.register(self._leave)
@@ -177,13 +177,10 @@ class _Threads:
 
     async def aclose(self) -> None:
         """Do the same, and wait."""
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        self._ended.append((loop, ended))
         self.stop()
         try:
             async with asyncio.timeout(LIMIT_SECONDS):
-                await ended.wait()
+                await asyncio.wrap_future(self._over)
         except TimeoutError:
             _LOG.error("the ledger was not closed in time")
             return
@@ -197,9 +194,7 @@ class _Threads:
         finally:
             beside.join()
             atexit.unregister(self._leave)
-            for loop, ended in self._ended:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
-                    loop.call_soon_threadsafe(ended.set)
+            self._over.set_result(None)
 
     def _leave(self) -> None:
         self.stop()

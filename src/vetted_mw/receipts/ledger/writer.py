@@ -46,7 +46,7 @@ class Writer:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         new_id: Callable[[], str],
-        committed: Callable[[], None],
+        committed: Callable[[int], None],
     ) -> None:
         """Prepare, without touching the file.
 
@@ -56,7 +56,7 @@ class Writer:
             now: wall clock, aware UTC.
             monotonic: seconds that never go back.
             new_id: a fresh uuid4 as a string.
-            committed: called after each commit, on the writer's thread.
+            committed: told how many rows each commit had, on the writer's thread.
         """
         self._path = path
         self._durability = durability
@@ -111,8 +111,9 @@ class Writer:
         while True:
             jobs, goes_on = self._taken()
             self._busy_since = self._monotonic()
-            answered(self._told([job for job in jobs if job.begin()]))
+            told = self._told([job for job in jobs if job.begin()])
             self._busy_since = None
+            answered(told)
             if not goes_on:
                 break
         self._leave()
@@ -176,7 +177,7 @@ class Writer:
             self._seq = seq
         else:
             file.touch()
-        self._committed()
+        self._committed(len(rows))
         return [(job, one.sealed) for job, one in zip(jobs, made, strict=True)]
 
     def _opened(self) -> LedgerFile:
@@ -203,6 +204,8 @@ class Writer:
 
     def _fail(self, reason: str) -> None:
         self._tried_at = self._monotonic()
+        if reason == "conflict":  # somebody else has written under our name
+            self._ledger_id, self._seq = self._new_id(), 0
         if self._file is not None:
             if self._file.is_moved():
                 _hold_for_good(self._file)

@@ -1,0 +1,59 @@
+"""What is counted of an answer: tokens as an upstream tells them, and the characters a model wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from vetted_mw.chat.transcript import text_of
+
+__all__ = ["Usage", "is_count", "read_usage", "text_length"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the upstream counted them; `cached_tokens` are part of `prompt_tokens`."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+def read_usage(usage: object) -> Usage | None:
+    """Read a `usage` member; None when a count is missing or cannot be one, so that nothing is ever made up."""
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not is_count(prompt) or not is_count(completion):
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    cached_tokens = min(cached, prompt) if is_count(cached) else 0
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached_tokens)
+
+
+def text_length(message: object) -> int:
+    """Count the characters a model wrote in a message or delta: text, reasoning, refusal, tool names and arguments."""
+    if not isinstance(message, dict):
+        return 0
+    length = sum(_length(message.get(name)) for name in ("content", "reasoning_content", "reasoning", "refusal"))
+    for call in _list(message.get("tool_calls")):
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            length += sum(
+                len(part) for part in (function.get("name"), function.get("arguments")) if isinstance(part, str)
+            )
+    return length
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a decoded value is a whole number, 0 or above, that every reader of JSON holds."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _length(content: object) -> int:
+    return len(text_of(content)) if content else 0
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
