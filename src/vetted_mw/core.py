@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from vetted_mw.receipts.binding import nonce_text
-from vetted_mw.receipts.grid import receipt_reading
 from vetted_mw.receipts.receipt import ReceiptWithheldError, encode_receipt
 from vetted_mw.routing.decision import Candidate, decide
 
@@ -137,17 +136,13 @@ class Core:
     def receipted(self, observation: Observation) -> Receipted:
         """Make the receipt, or say why there is none; never a reason to lose the answer."""
         try:
-            receipt = self.maker.make(observation)
-            comparison = self.maker.compared(observation, receipt)
+            made = self.maker.made(observation)
         except ReceiptWithheldError as withheld:
             return self.withheld(withheld.reason.value)
         except Exception as error:  # noqa: BLE001 (a receipt that cannot be made never costs the caller the completion)
             _LOG.error("the energy model failed", extra={"error": type(error).__name__})
             return self.withheld("engine_failed")
-        reading = receipt_reading(
-            observation.region, observation.reading, observation.requested_at, self.maker.coefficients
-        )
-        return Receipted(receipt=receipt, error=None, reading=reading, comparison=comparison)
+        return Receipted(receipt=made.receipt, error=None, reading=made.reading, comparison=made.comparison)
 
     def withheld(self, reason: str, *, level: int = logging.WARNING) -> Receipted:
         """Say why there is no receipt, in the log at `level` and in the trace."""

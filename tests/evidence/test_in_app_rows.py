@@ -75,7 +75,9 @@ async def test_the_binding_is_to_what_the_handler_answered() -> None:
             exchange = await asking(app)
     receipt, _trace = members_of(exchange)
     assert receipt is not None
-    assert opens(receipt["response_digest"], from_b64url(receipt["binding_nonce"]), transcript_of_answer(exchange.json()))
+    assert opens(
+        receipt["response_digest"], from_b64url(receipt["binding_nonce"]), transcript_of_answer(exchange.json())
+    )
     assert not opens(
         receipt["response_digest"],
         from_b64url(receipt["binding_nonce"]),

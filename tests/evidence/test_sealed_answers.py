@@ -186,7 +186,9 @@ async def test_a_stream_that_broke_tells_a_receipt_that_is_kept() -> None:
         exchange = await asgi_exchange(VettedProxy(gateway), path=PATH, json=asked(stream=True))
     receipt = told(exchange)["receipt"]
     assert signed_payload(receipt)["completion_status"] == "upstream_error"
-    assert opens(receipt["response_digest"], from_b64url(receipt["binding_nonce"]), transcript_of_answer(delivered(exchange)))
+    assert opens(
+        receipt["response_digest"], from_b64url(receipt["binding_nonce"]), transcript_of_answer(delivered(exchange))
+    )
     assert [one.query_id for one in ledger.receipts] == [receipt["query_id"]]
 
 

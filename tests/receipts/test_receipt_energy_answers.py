@@ -48,7 +48,7 @@ def _asked(**members: Any) -> dict[str, Any]:
 
 async def _exchange(where: dict[str, Any], answer: FakeAnswer, **members: Any) -> Exchange:
     async with (
-        FakeUpstream([answer]) as paris,
+        FakeUpstream().then(answer) as paris,
         proxied({REGION: paris.base_url}, receipts={"measured_energy": where}) as app,
     ):
         return await asgi_exchange(app, json=_asked(**members))
@@ -123,7 +123,7 @@ async def test_what_was_asked_for_is_given_or_refused(
 async def test_the_settings_choose_the_engine() -> None:
     """With `receipts.engine = "ecologits"` the figures are its own and the receipt names it."""
     async with (
-        FakeUpstream([_answer({}, stream=False)]) as paris,
+        FakeUpstream().then(_answer({}, stream=False)) as paris,
         proxied({REGION: paris.base_url}, receipts={"engine": "ecologits"}) as app,
     ):
         receipt = (await asgi_exchange(app, json=_asked())).json()["receipt"]
@@ -136,8 +136,8 @@ async def test_the_settings_choose_the_engine() -> None:
 async def test_receipt_and_trace_tell_one_comparison(stream: bool, region: str) -> None:
     """The default region's figure is the same in receipt and trace, there and when it was the one that served."""
     async with (
-        FakeUpstream([_answer({}, stream=stream)]) as one,
-        FakeUpstream([_answer({}, stream=stream)]) as two,
+        FakeUpstream().then(_answer({}, stream=stream)) as one,
+        FakeUpstream().then(_answer({}, stream=stream)) as two,
         proxied({REGION: one.base_url, OTHER: two.base_url}) as app,
     ):
         told = _told(await asgi_exchange(app, json=_asked(stream=stream, vetted={"region": region})))

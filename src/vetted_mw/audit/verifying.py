@@ -65,8 +65,9 @@ class Verification:
         if path.is_dir():
             self._verify_folder(path)
             return
-        kind = kind_of(path)
-        reason = self._verify_file(path, kind)
+        reason = "is no regular file"
+        if path.is_file() or not path.exists():
+            reason = self._verify_file(path, kind_of(path))
         if reason:
             self.refused.append(f"{shown(path)}: {reason}")
 

@@ -214,8 +214,14 @@ class Completion:
     @property
     def receipt_promised(self) -> bool:
         """Whether there will be a receipt for sure, known before the answer is."""
-        return self.account.seen is not None and self._core.maker.promises(
-            model=self.request.model, tier=self._options.tier
+        serving = self.attempts.serving
+        if serving is None or self.account.seen is None:
+            return False
+        return self._core.maker.promises(
+            model=self.request.model,
+            tier=self._options.tier,
+            boundary=self._options.boundary,
+            measured=self._core.configuration.upstreams[serving].measured_energy,
         )
 
     def headers(self, *, overhead_ms: float, receipt: bool) -> Headers:
