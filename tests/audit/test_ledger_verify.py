@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from audit.auditing import (
@@ -27,12 +28,13 @@ from audit.auditing import (
     rows_of,
     signed,
 )
-from receipts.keys import signer
+from receipts.keys import jwks, signer
 from receipts.ledgers import made_receipt, write_ledger
 from vetted_mw.audit.checkpoint_check import KeptApart
 from vetted_mw.audit.findings import Code, Finding
 from vetted_mw.audit.ledger import AuditedLedger
 from vetted_mw.receipts.canonical import canonical
+from vetted_mw.receipts.jwks import parse_jwks
 from vetted_mw.receipts.jws import HEAD_TYPE
 from vetted_mw.receipts.ledger.checkpoints import make_checkpoint
 from vetted_mw.receipts.ledger.schema import APPLICATION_ID
@@ -457,3 +459,60 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
     findings_in(path, keys=KEYS)
     path.unlink()
     assert not path.exists()
+
+
+def test_heads_and_checkpoints_of_a_key_out_of_its_time_are_told(tmp_path: Path) -> None:
+    """A key that was retired signs no head any more."""
+    path = tmp_path / "ledger.db"
+    ledger(path, 2)
+    document = jwks(SIGNER)
+    document["keys"][0]["not_after"] = "2026-11-22T10:31:00Z"
+    found = findings_in(path, keys=parse_jwks(msgspec.json.encode(document)))
+    assert [code for code, _ in problems(found)] == [Code.KEY_PERIOD] * 3
+
+
+def test_text_that_looks_like_no_jws_without_keys_is_told(tmp_path: Path) -> None:
+    """Also where no signature can be checked, its form is."""
+    path = tmp_path / "ledger.db"
+    ledger(path, 2)
+    replace_row(path, 1, "a.b")
+    assert Code.SIGNATURE in codes(findings_in(path, keys=None))
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A pipe would wait for ever, and what is not there is not there."""
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    findings_in(tmp_path / "pipe", tmp_path / "missing", refused=["is no regular file", "No such file or directory"])
+    found = findings_in(tmp_path)
+    assert not found
+
+
+def test_a_file_in_a_folder_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody named it, but it may be what is missing."""
+    from vetted_mw.audit import verifying
+
+    def denied(_path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(verifying, "kind_of", denied)
+    (tmp_path / "x").touch()
+    assert problems(findings_in(tmp_path)) == [(Code.UNREADABLE, "cannot be read (Permission denied)")]
+
+
+def test_a_checkpoint_that_says_too_little_is_told(tmp_path: Path) -> None:
+    """One that was kept apart and holds no checkpoint is a finding of its own."""
+    path = tmp_path / "ledger.db"
+    ledger(path, 2)
+    apart = KeptApart(file="c", text=signed({"tree_size": 2}, typ="vetted-checkpoint+jws"))
+    found = findings_in(path, checkpoints=[apart])
+    assert [(one.code, one.place.file) for one in found] == [(Code.CHECKPOINT, "c")]
+
+
+def test_duplicates_that_the_rows_hold_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the database counts twice is a problem."""
+    path = tmp_path / "ledger.db"
+    ledger(path, 2)
+    monkeypatch.setattr(AuditedLedger, "twice", lambda _self: iter([("a", 2)]))
+    assert problems(findings_in(path)) == [(Code.DUPLICATE, "query_id is there 2 times")]

@@ -225,3 +225,36 @@ def test_ids_on_disk_are_as_in_memory(rows: list[tuple[int, int | None, int]]) -
         parts = {one: sum(str(request or "") == one for _, request, _ in rows) for one in present}
         wanted = sorted((str(query), calls, parts[str(query)]) for query, _, calls in rows if calls > 1)
         assert sorted(ids.incomplete()) == [one for one in wanted if one[2] < one[1]]
+
+
+def test_receipts_without_a_ledger_have_no_gaps(tmp_path: Path) -> None:
+    """A gateway without a ledger numbers nothing; each receipt is checked by itself."""
+    path = lines(tmp_path / "r.jsonl", [seal(made_receipt(), SIGNER).text for _ in range(3)])
+    assert not findings_in(path)
+
+
+def test_very_many_ids_are_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits in memory is bounded."""
+    from vetted_mw.audit import ids as module
+
+    monkeypatch.setattr(module, "_BATCH", 2)
+    with Ids() as ids:
+        for number in range(5):
+            ids.meet({"query_id": str(number // 2)})
+        ids.meet({"query_id": 5})
+        ids.finish()
+        assert list(ids.twice()) == [("0", 2), ("1", 2)]
+
+
+def test_a_number_below_one_is_no_part_of_a_ledger(tmp_path: Path, texts: list[str]) -> None:
+    """It is told as what it is, neither as late nor as a duplicate."""
+    odd = signed(payload_of(texts[0]) | {"seq": 0, "query_id": "93ab9591-8d48-4a25-8bcd-e2da95265ff0"})
+    found = findings_in(lines(tmp_path / "r.jsonl", [*texts, odd]))
+    assert [(one.code, one.text) for one in found] == [(Code.INVARIANT, "seq is 0, and is at least 1 by its meaning")]
+    assert str(found[0].place).endswith("r.jsonl, line 9, ledger " + LEDGER_ID + ", seq 0")
+
+
+def test_json_that_only_mentions_a_signature_is_no_copy(tmp_path: Path, texts: list[str]) -> None:
+    """A line counts as a caller's copy when it is a receipt with a signature beside its fields."""
+    found = findings_in(lines(tmp_path / "r.jsonl", [*texts, '{"a":{"signature":"x"}}']))
+    assert codes(found) == {Code.UNSIGNED, Code.FIELDS}

@@ -193,6 +193,22 @@ def test_requests_without_an_answer_are_in_the_sums(tmp_path: Path) -> None:
     assert [code for code, _ in notes(found)] == [Code.REFERENCE]
 
 
+def test_a_sum_whose_parts_are_of_another_period_is_a_note(tmp_path: Path) -> None:
+    """A request that runs over the end of a period: its parts are in one pack, its sum in the next."""
+    path = tmp_path / "l.db"
+    whole = made_receipt(calls=2, issued_at="2026-11-22T10:32:05Z")
+    parts = [made_receipt(issued_at=f"2026-11-22T10:32:0{second}Z", request_id=whole.query_id) for second in (4, 5)]
+    write_ledger(path, [*parts, whole], SIGNER, LEDGER_ID)
+    found = findings_in(saved(tmp_path / "before.zip", pack(path)[0]))
+    assert not problems(found)
+    assert [code for code, _ in notes(found)] == [Code.REFERENCE]
+    found = findings_in(saved(tmp_path / "after.zip", pack(path, UNTIL, "2026-11-23T00:00:00.000Z")[0]))
+    assert not problems(found)
+    assert notes(found) == [
+        (Code.PARTS, "is the sum of 2 calls, and 1 of them are here: others may be of another time")
+    ]
+
+
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_a_row_left_out_of_a_pack_is_named(unpacked: Path, taken: int) -> None:
     """Even when the manifest is made to fit: the numbers, the neighbours and the root do not."""
@@ -394,6 +410,18 @@ def test_receipts_of_an_unknown_methodology_are_packed_and_named(source: Path) -
     assert pack(source)[1].unknown_methods == ("sha-256:" + "0" * 64,)
 
 
+def test_rows_without_ledger_and_number_in_a_pack_are_told(unpacked: Path) -> None:
+    """What has no number cannot be missed, and does not belong to a ledger's pack."""
+    texts = lines(unpacked)
+    bare = payload_of(texts[0])
+    del bare["ledger_id"], bare["seq"]
+    rewrite(unpacked, [*texts[1:], signed(bare)])
+    rewrite(unpacked, [*lines(unpacked, packed.EDGES), signed(bare | {"issued_at": ALL[0]})], packed.EDGES)
+    found = problems(findings_in(remade(unpacked)))
+    assert (Code.GAP, "seq 3 is missing between 2 and 4") in found
+    assert (Code.MANIFEST, "is the neighbour of no receipt in this pack") in found
+
+
 def zipped(path: Path, files: dict[str, bytes], **options: Any) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, **options) as archive:
         for name, data in files.items():
@@ -445,6 +473,60 @@ def test_a_zip_of_very_many_files_is_not_opened(tmp_path: Path) -> None:
     assert codes(findings_in(path)) == {Code.UNREADABLE}
     path.write_bytes(b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 3, 3, 2**31, 0, 0))
     assert codes(findings_in(path)) == {Code.UNREADABLE}
+
+
+def test_a_zip_file_in_an_odd_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack that vanishes or cannot be read while it is looked at is a finding."""
+    path = zipped(tmp_path / "p.zip", {"a": b""})
+    real = type(path).open
+
+    def once(self: Path, *arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(type(path), "open", denied)
+        return real(self, *arguments, **options)
+
+    def denied(*_arguments: Any, **_options: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", once)
+    assert problems(findings_in(path)) == [(Code.UNREADABLE, "cannot be read")]
+
+
+def test_a_zip_file_that_is_no_pack_is_told(tmp_path: Path) -> None:
+    """Any other zip file has no manifest."""
+    path = zipped(tmp_path / "p.zip", {"letter.txt": b"Dear Sir"})
+    assert problems(findings_in(path)) == [(Code.MANIFEST, "is not there")]
+
+
+def test_an_end_of_a_zip_file_alone_is_told(tmp_path: Path) -> None:
+    """An end record that points to nothing."""
+    path = saved(tmp_path / "p.zip", b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 3, 3, 500, 9_000, 0))
+    assert codes(findings_in(path)) == {Code.UNREADABLE}
+
+
+def test_a_file_of_a_folder_that_cannot_be_opened_is_told(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each unreadable file is a finding, and the others are checked."""
+    real = type(unpacked).open
+
+    def denied(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name == packed.JWKS:
+            raise PermissionError(13, "Permission denied")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(type(unpacked), "open", denied)
+    assert problems(findings_in(unpacked)) == [(Code.UNREADABLE, "cannot be read")]
+
+
+def test_a_checkpoint_kept_apart_is_held_against_a_whole_pack(source: Path, tmp_path: Path) -> None:
+    """`--checkpoint` works for a pack that holds every row, and says so for one that does not."""
+    from datetime import UTC, datetime
+
+    from vetted_mw.audit.checkpoint_check import KeptApart
+
+    whole, part = pack(source, *ALL)[0], pack(source)[0]
+    apart = KeptApart(file="c", text=make_checkpoint(source, SIGNER, datetime(2026, 11, 23, tzinfo=UTC)).text)
+    assert not findings_in(saved(tmp_path / "w.zip", whole), checkpoints=[apart])
+    found = findings_in(saved(tmp_path / "p.zip", part), checkpoints=[apart])
+    assert [(one.code, one.severity, one.place.file) for one in found] == [(Code.CHECKPOINT, "note", "c")]
 
 
 def test_two_files_of_one_name_are_told(unpacked: Path, tmp_path: Path) -> None:

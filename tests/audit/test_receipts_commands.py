@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,28 @@ def test_verify_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     assert "gateway.toml" in ran.err
     nothing = receipts(capsys, "verify", "ledger.db", "gateway.toml", "missing.db", "--json").json()
     assert nothing["refused"][1] == "missing.db: cannot be read (No such file or directory)"
+
+
+@pytest.mark.usefixtures("rows")
+def test_verify_as_json_without_findings(capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty list is a list."""
+    ran = receipts(capsys, "verify", "ledger.db", "--config", "gateway.toml", "--json")
+    assert ran.code == 0
+    assert ran.json()["findings"] == []
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_checkpoint_that_cannot_be_kept(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that cannot be written to is told with its remedy."""
+    from vetted_mw.receipts.sealed import LedgerUnavailableError
+
+    def full(*_arguments: object) -> None:
+        raise LedgerUnavailableError("disk_full")
+
+    monkeypatch.setattr(sys.modules["vetted_mw.cli.receipts.checkpoint"], "make_checkpoint", full)
+    ran = receipts(capsys, "checkpoint", "--ledger", "ledger.db")
+    assert ran.code == 2
+    assert "the checkpoint cannot be kept in the ledger (disk full)" in ran.err
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ledger.keeping import entry, hold_to_its_word, ids_of, opened, rows_of
-from vetted_mw.receipts.ledger import checkpointer, file, writer
+from vetted_mw.receipts.ledger import checkpointer, file
 from vetted_mw.receipts.ledger.checkpointer import Checkpointer
 from vetted_mw.receipts.ledger.faults import reason_of
 from vetted_mw.receipts.ledger.schema import APPLICATION_ID
@@ -79,7 +79,7 @@ async def test_unavailable_and_available_again_are_told_once_each(
     async with opened(path, monotonic=ticks) as ledger:
         await ledger.keep([entry()], None)
         with monkeypatch.context() as broken:
-            broken.setattr(writer.LedgerFile, "append", failing(sqlite3.SQLITE_FULL))
+            broken.setattr(file.LedgerFile, "append", failing(sqlite3.SQLITE_FULL))
             for _ in range(3):
                 assert await refused(ledger) == "disk_full"
                 ticks.seconds += 2
@@ -106,7 +106,7 @@ async def test_while_unavailable_calls_fail_fast_and_tries_are_a_second_apart(
     async with opened(path, monotonic=ticks) as ledger:
         assert await ledger.is_ready()
         with monkeypatch.context() as broken:
-            broken.setattr(writer.LedgerFile, "append", counted)
+            broken.setattr(file.LedgerFile, "append", counted)
             for _ in range(10):
                 assert await refused(ledger) == "io_error"
                 assert not await ledger.is_ready()
@@ -131,27 +131,37 @@ async def test_what_is_queued_behind_a_fault_fails_with_it(
 
     async with opened(path, monotonic=ticks) as ledger:
         assert await ledger.is_ready()
-        monkeypatch.setattr(writer.LedgerFile, "append", counted)
+        monkeypatch.setattr(file.LedgerFile, "append", counted)
         told = await asyncio.gather(*(refused(ledger) for _ in range(300)))
     assert set(told) == {"locked"}
     assert len(tries) == 1
 
 
-@pytest.mark.parametrize("failing_at", ["first", "later"])
-async def test_ready_means_a_write_has_been_tried(
-    path: Path, ticks: Ticks, monkeypatch: pytest.MonkeyPatch, failing_at: str
+async def test_before_the_first_receipt_readiness_is_asked_of_the_disk(
+    path: Path, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the first receipt and after a fault, readiness is asked of the disk."""
-    async with opened(path, monotonic=ticks) as ledger:
-        if failing_at == "later":
-            await ledger.keep([entry()], None)
-            with monkeypatch.context() as broken:
-                broken.setattr(writer.LedgerFile, "append", failing(sqlite3.SQLITE_FULL))
-                await refused(ledger)
+    """A ledger that has written nothing yet writes a page to find out, and is ready when that goes well."""
+    with monkeypatch.context() as broken:
+        broken.setattr(file, "touch", failing(sqlite3.SQLITE_FULL))
+        async with opened(path, monotonic=ticks) as ledger:
+            assert not await ledger.is_ready()
+            broken.undo()
             ticks.seconds += 1
+            assert await ledger.is_ready()
+
+
+async def test_after_a_fault_readiness_is_asked_of_the_disk(
+    path: Path, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a fault a page is written to find out, and as long as that fails the ledger is not ready."""
+    async with opened(path, monotonic=ticks) as ledger:
+        await ledger.keep([entry()], None)
         with monkeypatch.context() as broken:
+            broken.setattr(file.LedgerFile, "append", failing(sqlite3.SQLITE_FULL))
+            await refused(ledger)
+            ticks.seconds += 1
             broken.setattr(file, "touch", failing(sqlite3.SQLITE_FULL))
-            assert not await ledger.is_ready() or failing_at == "first"
+            assert not await ledger.is_ready()
         ticks.seconds += 1
         assert await ledger.is_ready()
 
@@ -280,7 +290,7 @@ async def test_an_older_file_put_back_is_not_numbered_on(path: Path, ticks: Tick
     async with opened(path, monotonic=ticks) as ledger:
         (first,) = await ledger.keep([entry()], None)
         with monkeypatch.context() as broken:
-            broken.setattr(writer.LedgerFile, "append", failing(sqlite3.SQLITE_IOERR))
+            broken.setattr(file.LedgerFile, "append", failing(sqlite3.SQLITE_IOERR))
             await refused(ledger)
         for suffix in ("", "-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
@@ -294,7 +304,7 @@ async def test_a_commit_that_was_called_failed_and_is_there_is_counted(
     path: Path, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a failed commit is in the file all the same, numbering goes on after it: no gap, no second seq."""
-    append = writer.LedgerFile.append
+    append = file.LedgerFile.append
 
     def ambiguous(self: Any, rows: Any, head: str) -> None:
         append(self, rows, head)
@@ -302,7 +312,7 @@ async def test_a_commit_that_was_called_failed_and_is_there_is_counted(
 
     async with opened(path, monotonic=ticks) as ledger:
         with monkeypatch.context() as broken:
-            broken.setattr(writer.LedgerFile, "append", ambiguous)
+            broken.setattr(file.LedgerFile, "append", ambiguous)
             assert await refused(ledger) == "io_error"
         ticks.seconds += 1
         (kept,) = await ledger.keep([entry()], None)
@@ -443,7 +453,7 @@ async def test_anything_unforeseen_leaves_the_thread_alive(
         raise MemoryError
 
     with monkeypatch.context() as broken:
-        broken.setattr(writer.LedgerFile, "seq_of", odd)
+        broken.setattr(file.LedgerFile, "seq_of", odd)
         async with opened(path, monotonic=ticks) as ledger:
             assert await refused(ledger) == "failed"
     async with opened(path, monotonic=ticks) as ledger:
@@ -544,7 +554,7 @@ async def test_closing_on_a_broken_disk_is_told(
     async with opened(path) as ledger:
         await ledger.keep([entry()], None)
         with monkeypatch.context() as broken:
-            broken.setattr(writer.LedgerFile, "fold", failing(sqlite3.SQLITE_IOERR))
+            broken.setattr(file.LedgerFile, "fold", failing(sqlite3.SQLITE_IOERR))
             await ledger.aclose()
     assert "the ledger was not closed in order" in caplog.text
     hold_to_its_word(path)

@@ -17,6 +17,7 @@ import pytest
 from ledger.keeping import NOW, entry, hold_to_its_word, ids_of, now, opened, payload_of, rows_of
 from receipts.keys import signer
 from vetted_mw.receipts.jws import detached, read_jws
+from vetted_mw.receipts.ledger import file
 from vetted_mw.receipts.ledger import sqlite as shipped
 from vetted_mw.receipts.ledger import writer as writing
 from vetted_mw.receipts.ledger.reading import LedgerReader
@@ -32,7 +33,20 @@ def path(tmp_path: Path) -> Path:
 
 
 def ours() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("vetted-ledger")]
+    kinds = ("vetted-ledger-writer", "vetted-ledger-checkpointer", "vetted-ledger-reader")
+    return [thread for thread in threading.enumerate() if thread.name.startswith(kinds)]
+
+
+class Gate:
+    """Holds up the writer's thread where it is put."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def passed(self, *_told: Any) -> bool:
+        self.reached.set()
+        return self.opened.wait()
 
 
 async def gone(threads: list[threading.Thread]) -> None:
@@ -391,27 +405,26 @@ async def test_a_wait_has_a_limit_and_what_was_not_begun_is_withdrawn(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the writer hangs, a wait ends after its limit; what the writer had not begun is never written."""
-    release, begun = threading.Event(), threading.Event()
-    append = writing.LedgerFile.append
+    gate = Gate()
+    append = file.LedgerFile.append
 
     def hanging(self: Any, rows: Any, head: str) -> None:
-        begun.set()
-        release.wait()
+        gate.passed()
         append(self, rows, head)
 
     async with opened(path) as ledger:
         assert await ledger.is_ready()
-        monkeypatch.setattr(writing.LedgerFile, "append", hanging)
+        monkeypatch.setattr(file.LedgerFile, "append", hanging)
         monkeypatch.setattr(shipped, "LIMIT_SECONDS", 0.1)
         first, second = entry(), entry()
         hangs = asyncio.ensure_future(ledger.keep([first], None))
-        await asyncio.to_thread(begun.wait)
+        await asyncio.to_thread(gate.reached.wait)
         with pytest.raises(LedgerUnavailableError, match="timeout"):
             await ledger.keep([second], None)
         with pytest.raises(LedgerUnavailableError, match="timeout"):
             await hangs
         monkeypatch.setattr(shipped, "LIMIT_SECONDS", 10.0)
-        release.set()
+        gate.opened.set()
         await ledger.keep([entry()], None)
     assert first.receipt.query_id in ids_of(path)
     assert second.receipt.query_id not in ids_of(path)
@@ -420,42 +433,39 @@ async def test_a_wait_has_a_limit_and_what_was_not_begun_is_withdrawn(
 
 async def test_a_writer_that_hangs_is_not_ready_and_takes_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once a write has taken longer than anyone waits, calls fail at once and the ledger is not ready."""
-    release, begun = threading.Event(), threading.Event()
+    gate = Gate()
     ticks = [0.0]
 
     def hanging(_self: Any) -> None:
-        begun.set()
-        release.wait()
+        gate.passed()
 
     async with opened(path, monotonic=lambda: ticks[0]) as ledger:
         await ledger.keep([entry()], None)
-        monkeypatch.setattr(writing.LedgerFile, "append", lambda self, _rows, _head: hanging(self))
+        monkeypatch.setattr(file.LedgerFile, "append", lambda self, _rows, _head: hanging(self))
         ledger.keep_later([entry()], None)
-        await asyncio.to_thread(begun.wait)
+        await asyncio.to_thread(gate.reached.wait)
         ticks[0] = 11.0
         assert not await ledger.is_ready()
         with pytest.raises(LedgerUnavailableError, match="timeout"):
             await ledger.keep([entry()], None)
-        release.set()
+        gate.opened.set()
 
 
 async def test_a_queue_that_only_grows_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond its bound the queue takes no more: a disk that hangs does not fill the memory."""
-    release, begun = threading.Event(), threading.Event()
+    gate = Gate()
     monkeypatch.setattr(writing, "_MOST_QUEUED", 3)
     original = writing.Writer._told
     async with opened(path) as ledger:
         assert await ledger.is_ready()
-        monkeypatch.setattr(
-            writing.Writer, "_told", lambda self, jobs: (begun.set(), release.wait(), original(self, jobs))[2]
-        )
+        monkeypatch.setattr(writing.Writer, "_told", lambda self, jobs: (gate.passed(), original(self, jobs))[1])
         ledger.keep_later([entry()], None)
-        await asyncio.to_thread(begun.wait)
+        await asyncio.to_thread(gate.reached.wait)
         for _ in range(5):
             ledger.keep_later([entry()], None)
         with pytest.raises(LedgerUnavailableError, match="overloaded"):
             await ledger.keep([entry()], None)
-        release.set()
+        gate.opened.set()
     assert len(rows_of(path)) == 4
 
 
@@ -463,17 +473,17 @@ async def test_closing_has_a_limit(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A disk that hangs does not keep the process from ending: closing gives up, and says so."""
-    release, begun = threading.Event(), threading.Event()
-    monkeypatch.setattr(writing.LedgerFile, "append", lambda *_told: (begun.set(), release.wait()))
+    gate = Gate()
+    monkeypatch.setattr(file.LedgerFile, "append", gate.passed)
     monkeypatch.setattr(shipped, "LIMIT_SECONDS", 0.05)
     ledger = SqliteLedger(path, now=now)
     await ledger.open()
     ledger.keep_later([entry()], None)
-    await asyncio.to_thread(begun.wait)
+    await asyncio.to_thread(gate.reached.wait)
     threads = ours()
     await ledger.aclose()
     assert "the ledger was not closed in time" in caplog.text
-    release.set()
+    gate.opened.set()
     await gone(threads)
 
 
@@ -490,15 +500,15 @@ async def test_the_loop_is_woken_once_for_a_batch(path: Path, monkeypatch: pytes
 
     async with opened(path) as ledger:
         await ledger.keep([entry()], None)
-        begun, gate = threading.Event(), threading.Event()
+        gate = Gate()
         told = writing.Writer._told
-        monkeypatch.setattr(writing.Writer, "_told", lambda self, jobs: (begun.set(), gate.wait(), told(self, jobs))[2])
+        monkeypatch.setattr(writing.Writer, "_told", lambda self, jobs: (gate.passed(), told(self, jobs))[1])
         ledger.keep_later([entry()], None)
-        await asyncio.to_thread(begun.wait)
+        await asyncio.to_thread(gate.reached.wait)
         monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
         waiting = [asyncio.ensure_future(ledger.keep([entry()], None)) for _ in range(30)]
         await asyncio.sleep(0)
-        gate.set()
+        gate.opened.set()
         await asyncio.gather(*waiting)
         monkeypatch.undo()
     assert len(woken) == 1

@@ -127,6 +127,8 @@ def test_no_answer_tells_nothing() -> None:
         b'{"usage": {' + b",".join(b'"m%d": 0' % number for number in range(2_000)) + b"}}",
         b'{"usage": [' + b",".join([b"0"] * 60_000) + b"]}",
         b'{"usage": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"usage": [' + b"[" * 20_000 + b"]" * 20_000 + b"]}",
+        b'{"usage": {"energy_joules": 180, "filling": "' + b"x" * 1_048_576 + b'"}}',
     ],
     ids=[
         "text",
@@ -142,7 +144,9 @@ def test_no_answer_tells_nothing() -> None:
         "cut",
         "too many members",
         "too many items",
+        "too sprawling",
         "too deep",
+        "too large",
     ],
 )
 def test_an_answer_that_holds_nonsense_in_the_place_is_told_as_rejected(answer: Any) -> None:

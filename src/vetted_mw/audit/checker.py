@@ -126,7 +126,8 @@ class Checker:
             what = f"methodology_version is {told}, and its digest is of {coefficients.methodology_version}"
             self.tell(problem(Code.DIGEST, place, what))
         if members["water_basis"] != coefficients.water_basis:
-            what = f"water_basis is {shown(members['water_basis'])}, and that of its coefficients {coefficients.water_basis}"
+            told = shown(members["water_basis"])
+            what = f"water_basis is {told}, and that of its coefficients {coefficients.water_basis}"
             self.tell(problem(Code.DIGEST, place, what))
         for fault in figure_faults(members, coefficients):
             self.tell(problem(Code.FIGURE, place, fault))

@@ -82,6 +82,10 @@ class CheckpointWatch:
         word = open_checkpoint(apart.text, self._keys, place, told.append)
         if word is not None:
             self._await(_Awaited(word=word, place=place, apart=apart, told=told))
+            return
+        apart.was_compared = True  # as far as it can be
+        for finding in told:
+            self._tell(finding)
 
     def meet(self, text: str) -> None:
         """Take the next row."""

@@ -40,14 +40,23 @@ def check_lines(stream: BinaryIO, name: str, checker: Checker, *, checkpoints: S
     checker.conclude(Place(file=name))
 
 
-def tell_ids(ids: Ids, place: Place, checker: Checker) -> None:
-    """Tell what the ids of a file say of each other."""
+def tell_ids(ids: Ids, place: Place, checker: Checker, *, is_part: bool = False) -> None:
+    """Tell what the ids of a file say of each other.
+
+    Args:
+        ids: of its receipts.
+        place: the file.
+        checker: takes what is found.
+        is_part: it holds the receipts of a period alone, and what they refer to may be of another.
+    """
     ids.finish()
     for query_id, count in ids.twice():
         checker.tell(problem(Code.DUPLICATE, place.of(query_id=query_id), f"query_id is there {count} times"))
     for query_id, calls, parts in ids.incomplete():
         what = f"is the sum of {calls} calls, and {parts} of them are here"
-        checker.tell(problem(Code.PARTS, place.of(query_id=query_id), what))
+        where = place.of(query_id=query_id)
+        told = note(Code.PARTS, where, f"{what}: others may be of another time") if is_part else None
+        checker.tell(told or problem(Code.PARTS, where, what))
     count, example = ids.orphans()
     if count:
         what = f"{count:,} receipts are of requests whose answer has no receipt here, as {shown(example)}"

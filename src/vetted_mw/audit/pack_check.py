@@ -84,7 +84,7 @@ class _Check:
         self._check_ledgers()
         self._check_heads()
         self._check_checkpoints(watch)
-        tell_ids(self.ids, self.place, self.checker)
+        tell_ids(self.ids, self.place, self.checker, is_part=not self.manifest.is_whole)
         self._check_aggregates()
         self.checker.counts.ledgers += len(self.tracks)
         self.reader.check_rest()

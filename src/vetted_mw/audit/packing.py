@@ -7,6 +7,7 @@ too, and `receipts verify` finds it there.
 from __future__ import annotations
 
 import hashlib
+import json
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from vetted_mw.audit import pack as packed
+from vetted_mw.audit.ids import Ids
 from vetted_mw.audit.methods import digests_of
 from vetted_mw.audit.pack import (
     Manifest,
@@ -26,9 +28,8 @@ from vetted_mw.audit.pack import (
 )
 from vetted_mw.audit.report_csv import sums_csv
 from vetted_mw.audit.report_rows import counted
-from vetted_mw.audit.sums import LedgerSpan
+from vetted_mw.audit.sums import Key, LedgerSpan
 from vetted_mw.audit.totals import Adder
-from vetted_mw.instants import parse_rfc3339
 from vetted_mw.receipts.coefficients import load_coefficients
 from vetted_mw.receipts.jws import MalformedJwsError, from_b64url
 from vetted_mw.receipts.ledger.merkle import MerkleTree
@@ -80,8 +81,8 @@ def write_pack(
         LedgerUnreadableError: the ledger is broken.
         OSError: the pack cannot be written.
     """
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
-        return _Packing(archive=archive, ledger=ledger, since=since, until=until).run(jwks, software)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive, Ids() as ids:
+        return _Packing(archive=archive, ledger=ledger, ids=ids, since=since, until=until).run(jwks, software)
 
 
 class _Digests(msgspec.Struct):
@@ -109,6 +110,7 @@ class _Member:
 class _Packing:
     archive: zipfile.ZipFile
     ledger: AuditedLedger
+    ids: Ids
     since: str
     until: str
     files: list[PackedFile] = field(default_factory=list)
@@ -166,7 +168,8 @@ class _Packing:
         if found is None or digest is None:
             self.unreadable += 1
             return
-        self.adder.add(found[0], signed=found[1])
+        key = self.adder.add(found[0], signed=found[1])
+        self.ids.meet(msgspec.structs.asdict(found[0]), key=json.dumps(key))
         self.digests.add(digest)
 
     def _write_edges(self) -> dict[str, int]:
@@ -181,10 +184,9 @@ class _Packing:
         return counts
 
     def _aggregates(self) -> bytes:
-        for row in self.ledger.unanswered(parse_rfc3339(self.since), parse_rfc3339(self.until)):
-            found = counted(row.text)
-            if found is not None:
-                self.adder.count_request(self.adder.key_of(found[0]))
+        self.ids.finish()
+        for key in self.ids.unanswered():
+            self.adder.count_request(Key(*json.loads(key)))
         return "".join(sums_csv(self.adder.totals)).encode()
 
     def _write_methods(self) -> tuple[list[PackedMethod], set[str]]:

@@ -191,9 +191,8 @@ def load_coefficients(version: str = CURRENT) -> Coefficients:
 @cache
 def coefficients_for(digest: str) -> Coefficients | None:
     """Return the shipped coefficients that a receipt's `coefficients_digest` names; None for any other digest."""
-    loaded = (load_coefficients(version) for version in versions())
-    known = ((found, one) for found in loaded for one in _digests(found))
-    return next((found for found, one in known if one == digest), None)
+    loaded = map(load_coefficients, versions())
+    return next((found for found in loaded if digest in _digests(found)), None)
 
 
 def coefficients_from(held: Mapping[str, bytes]) -> Coefficients:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from vetted_mw.chat.members import MalformedJSONError, parse_object
+from vetted_mw.chat.members import MalformedJSONError, is_sprawling, parse_object
 from vetted_mw.receipts.charging import Work, charged, embodied_g
 from vetted_mw.receipts.parametric import joules
 
@@ -27,6 +27,8 @@ _MOST_TIMES = 100.0
 """How far a measurement may lie from the parametric figure, either way, and still be believed."""
 _MAX_NUMBER = 64
 """Characters; more than any number of an energy needs."""
+_MAX_INNER = 1_048_576
+"""Bytes of what holds the number inside an answer; it is read again at every level of the path."""
 _MANY_ITEMS = 50_000
 """Commas in a list from which on it is no place for a number; its items would be as many objects in memory."""
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -105,6 +107,8 @@ def _from_body(body: bytes | None, path: str) -> float | None:
     raw = body
     try:
         for name in path.split("."):
+            if is_sprawling(raw) or (raw is not body and len(raw) > _MAX_INNER):
+                return math.nan
             member = _member(raw, name)
             if member is None:
                 return None
