@@ -211,6 +211,7 @@ def test_every_command_of_every_shell_block_is_run_below() -> None:
         "vetted-mw serve",
         "vetted-mw keys",
         "vetted-mw receipts",  # in the tests of the pages that name it
+        "vetted-mw methodology",  # the same
         "scripts/",
     )
     assert [command for one in _of("sh") for command in _split(one.text) if not command.startswith(run)] == []

@@ -558,3 +558,64 @@ async def test_closing_on_a_broken_disk_is_told(
             await ledger.aclose()
     assert "the ledger was not closed in order" in caplog.text
     hold_to_its_word(path)
+
+
+def test_a_log_that_is_gone_is_an_idle_one(tmp_path: Path) -> None:
+    """Where there is no log, there is nothing that grows."""
+    assert Checkpointer(tmp_path / "ledger.db", durability="normal")._log() == (0, 0)
+
+
+def test_a_log_that_a_reader_holds_is_left_for_later(path: Path) -> None:
+    """An idle log that a reader still needs is not waited for: it is tried again."""
+    kept = _filled(path, rows=3)
+    with closing(file.connected(path, durability="normal")) as writer, closing(sqlite3.connect(path)) as reader:
+        file.touch(writer)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM receipts").fetchone()
+        watcher = Checkpointer(path, durability="normal")
+        assert not watcher._move(is_idle=True, size=0)
+        reader.execute("COMMIT")
+        assert watcher._move(is_idle=True, size=0)
+    assert ids_of(path) == kept
+
+
+def test_a_crash_while_the_file_was_made_is_undone(path: Path, tmp_path: Path) -> None:
+    """A file whose making was cut off, its journal still beside it, is rolled back and made again."""
+    half = tmp_path / "half.db"
+    with closing(sqlite3.connect(half, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE half (text)")
+        connection.executemany("INSERT INTO half VALUES (?)", [("x" * 4000,)] * 50)
+        shutil.copy(half, path)
+        shutil.copy(f"{half}-journal", f"{path}-journal")
+        connection.execute("ROLLBACK")
+
+    async def fill() -> None:
+        async with opened(path) as ledger:
+            await ledger.keep([entry()], None)
+
+    asyncio.run(fill())
+    assert len(rows_of(path)) == 1
+    hold_to_its_word(path)
+
+
+def test_a_connection_that_cannot_be_prepared_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault right after connecting leaves no open file behind."""
+    _filled(path, rows=1)
+    closed = []
+
+    class Broken(sqlite3.Connection):
+        def execute(self, *_told: Any) -> sqlite3.Cursor:
+            failing(sqlite3.SQLITE_IOERR)()
+            raise AssertionError
+
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *told, **named: connect(*told, factory=Broken, **named))
+    with pytest.raises(sqlite3.OperationalError):
+        file.connected(path, durability="normal")
+    assert closed == [True]

@@ -294,8 +294,8 @@ async def test_a_caller_finds_its_own_receipt_in_the_ledger_and_no_other_does(
         "%ED%A0%80",
         "a" * 4000,
         "'%20or%201=1--",
-        str(uuid.uuid4()).upper(),
-        uuid.uuid4().hex,
+        "7D4A1C52-2F0E-4C1B-9D0B-3C1F6A5F7E11",
+        "7d4a1c522f0e4c1b9d0b3c1f6a5f7e11",
     ],
 )
 async def test_what_is_no_id_is_not_looked_up(query_id: str) -> None:
