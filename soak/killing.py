@@ -1,10 +1,10 @@
-"""Two workers on one ledger, killed by SIGKILL under load, again and again: does any receipt that a caller holds get lost?
+"""Two workers on one ledger, killed by SIGKILL under load, again and again: is any receipt lost that a caller holds?
 
     python -m soak.killing --rounds 20
 
 Every second round kills one worker first, which its parent starts anew, and then all of them. At the end every receipt
-that arrived is verified and looked up, the auditor's `verify` must find nothing, and rows are taken out of copies of the
-file one by one: it must name each.
+that arrived is verified and looked up, the auditor's `verify` must find nothing, and rows are taken out of copies of
+the file one by one: it must name each.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import random
 import shutil
@@ -26,11 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from vetted_mw.receipts.ledger.reading import LedgerReader
 
 from soak.processes import unused_port
 from vetted_mw.receipts.jwks import parse_jwks
 from vetted_mw.receipts.jws import reattached
+from vetted_mw.receipts.ledger.reading import LedgerReader
 from vetted_mw.receipts.signing import verify_jws
 from vetted_mw.testing import FakeUpstream
 
@@ -78,7 +79,7 @@ class Judged:
 
 
 async def killed_rounds(folder: Path, *, rounds: int, seed: int, durability: str = "normal") -> Judged:
-    """Kill a gateway of two workers `rounds` times under load, all on one ledger in `folder`, and judge what is left."""
+    """Kill a gateway of two workers so many times under load, all on one ledger in `folder`, and judge what is left."""
     dice = random.Random(seed)  # noqa: S311 (a repeatable plan)
     judged = Judged()
     _vetted(["keys", "new", "--out", str(folder / "key.pem")])
@@ -101,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--durability", choices=["normal", "full"], default="normal")
     arguments = parser.parse_args(argv)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of every connection that a killed gateway leaves
     with tempfile.TemporaryDirectory() as folder:
         judged = asyncio.run(
             killed_rounds(Path(folder), rounds=arguments.rounds, seed=arguments.seed, durability=arguments.durability)

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import json
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ import uvloop
 from soak.callers import Callers
 from soak.gateway_log import defects_in, reloads_in
 from soak.report import Memory, Report, held
-from soak.stage import staged
+from soak.stage import LEDGERS, staged
 from soak.talk import Connection
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ async def soaked(
             callers.compare(await _json(stage.upstream, "/seen"))
             log = await asyncio.to_thread(stage.log.read_text, encoding="utf-8", errors="replace")
             defects, told = defects_in(log)
+            if (told_of_ledgers := await asyncio.to_thread(_ledger_findings, folder)) is not None:
+                callers.tally.wrongs["findings of `receipts verify` on what was kept"] += 1
+                callers.tally.examples.append(told_of_ledgers)
             if defects:
                 callers.tally.wrongs["lines in the gateway's log that tell of a defect"] += defects
                 callers.tally.examples += told
@@ -102,6 +106,14 @@ async def soaked(
                 seconds=seconds,
                 title=f"soak: seed {seed}, {abort_share:.0%} leave, {concurrency} at once, {reloads_in(log)} reloads",
             )
+
+
+def _ledger_findings(folder: Path) -> str | None:
+    """Return what the auditor's command finds wrong in the ledgers; None where it finds nothing."""
+    there = [str(folder / name) for name in LEDGERS if (folder / name).exists()]
+    verify = [sys.executable, "-m", "vetted_mw", "receipts", "verify", *there, "--config", str(folder / "vetted.toml")]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)  # noqa: S603 (our own command)
+    return None if there and done.returncode == 0 else done.stdout + done.stderr
 
 
 def _rounds(first: int, requests: int | None, minutes: float) -> Iterator[Iterator[int]]:

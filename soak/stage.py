@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from soak.plan import MODEL, REGIONS, ZONES
 from soak.processes import running, unused_port
+from vetted_mw.receipts.signing import new_private_pem
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-__all__ = ["Stage", "staged"]
+__all__ = ["LEDGERS", "Stage", "staged"]
 
 _SETTINGS = """
 default_order = {order}
@@ -36,14 +37,19 @@ bytes_per_param = 2
 [signals.sources.file]
 path = "signals.toml"
 max_age_minutes = {age}
+[signing]
+key = {{ file = "key.pem" }}
+[ledger]
+path = "{ledger}"
 """
+LEDGERS = ("one.sqlite3", "two.sqlite3")
 _VARIANTS = (
-    ("", 10_000),
-    ("idle_connection_seconds = 20", 10_000),  # every door is another one
-    ("commit_after_seconds = 0.02\nsse_keepalive_seconds = 0.02", 10_000),
-    ("", 9_000),  # another board
+    ("", 10_000, LEDGERS[0]),
+    ("idle_connection_seconds = 20", 10_000, LEDGERS[0]),  # every door is another one
+    ("commit_after_seconds = 0.02\nsse_keepalive_seconds = 0.02", 10_000, LEDGERS[1]),
+    ("", 9_000, LEDGERS[1]),  # another board
 )
-"""Further limits, and the age limit of signals: what the operator changes from one reload to the next."""
+"""Further limits, the age limit of signals, and the ledger: what the operator changes from one reload to the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,8 @@ async def staged(folder: Path, seed: int) -> AsyncIterator[Stage]:
     ports = tuple(unused_port() for _ in REGIONS)
     settings = folder / "vetted.toml"
     settings.write_text(_settings(ports, _VARIANTS[0]), encoding="utf-8")
+    (folder / "key.pem").write_text(new_private_pem(), encoding="ascii")
+    (folder / "key.pem").chmod(0o600)
     observed = datetime.now(UTC).isoformat()
     (folder / "signals.toml").write_text(
         "".join(
@@ -106,10 +114,12 @@ async def staged(folder: Path, seed: int) -> AsyncIterator[Stage]:
         yield Stage(gateway=port, upstream=ports[0], log=log, settings=settings, ports=ports, process=process)
 
 
-def _settings(ports: tuple[int, ...], variant: tuple[str, int]) -> str:
-    limits, age = variant
+def _settings(ports: tuple[int, ...], variant: tuple[str, int, str]) -> str:
+    limits, age, ledger = variant
     regions = "".join(
         f'[regions.{region}]\nbase_url = "http://127.0.0.1:{port}/v1"\n'
         for region, port in zip(REGIONS, ports, strict=True)
     )
-    return _SETTINGS.format(order=json.dumps(list(REGIONS)), model=MODEL, limits=limits, age=age) + regions
+    return (
+        _SETTINGS.format(order=json.dumps(list(REGIONS)), model=MODEL, limits=limits, age=age, ledger=ledger) + regions
+    )

@@ -516,3 +516,13 @@ def test_duplicates_that_the_rows_hold_are_told(tmp_path: Path, monkeypatch: pyt
     ledger(path, 2)
     monkeypatch.setattr(AuditedLedger, "twice", lambda _self: iter([("a", 2)]))
     assert problems(findings_in(path)) == [(Code.DUPLICATE, "query_id is there 2 times")]
+
+
+def test_folders_in_folders_are_looked_through_and_links_are_not_followed(tmp_path: Path) -> None:
+    """However deep a ledger lies it is found, and a link to a folder above leads nowhere."""
+    deep = tmp_path.joinpath(*["d"] * 60)
+    deep.mkdir(parents=True)
+    ledger(deep / "ledger.db")
+    delete_rows(deep / "ledger.db", 2)
+    (deep / "up").symlink_to(tmp_path)
+    assert [code for code, _ in problems(findings_in(tmp_path))] == [Code.GAP]

@@ -99,6 +99,24 @@ def test_callers_copies_are_a_collection(tmp_path: Path) -> None:
     assert {one.place.query_id for one in found if one.place.query_id} == {copies[1]["query_id"]}
 
 
+def test_answers_one_a_line_are_checked_as_answers(tmp_path: Path) -> None:
+    """A log of answers is a collection of callers' copies, each bound to its text or not."""
+    sealed = [seal(made_receipt(), SIGNER) for _ in range(2)]
+    answers = [{"choices": [], "receipt": payload_of(one.text) | {"signature": detached(one.text)}} for one in sealed]
+    path = lines(tmp_path / "log", [json.dumps(one) for one in answers])
+    found = findings_in(path)
+    assert not problems(found)
+    assert [code for code, _ in notes(found)] == [Code.BINDING, Code.BINDING, Code.SKIPPED]
+
+
+def test_lines_are_known_though_the_first_is_damaged(tmp_path: Path, texts: list[str]) -> None:
+    """A file of receipts stays one when its first bytes were overwritten; prose is none."""
+    path = lines(tmp_path / "r", ["****" + texts[0][4:], *texts[1:]])
+    assert Code.SIGNATURE in codes(findings_in(path))
+    (tmp_path / "prose").write_text("Verification. Of receipts. And more.\n")
+    findings_in(tmp_path / "prose", refused=["is no answer, stream, receipt, ledger or pack"])
+
+
 def test_one_line_alone_says_nothing_of_others(tmp_path: Path, texts: list[str]) -> None:
     """A single JWS is a receipt, not a ledger with gaps."""
     found = findings_in(lines(tmp_path / "one", texts[2:3]))

@@ -512,3 +512,16 @@ async def test_the_loop_is_woken_once_for_a_batch(path: Path, monkeypatch: pytes
         await asyncio.gather(*waiting)
         monkeypatch.undo()
     assert len(woken) == 1
+
+
+async def test_two_ledgers_of_one_process_share_a_file(path: Path) -> None:
+    """As during a reload: the old one ends while the new one begins, and neither disturbs the other."""
+    async with opened(path) as first:
+        async with opened(path) as second:
+            await asyncio.gather(
+                *(ledger.keep([entry()], None) for _ in range(100) for ledger in (first, second)),
+            )
+            await first.aclose()
+            await second.keep([entry()], None)
+        assert len(rows_of(path)) == 201
+    hold_to_its_word(path)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vetted_mw.audit.checker import Checker
     from vetted_mw.audit.findings import Place
 
-__all__ = ["check_copy", "check_document", "check_stream", "holds_receipt"]
+__all__ = ["check_copy", "check_document", "check_stream", "holds_receipt", "receipt_in"]
 
 _BESIDE = ("signature", "binding_nonce")
 _NONCE_BYTES = 16
@@ -30,7 +30,7 @@ def holds_receipt(document: object) -> bool:
 
 def check_document(document: Mapping[str, Any], checker: Checker, place: Place) -> None:
     """Check an answer, what `/v1/vetted/receipts/{id}` gives, or a receipt by itself."""
-    receipt = _receipt_in(document)
+    receipt = receipt_in(document)
     if receipt is None:
         _tell_absent(document, checker, place)
         return
@@ -49,7 +49,7 @@ def check_stream(stream: bytes, checker: Checker, place: Place) -> None:
     receipt = None
     splitter = FrameSplitter(max_frame_bytes=len(stream) + 1)
     for frame in [*splitter.feed(stream), splitter.finish()]:
-        receipt = _receipt_in(_document_of(frame)) or receipt
+        receipt = receipt_in(_document_of(frame)) or receipt
     if receipt is None:
         checker.tell(
             problem(Code.UNREADABLE, place, "the stream carries no receipt: it was cut before its end, or edited")
@@ -106,8 +106,8 @@ def _check_binding(
         checker.tell(problem(Code.BINDING, where, what))
 
 
-def _receipt_in(document: object) -> Mapping[str, Any] | None:
-    """Find the receipt, whatever `receipt_key` of the settings calls it."""
+def receipt_in(document: object) -> Mapping[str, Any] | None:
+    """Return the receipt in a document, whatever `receipt_key` of the settings calls it; None when there is none."""
     if not isinstance(document, Mapping):
         return None
     if holds_receipt(document):

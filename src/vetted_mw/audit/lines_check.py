@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from vetted_mw.audit.checkpoint_check import CheckpointWatch, KeptApart
-from vetted_mw.audit.copies import check_copy, holds_receipt
+from vetted_mw.audit.copies import check_document, receipt_in
 from vetted_mw.audit.findings import Code, Place, note, problem, shown
 from vetted_mw.audit.ids import Ids
 from vetted_mw.audit.lines import lines_of
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from vetted_mw.audit.checker import Checker
 
 __all__ = ["check_lines", "tell_ids"]
+
+_COPIES = ('"signature"', '"choices"', '"receipt"')
 
 
 def check_lines(stream: BinaryIO, name: str, checker: Checker, *, checkpoints: Sequence[KeptApart]) -> None:
@@ -97,18 +99,19 @@ class _Check:
             return None
 
     def _is_copy(self, text: str, place: Place) -> bool:
-        """Whether a line is what a caller holds, signature beside the fields; then it is checked as such."""
-        if not text.startswith("{") or '"signature"' not in text:
+        """Whether a line is what a caller holds, an answer or a receipt with its signature; then it is checked so."""
+        if not text.startswith("{") or not any(word in text for word in _COPIES):
             return False
         try:
             document = read_json(text.encode())
         except NotExactJsonError:
             return False
-        if not holds_receipt(document) or "signature" not in document:
+        receipt = receipt_in(document)
+        if receipt is None or (receipt is document and "signature" not in document):
             return False
         self.copies += 1
-        check_copy(document, self.checker, place)
-        self.ids.meet(document)
+        check_document(document, self.checker, place)
+        self.ids.meet(receipt)
         return True
 
     def _check_row(self, text: str, place: Place) -> None:

@@ -15,7 +15,7 @@ _LOOK_BYTES = 65_536
 _SQLITE = b"SQLite format 3\x00"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _STREAM = re.compile(rb"(?:data|event|id|retry)?:")
-_JWS = re.compile(rb"[A-Za-z0-9_-]{8,}\.")
+_JWS = re.compile(rb"^eyJ|^[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}\.", re.MULTILINE)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -47,7 +47,7 @@ def kind_of(path: Path) -> Kind:
         return _json_kind(text)
     if _STREAM.match(text):
         return Kind.STREAM
-    return Kind.LINES if _JWS.match(text) else Kind.UNKNOWN
+    return Kind.LINES if _JWS.search(text) else Kind.UNKNOWN  # the first line may be the damaged one
 
 
 def _json_kind(text: bytes) -> Kind:

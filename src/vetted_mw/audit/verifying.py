@@ -72,14 +72,18 @@ class Verification:
             self.refused.append(f"{shown(path)}: {reason}")
 
     def _verify_folder(self, folder: Path) -> None:
-        if (folder / packed.MANIFEST).is_file():
-            self._verify_pack(folder)
-            return
-        for path in sorted(folder.iterdir()):
-            if path.is_dir():
-                self._verify_folder(path)
-            elif path.is_file() and not _is_beside_ledger(path):
-                self._verify_found(path)
+        """Verify what is below a folder; links to folders are not followed, they may lead in circles."""
+        waiting = [folder]
+        while waiting:
+            folder = waiting.pop()
+            if (folder / packed.MANIFEST).is_file():
+                self._verify_pack(folder)
+                continue
+            found = sorted(folder.iterdir())
+            for path in found:
+                if path.is_file() and not _is_beside_ledger(path):
+                    self._verify_found(path)
+            waiting += [path for path in reversed(found) if path.is_dir() and not path.is_symlink()]
 
     def _verify_found(self, path: Path) -> None:
         """Verify a file that nobody named; what holds no receipts is passed over, and said so."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from vetted_mw.receipts.ledger.file import NewRow
 from vetted_mw.receipts.ledger.head import head_text
 from vetted_mw.receipts.sealed import seal
 
@@ -17,7 +16,33 @@ if TYPE_CHECKING:
     from vetted_mw.receipts.jws import Signer
     from vetted_mw.receipts.sealed import Entry, Sealed
 
-__all__ = ["Prepared", "prepared"]
+__all__ = ["NewRow", "Prepared", "prepared"]
+
+
+class NewRow(NamedTuple):
+    """A row in the order of the table's columns.
+
+    Attributes:
+        ledger_id: of the writer.
+        seq: its number.
+        query_id: its id.
+        request_id: the id of the answer's receipt, where this is not it.
+        issued_at: RFC 3339, UTC, with milliseconds.
+        caller: whose it is.
+        model: as requested.
+        region: code of the region that served.
+        text: what is kept.
+    """
+
+    ledger_id: str
+    seq: int
+    query_id: str
+    request_id: str | None
+    issued_at: str
+    caller: str
+    model: str
+    region: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from vetted_mw.receipts.ledger.faults import reason_of
 from vetted_mw.receipts.ledger.schema import SCHEMA_VERSION, NotALedgerError, create, is_empty
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["BUSY_SECONDS", "LedgerFile", "NewRow", "connected", "touch"]
+    from vetted_mw.receipts.ledger.batch import NewRow
+
+__all__ = ["BUSY_SECONDS", "LedgerFile", "connected", "place_of", "touch"]
 
 BUSY_SECONDS = 2.0
 """How long a write waits for another process's write."""
@@ -35,32 +37,6 @@ _TEMPORARY = (
 )
 """Rows and head in one statement that commits by itself: the GIL is let go of once for a batch, not once for each of
 its statements, and taking it back from a busy event loop costs a switch interval each time."""
-
-
-class NewRow(NamedTuple):
-    """A row in the order of the table's columns.
-
-    Attributes:
-        ledger_id: of the writer.
-        seq: its number.
-        query_id: its id.
-        request_id: the id of the answer's receipt, where this is not it.
-        issued_at: RFC 3339, UTC, with milliseconds.
-        caller: whose it is.
-        model: as requested.
-        region: code of the region that served.
-        text: what is kept.
-    """
-
-    ledger_id: str
-    seq: int
-    query_id: str
-    request_id: str | None
-    issued_at: str
-    caller: str
-    model: str
-    region: str
-    text: str
 
 
 class LedgerFile:
