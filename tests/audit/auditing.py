@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 
 from receipts.keys import jwks, signer
 from receipts.ledgers import made_receipt, write_ledger
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from vetted_mw.receipts.sealed import Sealed
     from vetted_mw.receipts.signing import Ed25519Signer
 
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None and not os.environ.get("CI"), reason="openssl is not installed; CI must bring it"
+)
 SIGNER = signer()
 KEYS = parse_jwks(msgspec.json.encode(jwks(SIGNER)))
 LEDGER_ID = "3f0f6c1e-9a4b-4f6d-8c55-0d2f6a7b9e10"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from audit.auditing import ledger, payload_of
+from audit.auditing import ledger, needs_openssl, payload_of
 from receipts.keys import jwks, private_pem, signer
 from receipts.ledgers import made_receipt
 from vetted_mw.audit.findings import Code
@@ -22,6 +22,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
+@needs_openssl
 def test_the_page_works_from_top_to_bottom(tmp_path: Path) -> None:
     """With an answer, a ledger, settings and the issuer's keys in a folder, each command ends well."""
     by = signer()

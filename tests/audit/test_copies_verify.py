@@ -148,6 +148,13 @@ def test_a_stream_without_a_receipt_is_told(tmp_path: Path) -> None:
     assert codes(findings_in(path)) == {Code.UNREADABLE}
 
 
+def test_a_stream_whose_receipt_has_no_signature_of_ours_is_told(tmp_path: Path) -> None:
+    """Where the receipt cannot be taken for one, its binding is not looked at."""
+    path = tmp_path / "stream.txt"
+    path.write_bytes(stream_of("Bon", receipt=copy_for(None, signature="x")))
+    assert codes(findings_in(path)) == {Code.SIGNATURE}
+
+
 def test_a_receipt_by_itself_passes_and_a_changed_one_does_not(tmp_path: Path) -> None:
     """A client that only has the object re-writes it in canonical form: 58.0 and 58 are the same number."""
     copy = copy_for(None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from audit.auditing import LEDGER_ID, OTHER_LEDGER_ID, delete_rows, edit, ledger, replace_row, rows_of
+from audit.auditing import LEDGER_ID, OTHER_LEDGER_ID, delete_rows, edit, ledger, needs_openssl, replace_row, rows_of
 from cli.commands import Ran, finished, run
 from receipts.keys import jwks, private_pem, signer
 from vetted_mw.audit import telling
@@ -99,6 +99,7 @@ def test_export_and_verify_in_processes_of_their_own(tmp_path: Path, rows: list[
     assert "pack!aggregates.csv: is not the file whose sha-256 the manifest names" in ran.out
 
 
+@needs_openssl
 def test_an_answer_and_standard_tools(tmp_path: Path, rows: list[Sealed]) -> None:
     """The signature that verify accepts is one that openssl accepts, over the bytes as they stand in the ledger."""
     from vetted_mw.receipts.jwks import spki_pem
@@ -130,6 +131,7 @@ def test_an_answer_and_standard_tools(tmp_path: Path, rows: list[Sealed]) -> Non
     assert done.returncode == 0, done.stderr
 
 
+@needs_openssl
 @pytest.mark.usefixtures("rows")
 def test_the_openssl_line_of_a_checkpoint_works(tmp_path: Path) -> None:
     """What the command prints for a timestamp query can be run as it is."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -10,13 +11,16 @@ import pytest
 from audit.auditing import KEYS, LEDGER_ID, SIGNER, payload_of, signed
 from receipts.keys import jwks, private_pem, signer
 from receipts.ledgers import made_receipt
-from receipts.making import reading
+from receipts.making import maker, observed, reading
 from vetted_mw.audit.checker import Checker
 from vetted_mw.audit.findings import Code, Finding, Place
+from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.canonical import canonical
+from vetted_mw.receipts.engines import engine_named
 from vetted_mw.receipts.jwks import Jwks, parse_jwks
 from vetted_mw.receipts.jws import HEAD_TYPE, b64url
-from vetted_mw.receipts.receipt import Receipt
+from vetted_mw.receipts.measured import MeasuredReading
+from vetted_mw.receipts.receipt import Receipt, ReceiptWithheldError
 from vetted_mw.receipts.sealed import seal
 from vetted_mw.routing.options import Boundary
 from vetted_mw.routing.regions import load_catalogue
@@ -259,6 +263,91 @@ def test_receipts_as_they_are_made_pass(boundary: Boundary) -> None:
     ):
         receipt = made_receipt(boundary=boundary, **changes)
         assert not found_in(seal(receipt, SIGNER).text), changes
+
+
+@pytest.mark.parametrize("boundary", list(Boundary))
+@pytest.mark.parametrize("tokens", [24, None])
+@pytest.mark.parametrize(("value", "scope"), [(0.05, "gpu"), (0.05, "node"), (5e4, "gpu"), (math.nan, "node")])
+def test_receipts_of_measured_energy_pass(
+    boundary: Boundary, tokens: int | None, value: float, scope: Literal["gpu", "node"]
+) -> None:
+    """What was measured is taken as told, what was rejected is as if nobody had measured; the rest follows."""
+    measured = MeasuredReading(value_wh=value, scope=scope)
+    try:
+        receipt = made_receipt(measured=measured, boundary=boundary, prompt_tokens=tokens)
+    except ReceiptWithheldError:
+        assert (boundary, scope) == (Boundary.NARROW, "node")
+        return
+    assert not found_in(seal(receipt, SIGNER).text)
+    members = payload_of(seal(receipt, SIGNER).text)
+    for name in ("gco2e", "ml_water", "gco2e_embodied", "sigma_gco2e"):
+        if members[name]:
+            assert found_in(signed(members | {name: changed(members[name])}))
+
+
+def test_an_interval_around_a_measured_figure_is_told() -> None:
+    """Energy measured at the boundary itself has no spread: an interval there contradicts its sigma."""
+    measured = MeasuredReading(value_wh=0.05, scope="gpu")
+    members = payload_of(seal(made_receipt(measured=measured, boundary=Boundary.NARROW), SIGNER).text)
+    assert members["sigma_energy"] == 0
+    found = found_in(signed(members | {"energy_wh_ci90_hi": 0.06}))
+    assert "energy_wh has an interval, and sigma_energy is 0" in [one.text for one in found]
+
+
+@pytest.mark.parametrize("changes", [{}, {"prompt_tokens": None}, {"boundary": Boundary.NARROW}, {"reading": None}])
+def test_receipts_of_another_engine_pass(changes: dict[str, Any]) -> None:
+    """EcoLogits' figures are recomputed where it is installed; where it is not, all that follows from its energy."""
+    pytest.importorskip("ecologits")
+    receipt = maker(engine=engine_named("ecologits")).make(observed(**changes))
+    text = seal(receipt, SIGNER).text
+    assert not found_in(text)
+    assert found_in(signed(payload_of(text) | {"gco2e_ci90_hi": 1.0}))
+
+
+def test_energy_of_an_engine_that_is_not_here_is_taken_as_told_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows from that energy is recomputed; that it was not itself is a note."""
+    from vetted_mw.audit import methods
+    from vetted_mw.receipts import recomputed
+
+    pytest.importorskip("ecologits")
+    text = seal(maker(engine=engine_named("ecologits")).make(observed()), SIGNER).text
+
+    monkeypatch.setattr(recomputed, "_installed", lambda _name: None)
+    monkeypatch.setattr(methods, "_is_installed", lambda _name: False)
+    found: list[Finding] = []
+    checker = Checker(keys=KEYS, tell=found.append)
+    checker.check_text(text, PLACE)
+    checker.conclude(PLACE)
+    assert [(one.severity, one.code) for one in found] == [("note", Code.FIGURE)]
+    assert "the energy of 1 receipts" in found[0].text
+    assert Code.FIGURE in {one.code for one in found_in(signed(payload_of(text) | {"gco2e_ci90_hi": 1.0}))}
+
+
+def test_whether_an_engine_is_installed_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine whose package is missing refuses to load, and counts as not here."""
+    from vetted_mw.audit import methods
+
+    def refuse(name: str) -> None:
+        raise ConfigurationError(f"{name} is not installed")
+
+    monkeypatch.setattr(methods, "engine_named", refuse)
+    assert not methods._is_installed.__wrapped__("ecologits")
+    monkeypatch.setattr(methods, "engine_named", lambda _name: None)
+    assert methods._is_installed.__wrapped__("ecologits")
+
+
+def test_an_engine_that_the_digest_does_not_name_is_told() -> None:
+    """Saying another engine made the energy does not keep it from being recomputed: the digest names the engine."""
+    found = found_in(signed(MEMBERS | {"energy_source": "ecologits"}))
+    assert "coefficients_digest is not that of receipts whose energy_source is ecologits" in [one.text for one in found]
+
+
+@pytest.mark.parametrize(("name", "value"), [("methodology_version", "1.0.0"), ("water_basis", "runoff")])
+def test_words_of_another_version_are_told(name: str, value: str) -> None:
+    """Version and basis are those of the digest."""
+    ((code, text),) = [(one.code, one.text) for one in found_in(signed(MEMBERS | {name: value}))]
+    assert code is Code.DIGEST
+    assert text.startswith(f"{name} is {value}, and the version its coefficients are of says")
 
 
 def test_the_key_of_the_tests_is_the_documented_one() -> None:

@@ -32,11 +32,6 @@ NOW = datetime(2026, 12, 31, 23, 59, 59, 123000, tzinfo=UTC)
 ROOT = f"sha-256:{'0' * 64}"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
 def filled(path: Path, rows: int = 5) -> Path:
     write_ledger(path, [made_receipt() for _ in range(rows)], signer(), ledger_id="a")
     return path

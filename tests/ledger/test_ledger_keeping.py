@@ -1,58 +1,26 @@
-"""What a ledger keeps, how it numbers, and how it lives and ends."""
+"""What a ledger keeps, and how it numbers."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sqlite3
 import stat
-import threading
 from contextlib import closing
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ledger.keeping import NOW, entry, hold_to_its_word, ids_of, now, opened, payload_of, rows_of
+from ledger.keeping import entry, hold_to_its_word, ids_of, opened, payload_of, rows_of
 from receipts.keys import signer
 from vetted_mw.receipts.jws import detached, read_jws
-from vetted_mw.receipts.ledger import file
-from vetted_mw.receipts.ledger import sqlite as shipped
-from vetted_mw.receipts.ledger import writer as writing
 from vetted_mw.receipts.ledger.reading import LedgerReader
-from vetted_mw.receipts.ledger.sqlite import SqliteLedger
-from vetted_mw.receipts.sealed import Entry, LedgerUnavailableError, ReceiptSink
+from vetted_mw.receipts.sealed import Entry, LedgerUnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-def ours() -> list[threading.Thread]:
-    kinds = ("vetted-ledger-writer", "vetted-ledger-checkpointer", "vetted-ledger-reader")
-    return [thread for thread in threading.enumerate() if thread.name.startswith(kinds)]
-
-
-class Gate:
-    """Holds up the writer's thread where it is put."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.opened = threading.Event()
-
-    def passed(self, *_told: Any) -> bool:
-        self.reached.set()
-        return self.opened.wait()
-
-
-async def gone(threads: list[threading.Thread]) -> None:
-    """Wait until the threads have ended; the suite's own limit is what fails a hang."""
-    for thread in threads:
-        await asyncio.to_thread(thread.join)
 
 
 async def test_what_is_returned_is_what_is_in_the_file(path: Path) -> None:
@@ -207,56 +175,6 @@ async def test_a_cancelled_wait_loses_nothing(path: Path) -> None:
     hold_to_its_word(path)
 
 
-async def test_each_opening_is_a_ledger_of_its_own(path: Path) -> None:
-    """Opened again after it was closed, a ledger numbers from one under a new name, in the same file."""
-    ledger = SqliteLedger(path, now=now)
-    for _ in range(3):
-        await ledger.open()
-        assert await ledger.is_ready()
-        await ledger.keep([entry()], None)
-        await ledger.aclose()
-    rows = rows_of(path)
-    assert [row.seq for row in rows] == [1, 1, 1]
-    assert len({row.ledger_id for row in rows}) == 3
-    hold_to_its_word(path)
-
-
-async def test_closed_means_nothing_is_left(path: Path) -> None:
-    """After closing there is no thread, no open file and no write-ahead log."""
-    before = _open_files()
-    async with opened(path) as ledger:
-        await asyncio.gather(*(ledger.keep([entry()], None) for _ in range(50)))
-        await ledger.find("unknown")
-        threads = ours()
-    await gone(threads)
-    assert _open_files() == before
-    assert sorted(one.name for one in path.parent.iterdir()) == ["ledger.db"]
-    await ledger.aclose()
-
-
-def _open_files() -> set[str]:
-    folder = Path("/proc/self/fd")
-    if not folder.is_dir():
-        return set()
-    names = {str(one.readlink()) for one in folder.iterdir() if one.is_symlink()}
-    return {name for name in names if "ledger.db" in name}
-
-
-async def test_a_closed_ledger_says_so(path: Path) -> None:
-    """Before opening and after closing nothing is taken, and nothing hangs."""
-    ledger = SqliteLedger(path, now=now)
-    for _ in range(2):
-        with pytest.raises(LedgerUnavailableError, match="closed"):
-            await ledger.keep([entry()], None)
-        with pytest.raises(LedgerUnavailableError, match="closed"):
-            await ledger.find("unknown")
-        ledger.keep_later([entry()], None)
-        assert not await ledger.is_ready()
-        await ledger.open()
-        await ledger.aclose()
-    assert rows_of(path) == ()
-
-
 async def test_the_file_is_for_its_owner_alone(path: Path) -> None:
     """The file and what stands beside it can be read and written by nobody else, whatever the umask."""
     before = os.umask(0)
@@ -293,17 +211,6 @@ async def test_find_returns_text_and_owner(path: Path) -> None:
     assert (found.text, found.caller) == (kept.text, "alice")
 
 
-async def test_a_lookup_that_hangs_is_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lookup has a limit, after which it says so."""
-    release = threading.Event()
-    monkeypatch.setattr(shipped, "_found", lambda *_told: release.wait())
-    monkeypatch.setattr(shipped, "LIMIT_SECONDS", 0.05)
-    async with opened(path) as ledger:
-        with pytest.raises(LedgerUnavailableError, match="timeout"):
-            await ledger.find("unknown")
-        release.set()
-
-
 async def test_append_only_is_held_by_the_file(path: Path) -> None:
     """No statement changes or removes a row, a head or a checkpoint, short of taking the triggers away."""
     async with opened(path) as ledger:
@@ -322,206 +229,4 @@ async def test_append_only_is_held_by_the_file(path: Path) -> None:
         for statement in statements:
             with pytest.raises(sqlite3.IntegrityError):
                 connection.execute(statement)
-    hold_to_its_word(path)
-
-
-def test_a_ledger_outlives_the_loop_that_forgot_it(path: Path) -> None:
-    """An event loop that ends without closing loses nothing; the next one goes on under a new name."""
-    ledger = SqliteLedger(path, now=now)
-
-    async def first() -> None:
-        await ledger.open()
-        ledger.keep_later([entry()], None)
-        waiting = asyncio.ensure_future(ledger.keep([entry()], None))
-        await asyncio.sleep(0)
-        del waiting
-
-    async def second() -> None:
-        await ledger.open()
-        await ledger.keep([entry()], None)
-        await ledger.aclose()
-        await gone(ours())
-
-    loop = asyncio.new_event_loop()
-    forgotten = loop.create_task(first())
-    loop.run_until_complete(forgotten)
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            loop.run_until_complete(task)
-    loop.close()
-    asyncio.run(second())
-    assert len(rows_of(path)) == 3
-    hold_to_its_word(path)
-
-
-def test_a_forgotten_ledger_lets_its_threads_go(path: Path) -> None:
-    """A ledger that nobody holds any more writes what it has and ends its threads."""
-
-    async def forget() -> None:
-        ledger = SqliteLedger(path, now=now)
-        await ledger.open()
-        ledger.keep_later([entry()], None)
-
-    asyncio.run(forget())
-    gc.collect()
-    asyncio.run(gone(ours()))
-    assert len(rows_of(path)) == 1
-
-
-def test_an_answer_for_a_closed_loop_harms_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer never calls into a loop that has been closed since, and goes on for the others."""
-    release = threading.Event()
-    original = writing.Writer._told
-    monkeypatch.setattr(writing.Writer, "_told", lambda self, jobs: (release.wait(), original(self, jobs))[1])
-    ledger = SqliteLedger(path, now=now)
-
-    async def leave() -> None:
-        await ledger.open()
-        task = asyncio.ensure_future(ledger.keep([entry()], None))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(leave())
-    release.set()
-
-    async def come() -> None:
-        await ledger.keep([entry()], None)
-        await ledger.aclose()
-
-    asyncio.run(come())
-    assert len(rows_of(path)) == 2
-
-
-async def test_a_sink_is_what_it_is(path: Path) -> None:
-    """The shipped ledger is a `ReceiptSink`, as the type checker sees it."""
-    sink: ReceiptSink = SqliteLedger(path, now=lambda: NOW)
-    await sink.open()
-    await sink.aclose()
-
-
-async def test_a_wait_has_a_limit_and_what_was_not_begun_is_withdrawn(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the writer hangs, a wait ends after its limit; what the writer had not begun is never written."""
-    gate = Gate()
-    append = file.LedgerFile.append
-
-    def hanging(self: Any, rows: Any, head: str) -> None:
-        gate.passed()
-        append(self, rows, head)
-
-    async with opened(path) as ledger:
-        assert await ledger.is_ready()
-        monkeypatch.setattr(file.LedgerFile, "append", hanging)
-        monkeypatch.setattr(shipped, "LIMIT_SECONDS", 0.1)
-        first, second = entry(), entry()
-        hangs = asyncio.ensure_future(ledger.keep([first], None))
-        await asyncio.to_thread(gate.reached.wait)
-        with pytest.raises(LedgerUnavailableError, match="timeout"):
-            await ledger.keep([second], None)
-        with pytest.raises(LedgerUnavailableError, match="timeout"):
-            await hangs
-        monkeypatch.setattr(shipped, "LIMIT_SECONDS", 10.0)
-        gate.opened.set()
-        await ledger.keep([entry()], None)
-    assert first.receipt.query_id in ids_of(path)
-    assert second.receipt.query_id not in ids_of(path)
-    hold_to_its_word(path)
-
-
-async def test_a_writer_that_hangs_is_not_ready_and_takes_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a write has taken longer than anyone waits, calls fail at once and the ledger is not ready."""
-    gate = Gate()
-    ticks = [0.0]
-
-    def hanging(_self: Any) -> None:
-        gate.passed()
-
-    async with opened(path, monotonic=lambda: ticks[0]) as ledger:
-        await ledger.keep([entry()], None)
-        monkeypatch.setattr(file.LedgerFile, "append", lambda self, _rows, _head: hanging(self))
-        ledger.keep_later([entry()], None)
-        await asyncio.to_thread(gate.reached.wait)
-        ticks[0] = 11.0
-        assert not await ledger.is_ready()
-        with pytest.raises(LedgerUnavailableError, match="timeout"):
-            await ledger.keep([entry()], None)
-        gate.opened.set()
-
-
-async def test_a_queue_that_only_grows_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond its bound the queue takes no more: a disk that hangs does not fill the memory."""
-    gate = Gate()
-    monkeypatch.setattr(writing, "_MOST_QUEUED", 3)
-    original = writing.Writer._told
-    async with opened(path) as ledger:
-        assert await ledger.is_ready()
-        monkeypatch.setattr(writing.Writer, "_told", lambda self, jobs: (gate.passed(), original(self, jobs))[1])
-        ledger.keep_later([entry()], None)
-        await asyncio.to_thread(gate.reached.wait)
-        for _ in range(5):
-            ledger.keep_later([entry()], None)
-        with pytest.raises(LedgerUnavailableError, match="overloaded"):
-            await ledger.keep([entry()], None)
-        gate.opened.set()
-    assert len(rows_of(path)) == 4
-
-
-async def test_closing_has_a_limit(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A disk that hangs does not keep the process from ending: closing gives up, and says so."""
-    gate = Gate()
-    monkeypatch.setattr(file.LedgerFile, "append", gate.passed)
-    monkeypatch.setattr(shipped, "LIMIT_SECONDS", 0.05)
-    ledger = SqliteLedger(path, now=now)
-    await ledger.open()
-    ledger.keep_later([entry()], None)
-    await asyncio.to_thread(gate.reached.wait)
-    threads = ours()
-    await ledger.aclose()
-    assert "the ledger was not closed in time" in caplog.text
-    gate.opened.set()
-    await gone(threads)
-
-
-async def test_the_loop_is_woken_once_for_a_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many wait for one commit, the writer calls into their loop once."""
-    loop = asyncio.get_running_loop()
-    woken: list[str] = []
-    original = loop.call_soon_threadsafe
-
-    def counting(callback: Any, *told: Any, **named: Any) -> Any:
-        if getattr(callback, "__name__", "") == "_settle_all":
-            woken.append("woken")
-        return original(callback, *told, **named)
-
-    async with opened(path) as ledger:
-        await ledger.keep([entry()], None)
-        gate = Gate()
-        told = writing.Writer._told
-        monkeypatch.setattr(writing.Writer, "_told", lambda self, jobs: (gate.passed(), told(self, jobs))[1])
-        ledger.keep_later([entry()], None)
-        await asyncio.to_thread(gate.reached.wait)
-        monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
-        waiting = [asyncio.ensure_future(ledger.keep([entry()], None)) for _ in range(30)]
-        await asyncio.sleep(0)
-        gate.opened.set()
-        await asyncio.gather(*waiting)
-        monkeypatch.undo()
-    assert len(woken) == 1
-
-
-async def test_two_ledgers_of_one_process_share_a_file(path: Path) -> None:
-    """As during a reload: the old one ends while the new one begins, and neither disturbs the other."""
-    async with opened(path) as first:
-        async with opened(path) as second:
-            await asyncio.gather(
-                *(ledger.keep([entry()], None) for _ in range(100) for ledger in (first, second)),
-            )
-            await first.aclose()
-            await second.keep([entry()], None)
-        assert len(rows_of(path)) == 201
     hold_to_its_word(path)

@@ -87,11 +87,6 @@ def children(count: int, path: Path, durability: str, rows: int) -> Iterator[lis
                 child.end(kill=True)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
 def test_two_processes_make_and_fill_one_file(path: Path) -> None:
     """Two processes that begin at once on a file that does not exist keep 2,000 receipts each, numbered apart."""
     with children(2, path, "normal", 2000) as writers:

@@ -29,11 +29,6 @@ INSTANTS = [
 ]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
 def reason_for(path: Path) -> str:
     with pytest.raises(LedgerUnreadableError) as caught:
         read_all(path)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from vetted_mw.audit.findings import Code, note, problem, shown
 from vetted_mw.audit.invariants import broken_invariants, field_faults
-from vetted_mw.audit.methods import Methods, figure_faults
+from vetted_mw.audit.methods import Methods, figure_faults, figures_of, is_taken_as_told
 from vetted_mw.audit.opening import Opened, open_text, outside_key_period
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from vetted_mw.audit.findings import Place, Tell
+    from vetted_mw.receipts.coefficients import Coefficients
     from vetted_mw.receipts.jwks import Jwks
 
 __all__ = ["Checker", "Counts", "identity"]
@@ -29,6 +30,7 @@ class Counts:
         verified: signatures that verify: of receipts, not of heads.
         unsigned: receipts without a signature.
         unchecked: signatures that no key was at hand for.
+        without_engine: receipts whose energy an engine made that is not installed here.
     """
 
     receipts: int = 0
@@ -36,6 +38,7 @@ class Counts:
     verified: int = 0
     unsigned: int = 0
     unchecked: int = 0
+    without_engine: int = 0
 
     def add(self, other: Counts) -> None:
         """Add what was checked elsewhere."""
@@ -44,6 +47,7 @@ class Counts:
         self.verified += other.verified
         self.unsigned += other.unsigned
         self.unchecked += other.unchecked
+        self.without_engine += other.without_engine
 
 
 class Checker:
@@ -98,6 +102,12 @@ class Checker:
         if self.counts.unsigned and self.keys is None:
             what = f"{self.counts.unsigned:,} receipts are not signed: who issued them and whether they changed is open"
             self.tell(note(Code.UNSIGNED, place, what))
+        if self.counts.without_engine:
+            what = (
+                f"the energy of {self.counts.without_engine:,} receipts is the work of an engine that is not installed"
+                " here, and was taken as told: pip install 'vetted-mw[ecologits]'"
+            )
+            self.tell(note(Code.FIGURE, place, what))
 
     def _check_origin(self, opened: Opened, place: Place) -> None:
         if not opened.is_signed:
@@ -119,18 +129,29 @@ class Checker:
             what = "coefficients_digest is of no version at hand, shipped or packed: no figure can be recomputed"
             self.tell(problem(Code.DIGEST, place, what))
             return
-        if members["methodology_digest"] != coefficients.methodology_digest:
-            self.tell(problem(Code.DIGEST, place, "methodology_digest is not of the version its coefficients are of"))
-        elif members["methodology_version"] != coefficients.methodology_version:
-            told = shown(members["methodology_version"])
-            what = f"methodology_version is {told}, and its digest is of {coefficients.methodology_version}"
-            self.tell(problem(Code.DIGEST, place, what))
-        if members["water_basis"] != coefficients.water_basis:
-            told = shown(members["water_basis"])
-            what = f"water_basis is {told}, and that of its coefficients {coefficients.water_basis}"
-            self.tell(problem(Code.DIGEST, place, what))
-        for fault in figure_faults(members, coefficients):
+        for fault in _digest_faults(members, coefficients):
+            self.tell(problem(Code.DIGEST, place, fault))
+        figures = figures_of(members, coefficients)
+        if figures is None:
+            what = "its fields are such that no figure can be computed from them"
+            self.tell(problem(Code.FIGURE, place, what))
+            return
+        if is_taken_as_told(members["energy_source"], coefficients):
+            self.counts.without_engine += 1
+        for fault in figure_faults(members, figures, coefficients):
             self.tell(problem(Code.FIGURE, place, fault))
+
+
+def _digest_faults(members: Mapping[str, Any], coefficients: Coefficients) -> Iterator[str]:
+    """Say which of the words about the method are not of the version that `coefficients_digest` names."""
+    if members["coefficients_digest"] != coefficients.digest_for(members["energy_source"]):
+        yield f"coefficients_digest is not that of receipts whose energy_source is {shown(members['energy_source'])}"
+    if members["methodology_digest"] != coefficients.methodology_digest:
+        yield "methodology_digest is not of the version its coefficients are of"
+    for name in ("methodology_version", "water_basis"):
+        wanted = getattr(coefficients, name)
+        if members[name] != wanted:
+            yield f"{name} is {shown(members[name])}, and the version its coefficients are of says {wanted}"
 
 
 def identity(members: Mapping[str, Any]) -> dict[str, Any]:

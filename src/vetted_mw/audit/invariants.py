@@ -37,7 +37,7 @@ _WORDS = {
     "receipt_version": frozenset({"1"}),
 }
 _INSTANTS = ("grid_intensity_observed_at", "grid_intensity_requested_at", "issued_at")
-_INTERVALS = ("gco2e", "ml_water", "energy_wh")
+_INTERVALS = {"gco2e": "sigma_gco2e", "ml_water": "sigma_water", "energy_wh": "sigma_energy"}
 _DEFAULT_REGION = (
     "default_region",
     "default_region_grid_gco2_per_kwh",
@@ -111,11 +111,14 @@ def _of_names(receipt: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_intervals(receipt: Mapping[str, Any]) -> Iterator[str]:
-    for name in _INTERVALS:
+    for name, sigma in _INTERVALS.items():
         low, value, high = receipt[f"{name}_ci90_lo"], receipt[name], receipt[f"{name}_ci90_hi"]
         if value == 0:
             if low != 0 or high != 0:
                 yield f"{name} is 0 and its interval is not"
+        elif receipt[sigma] == 0:  # as measured at the very boundary: nothing was estimated
+            if not low == value == high:
+                yield f"{name} has an interval, and {sigma} is 0"
         elif not 0 < low < value < high:
             yield f"{name} does not lie within its interval: {low:g}, {value:g}, {high:g}"
 

@@ -8,7 +8,9 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.coefficients import load_coefficients
+from vetted_mw.receipts.engines import engine_named
 from vetted_mw.receipts.recomputed import NotRecomputableError, recompute
 from vetted_mw.receipts.shipped import versions
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from vetted_mw.receipts.coefficients import Coefficients
 
-__all__ = ["Methods", "digests_of", "figure_faults"]
+__all__ = ["Methods", "digests_of", "figure_faults", "figures_of", "is_taken_as_told"]
 
 _TOLERANCE = 1e-5
 """Figures and what they are made from are told with six significant digits."""
@@ -51,18 +53,46 @@ def _shipped() -> Mapping[str, Coefficients]:
     return MappingProxyType({digest: one for one in loaded for digest in digests_of(one)})
 
 
-def figure_faults(receipt: Mapping[str, Any], coefficients: Coefficients) -> Iterator[str]:
-    """Say which figures do not follow from the receipt's own fields.
+def is_taken_as_told(energy_source: str, coefficients: Coefficients) -> bool:
+    """Whether the energy is the work of another package's engine that is not here in the version the receipt names."""
+    wanted, ours = coefficients.engines.get(energy_source), load_coefficients().engines.get(energy_source)
+    if wanted is None:
+        return False
+    return ours is None or wanted.package != ours.package or not _is_installed(energy_source)
+
+
+@cache
+def _is_installed(engine: str) -> bool:
+    try:
+        engine_named(engine)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def figures_of(receipt: Mapping[str, Any], coefficients: Coefficients) -> dict[str, float] | None:
+    """Return the figures that follow from a receipt's own fields; None when none can be computed from them.
 
     Args:
         receipt: its members, whose types are right.
         coefficients: those it names.
     """
     try:
-        figures = recompute(receipt, coefficients)
+        return recompute(receipt, coefficients)
     except NotRecomputableError:
-        yield "its fields are such that no figure can be computed from them"
-        return
+        return None
+
+
+def figure_faults(
+    receipt: Mapping[str, Any], figures: Mapping[str, float], coefficients: Coefficients
+) -> Iterator[str]:
+    """Say which figures a receipt tells otherwise than they follow from it.
+
+    Args:
+        receipt: its members.
+        figures: those that follow.
+        coefficients: by which they do.
+    """
     for name, value in figures.items():
         told = receipt.get(name)
         if not isinstance(told, (int, float)):

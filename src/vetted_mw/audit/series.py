@@ -87,7 +87,7 @@ class Series:
         self._firsts.append(first)
         self._lasts.append(last)
         if len(self._firsts) > _MOST_HOLES:
-            half = _MOST_HOLES // 2
+            half = (_MOST_HOLES + 1) // 2
             self._closed += [
                 Gap(first=one, last=other, after=other + 1)
                 for one, other in zip(self._firsts[:half], self._lasts[:half], strict=True)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from vetted_mw.receipts.ledger.faults import reason_of
 from vetted_mw.receipts.ledger.file import connected, place_of, touch
+from vetted_mw.receipts.ledger.schema import NotALedgerError, is_empty
 from vetted_mw.receipts.sealed import LedgerUnavailableError
 
 __all__ = ["Checkpointer"]
@@ -88,7 +89,9 @@ class Checkpointer:
         except (sqlite3.Error, OSError, LedgerUnavailableError):
             return True  # the writer finds the same, and tells of it
         try:
-            return _begun_anew(connection, is_idle=is_idle, is_urgent=is_urgent)
+            return is_empty(connection) or _begun_anew(connection, is_idle=is_idle, is_urgent=is_urgent)
+        except NotALedgerError:
+            return True  # as above; and what is no ledger is not touched
         except sqlite3.Error as error:
             _LOG.debug("the ledger's log was not moved", extra={"reason": reason_of(error)})
             return False

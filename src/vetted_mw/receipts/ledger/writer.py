@@ -6,7 +6,6 @@ import contextlib
 import logging
 import queue
 import sqlite3
-import threading
 from typing import TYPE_CHECKING, Literal
 
 from vetted_mw.instants import rfc3339
@@ -207,11 +206,10 @@ class Writer:
         if reason == "conflict":  # somebody else has written under our name
             self._ledger_id, self._seq = self._new_id(), 0
         if self._file is not None:
-            if self._file.is_moved():
-                _hold_for_good(self._file)
-            else:
-                with contextlib.suppress(sqlite3.Error):  # it is broken already, and opened anew
-                    self._file.close()
+            with contextlib.suppress(sqlite3.Error):  # it is broken already, and opened anew
+                if reason == "removed":
+                    self._file.fold()  # under its new name, if it has one, it holds what is in the log here
+                self._file.close()
             self._file = None
         if self._fault is None:
             _LOG.error("the ledger is unavailable", extra={"reason": reason})
@@ -226,9 +224,6 @@ class Writer:
     def _leave(self) -> None:
         if self._file is None:
             return
-        if self._file.is_moved():
-            _hold_for_good(self._file)
-            return
         try:
             self._file.fold()
             self._file.close()
@@ -238,15 +233,3 @@ class Writer:
 
 def _all_failed(jobs: Sequence[Job], reason: str) -> Sequence[tuple[Job, Told]]:
     return [(job, LedgerUnavailableError(reason)) for job in jobs]
-
-
-def _hold_for_good(file: LedgerFile) -> None:
-    """Never close a file that is no longer at its path.
-
-    SQLite would remove the log *by name*, and by now that may be the log of the file another process has made there.
-    """
-    threading.Thread(target=_hold, args=(file, threading.Event()), name="vetted-ledger-removed", daemon=True).start()
-
-
-def _hold(_file: LedgerFile, never: threading.Event) -> None:
-    never.wait()
