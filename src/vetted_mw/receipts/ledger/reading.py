@@ -100,7 +100,11 @@ class LedgerReader:
         self._open: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:
-        if not self._path.is_file():
+        try:
+            is_there = self._path.is_file()
+        except OSError:  # a folder on the way may not be looked into
+            raise LedgerUnreadableError("cannot_open") from None
+        if not is_there:
             raise LedgerUnreadableError("missing")
         self._open = self._connected()
         return self
