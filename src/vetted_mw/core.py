@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vetted_mw.receipts.receipt import Receipt
     from vetted_mw.receipts.sealed import ReceiptSink
     from vetted_mw.routing.decision import Decision, Rules
-    from vetted_mw.routing.options import Options
+    from vetted_mw.routing.options import Boundary, Options
     from vetted_mw.routing.regions import Region
     from vetted_mw.telemetry.recorder import Recorder
 
@@ -149,12 +149,13 @@ class Core:
         _LOG.log(level, "a receipt was withheld", extra={"reason": reason})
         return Receipted(receipt=None, error=reason, reading=None)
 
-    def abandoned_energy_wh(self, request: ChatRequest, region: str) -> float | None:
+    def abandoned_energy_wh(self, request: ChatRequest, region: str, boundary: Boundary) -> float | None:
         """Estimate what a region may have spent on a request that was given up; None for an unknown model."""
         return self.maker.attempt_energy_wh(
             request.model,
             prompt_characters=request.prompt_characters(),
             region=self.configuration.regions[region],
+            boundary=boundary,
         )
 
     def known_model(self, model: str) -> str | None:

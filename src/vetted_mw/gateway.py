@@ -267,7 +267,7 @@ class Gateway:
             async with self._lock:  # not while the file is read: a file system may hang, and closing must not
                 await self._held.move_to(configuration)
             _warn_of_what_stays(self._server, configuration.server)
-            _LOG.info("the settings were reloaded", extra={"regions": len(configuration.upstreams)})
+            _LOG.info("the settings were reloaded", extra=self._evidence_told())
 
     async def reload_or_tell(self) -> bool:
         """Reload the settings; where they cannot be used, say in the log why, and that nothing has changed."""
@@ -321,9 +321,20 @@ class Gateway:
     async def _open(self) -> Core:
         self._loop = asyncio.get_running_loop()
         core = await self._held.open()
+        _LOG.info("the gateway is open", extra=self._evidence_told())
         if self._watch is not None:
             self._watch.open()
         return core
+
+    def _evidence_told(self) -> dict[str, object]:
+        """Say what receipts rest on from now on, for the log."""
+        rooms = self._held.rooms
+        configured = rooms.configuration.ledger.path or "none"
+        return {
+            "regions": len(rooms.configuration.upstreams),
+            "signing_key": "none" if rooms.signer is None else rooms.signer.kid,
+            "ledger": configured if self._outside.ledger is None else type(self._outside.ledger).__name__,
+        }
 
     async def _close(self) -> None:
         async with contextlib.AsyncExitStack() as closing:

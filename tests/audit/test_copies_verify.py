@@ -81,6 +81,50 @@ def test_a_receipt_under_another_name_is_found(tmp_path: Path) -> None:
     assert codes(findings_in(written(tmp_path / "a.json", document))) == {Code.BINDING}
 
 
+def test_an_editors_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
+    """Shells and editors put one before the JSON they save; the receipt behind it is the same."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(answer()), encoding="utf-8-sig")
+    assert not findings_in(path)
+
+
+@pytest.mark.parametrize("name", ["receipt", "vetted"])
+def test_a_forged_receipt_is_not_covered_by_a_good_one_beside_it(name: str, tmp_path: Path) -> None:
+    """Every receipt of an answer has to hold, in whichever order and under whichever name they stand."""
+    document = answer()
+    document["spare"] = document.pop("receipt")
+    forged = document["spare"] | {"gco2e": 1e-9}
+    assert Code.SIGNATURE in codes(findings_in(written(tmp_path / "a.json", document | {name: forged})))
+    assert Code.SIGNATURE in codes(findings_in(written(tmp_path / "a.json", {name: forged} | document)))
+
+
+def test_the_member_receipt_is_checked_whatever_it_lacks(tmp_path: Path) -> None:
+    """A forgery cannot step out of the check by lacking what makes it a receipt; under another name it is told of."""
+    document = answer()
+    document["spare"] = document.pop("receipt")
+    forged = {"query_id": document["spare"]["query_id"], "gco2e": 1e-9}
+    assert Code.UNSIGNED in codes(findings_in(written(tmp_path / "a.json", document | {"receipt": forged})))
+    found = findings_in(written(tmp_path / "a.json", document | {"vetted": forged}))
+    assert not problems(found)
+    assert notes(found) == [
+        (
+            Code.SKIPPED,
+            "the member vetted looks like a receipt and is none of this software: it was not checked",
+        )
+    ]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_every_receipt_of_a_stream_is_checked(is_first: bool, tmp_path: Path) -> None:
+    """A frame with a forged receipt is told, before the good one and after it, and also where it can be read twice."""
+    stream = bound_stream("Bon", "jour")
+    forged = json.dumps(copy_for(None) | {"gco2e": 1e-9})
+    for frame in (f'data: {{"receipt":{forged}}}\n\n', f'data: {{"receipt":{forged},"receipt":null}}\n\n'):
+        path = tmp_path / "s"
+        path.write_bytes(frame.encode() + stream if is_first else stream + frame.encode())
+        assert codes(findings_in(path)) & {Code.SIGNATURE, Code.UNREADABLE}
+
+
 @pytest.mark.parametrize(
     "choices",
     [

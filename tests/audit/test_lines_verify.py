@@ -22,13 +22,14 @@ from audit.auditing import (
     problems,
     signed,
 )
+from receipts.keys import signer
 from receipts.ledgers import made_receipt
 from vetted_mw.audit import tracks
 from vetted_mw.audit.checkpoint_check import KeptApart
 from vetted_mw.audit.findings import Code
 from vetted_mw.audit.ids import Ids
 from vetted_mw.audit.lines import lines_of
-from vetted_mw.receipts.jws import CHECKPOINT_TYPE, detached
+from vetted_mw.receipts.jws import CHECKPOINT_TYPE, HEAD_TYPE, b64url, detached
 from vetted_mw.receipts.sealed import seal
 
 if TYPE_CHECKING:
@@ -184,6 +185,25 @@ def test_a_checkpoint_fits_the_lines_or_not(tmp_path: Path, texts: list[str]) ->
     assert [note for _, note in notes(findings_in(beside))] == [
         "1 heads or checkpoints: a checkpoint is compared when it is given with --checkpoint"
     ]
+
+
+@pytest.mark.parametrize("typ", ["vetted-receipu+jws", "JWT", HEAD_TYPE, CHECKPOINT_TYPE])
+def test_a_receipt_whose_header_says_something_else_is_not_passed_over(
+    typ: str, tmp_path: Path, texts: list[str]
+) -> None:
+    """A receipt is not hidden by calling it something else: what no key signed as that does not count as that."""
+    _header, payload, signature = texts[1].split(".")
+    header = b64url(f'{{"alg":"Ed25519","kid":"{SIGNER.kid}","typ":"{typ}"}}'.encode())
+    found = findings_in(lines(tmp_path / "r.jws", [f"{header}.{payload}.{signature}"]))
+    assert Code.SIGNATURE in codes(found)
+
+
+def test_heads_and_checkpoints_among_lines_are_held_to_the_keys(tmp_path: Path, texts: list[str]) -> None:
+    """A head beside receipts is opened as in a ledger: one that another key signed is told."""
+    word = {"at": "2026-11-23T00:00:00.000Z", "head_version": "1", "ledger_id": LEDGER_ID, "row_digest": "", "seq": 4}
+    good, foreign = signed(word, typ=HEAD_TYPE), signed(word, by=signer(9), typ=HEAD_TYPE)
+    assert codes(findings_in(lines(tmp_path / "r.jsonl", [*texts, good]))) == set()
+    assert codes(findings_in(lines(tmp_path / "r.jsonl", [*texts, foreign]))) == {Code.UNKNOWN_KEY}
 
 
 def test_sums_and_orphans_are_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import struct
 import zipfile
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -132,8 +133,6 @@ def test_the_same_period_gives_the_same_bytes(source: Path) -> None:
 
 def test_a_whole_ledger_is_packed_with_its_checkpoints(source: Path, tmp_path: Path) -> None:
     """A pack of every row is held against the ledger's checkpoints; one of a part is not, and says so."""
-    from datetime import UTC, datetime
-
     make_checkpoint(source, SIGNER, datetime(2026, 11, 23, tzinfo=UTC))
     data, made = pack(source, *ALL)
     assert made.manifest.is_whole
@@ -293,13 +292,54 @@ def test_a_manifest_that_lists_less_or_twice_is_told(unpacked: Path) -> None:
     [
         ({"receipts": 7}, "the manifest counts 7 receipts, and there are 5"),
         ({"root": "sha-256:" + "0" * 64}, "the Merkle root in the manifest is not that of the rows"),
-        ({"ledgers": []}, "first seq, last seq and count in the manifest are not those of the rows"),
+        ({"ledgers": []}, "first seq, last seq, count and edges in the manifest are not those of the rows"),
+        ({"is_whole": True}, "calls this the whole ledger, and there are rows beside the period (edges.txt)"),
     ],
 )
 def test_what_a_manifest_says_is_compared_with_what_is(unpacked: Path, change: dict[str, Any], text: str) -> None:
     """Counts, root and ranges follow from the rows."""
     found = problems(findings_in(remade(unpacked, lambda manifest: manifest.update(change))))
     assert (Code.MANIFEST, text) in found
+
+
+@pytest.mark.parametrize("member", [{"seq": 3}, {"ledger_id": "x"}])
+def test_a_manifest_that_files_a_head_wrongly_is_told(unpacked: Path, member: dict[str, Any]) -> None:
+    """What stands beside a head for readers in a hurry is what the head itself says."""
+    found = findings_in(remade(unpacked, lambda manifest: manifest["heads"][0].update(member)))
+    assert codes(found) == {Code.COLUMNS}
+
+
+def test_a_manifest_that_miscounts_neighbours_or_a_checkpoint_is_told(source: Path, tmp_path: Path) -> None:
+    """The numbers beside ledgers and checkpoints are compared with what they are of."""
+    make_checkpoint(source, SIGNER, datetime(2026, 11, 23, tzinfo=UTC))
+    folder = tmp_path / "whole"
+    with zipfile.ZipFile(io.BytesIO(pack(source, *ALL)[0])) as archive:
+        archive.extractall(folder)
+    assert not findings_in(remade(folder))
+
+    def miscount(manifest: dict[str, Any]) -> None:
+        manifest["ledgers"][0]["edges"] = 3
+        manifest["checkpoints"][0]["tree_size"] = 5
+
+    assert codes(findings_in(remade(folder, miscount))) == {Code.MANIFEST, Code.COLUMNS}
+
+
+@pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "..\\x", "C:x"])
+def test_a_pack_whose_files_would_be_unpacked_elsewhere_is_told(source: Path, tmp_path: Path, name: str) -> None:
+    """Not every program that unpacks zip files looks after that, and the manifest may well name such a file."""
+    path = saved(tmp_path / "p.zip", pack(source)[0])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, "x")
+    assert (Code.MANIFEST, "is named so that unpacking it could write elsewhere") in problems(findings_in(path))
+
+
+def test_keys_in_a_pack_that_are_not_the_issuers_are_told(unpacked: Path) -> None:
+    """Whoever gets the pack next may check it with the keys inside."""
+    (unpacked / packed.JWKS).write_bytes(msgspec.json.encode(jwks(signer(3))))
+    ((code, text),) = notes(findings_in(remade(unpacked)))
+    assert (code, "do not hand it on" in text) == (Code.KEYS, True)
+    (unpacked / packed.JWKS).write_bytes(b"[]")
+    assert codes(findings_in(remade(unpacked))) == {Code.KEYS}
 
 
 def test_a_pack_without_a_head_says_what_it_cannot_know(unpacked: Path) -> None:
@@ -518,8 +558,6 @@ def test_a_file_of_a_folder_that_cannot_be_opened_is_told(unpacked: Path, monkey
 
 def test_a_checkpoint_kept_apart_is_held_against_a_whole_pack(source: Path, tmp_path: Path) -> None:
     """`--checkpoint` works for a pack that holds every row, and says so for one that does not."""
-    from datetime import UTC, datetime
-
     from vetted_mw.audit.checkpoint_check import KeptApart
 
     whole, part = pack(source, *ALL)[0], pack(source)[0]

@@ -171,8 +171,8 @@ async def test_fail_closed_gives_no_handlers_answer_without_a_kept_receipt() -> 
     ledger = MemoryLedger()
 
     async def answer(_request: object) -> Reply:
-        ledger.refuses = True
         await gateway.http_client.post("http://vetted/v1/chat/completions", json={"model": "m", "messages": HELLO})
+        ledger.refuses = True
         return Reply(content=chat_completion(text="Secret"))
 
     async with FakeUpstream() as paris:

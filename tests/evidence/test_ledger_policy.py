@@ -108,6 +108,23 @@ async def test_fail_closed_gives_no_answer_without_a_receipt_that_is_kept(
         assert b"Bonjour" not in exchange.body
 
 
+@pytest.mark.parametrize("policy", ["fail_open", "fail_closed"])
+@either_way
+async def test_a_gateway_that_would_turn_everyone_away_is_not_ready(
+    policy: Literal["fail_open", "fail_closed"], breaks: Exception | None
+) -> None:
+    """A load balancer sends nobody to an instance that must keep receipts and cannot."""
+    ledger = MemoryLedger()
+    async with FakeUpstream() as paris, gateway_with(ledger, paris, policy) as gateway:
+        app = VettedProxy(gateway)
+        assert (await asgi_exchange(app, method="GET", path="/readyz")).status == 200
+        ledger.refuses, ledger.breaks = True, breaks
+        exchange = await asgi_exchange(app, method="GET", path="/readyz")
+    is_closed = policy == "fail_closed"
+    assert exchange.status == (503 if is_closed else 200)
+    assert exchange.json() == {"status": "ledger_unavailable" if is_closed else "ready"}
+
+
 async def test_fail_open_asks_the_ledger_nothing_beforehand() -> None:
     """Only who must not answer without it asks before the upstream is called."""
     ledger = MemoryLedger()

@@ -40,7 +40,7 @@ async def refused(ledger: SqliteLedger) -> str:
 def changes(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     """Return what the log says about the ledger as such."""
     lines = [record for record in caplog.records if record.getMessage().startswith("the ledger is")]
-    return [(record.getMessage(), vars(record)["reason"]) for record in lines]
+    return [(record.getMessage(), vars(record).get("reason") or vars(record)["was"]) for record in lines]
 
 
 def failing(code: int) -> Callable[..., None]:

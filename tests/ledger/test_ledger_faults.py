@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ledger.breaking import Ticks, changes, failing, refused
-from ledger.keeping import entry, hold_to_its_word, ids_of, opened, rows_of
+from ledger.keeping import entry, hold_to_its_word, ids_of, opened, payload_of, rows_of
 from vetted_mw.receipts.ledger import file
 from vetted_mw.receipts.ledger.faults import reason_of
+from vetted_mw.receipts.ledger.reading import LedgerReader
 from vetted_mw.receipts.sealed import LedgerUnavailableError
 
 if TYPE_CHECKING:
@@ -42,6 +43,46 @@ async def test_unavailable_and_available_again_are_told_once_each(
     assert "somebody's data" not in caplog.text
     assert [row.seq for row in rows_of(path)] == [1, 2]
     hold_to_its_word(path)
+
+
+async def test_what_was_not_kept_is_counted_in_the_next_head(
+    path: Path, ticks: Ticks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Receipts that an outage cost leave no gap, so the head says how many: refused, failed, and nobody's alike."""
+    async with opened(path, monotonic=ticks) as ledger:
+        await ledger.keep([entry()], None)
+        with monkeypatch.context() as broken:
+            broken.setattr(file.LedgerFile, "append", failing(sqlite3.SQLITE_FULL))
+            assert await refused(ledger) == "disk_full"  # one that was tried
+            assert await refused(ledger) == "disk_full"  # one that was not
+            ledger.keep_later([entry(), entry()], None)
+        ticks.seconds += 2
+        await ledger.keep([entry()], None)
+    with LedgerReader(path) as reader:
+        (head,) = reader.heads()
+    assert payload_of(head.text)["not_kept"] == 4
+    assert [row.seq for row in rows_of(path)] == [1, 2]
+    assert [record.__dict__["not_kept"] for record in caplog.records if "again" in record.message] == [4]
+
+
+async def test_a_ledger_of_another_name_does_not_tell_the_same_losses_again(
+    path: Path, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was removed is gone on with under another id, which tells only what no head has told before it."""
+    async with opened(path, monotonic=ticks) as ledger:
+        with monkeypatch.context() as broken:
+            broken.setattr(file.LedgerFile, "append", failing(sqlite3.SQLITE_FULL))
+            assert await refused(ledger) == "disk_full"
+        ticks.seconds += 2
+        await ledger.keep([entry()], None)  # its head tells of one
+        path.unlink()
+        ticks.seconds += 2
+        assert await refused(ledger) == "removed"
+        ticks.seconds += 2
+        await ledger.keep([entry()], None)
+    with LedgerReader(path) as reader:
+        (head,) = reader.heads()
+    assert payload_of(head.text)["not_kept"] == 1
 
 
 async def test_while_unavailable_calls_fail_fast_and_tries_are_a_second_apart(

@@ -64,7 +64,7 @@ def write_ledger(
         for start in range(0, len(receipts), _ROWS_AT_ONCE):
             entries = [Entry(receipt=receipt, caller=caller) for receipt in receipts[start : start + _ROWS_AT_ONCE]]
             made = prepared(entries, signer, ledger_id=name, after=seq)
-            file.append(made.rows, made.head(at=rfc3339(_AT, milliseconds=True), signer=signer))
+            file.append(made.rows, made.head(at=rfc3339(_AT, milliseconds=True), not_kept=0, signer=signer))
             seq += len(entries)
             kept.extend(made.sealed)
     finally:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from vetted_mw.audit.checker import Checker
     from vetted_mw.audit.findings import Place
 
-__all__ = ["check_copy", "check_document", "check_stream", "holds_receipt", "receipt_in"]
+__all__ = ["check_copy", "check_document", "check_stream", "holds_receipt", "receipts_in"]
 
 _BESIDE = ("signature", "binding_nonce")
+_LOOKS = ("gco2e", "query_id", "receipt_version")
+"""Any of these makes a reader take an object for a receipt."""
+_WORDS = (b'"receipt"', b'"query_id"')
 _NONCE_BYTES = 16
 
 
@@ -29,11 +32,16 @@ def holds_receipt(document: object) -> bool:
 
 
 def check_document(document: Mapping[str, Any], checker: Checker, place: Place) -> None:
-    """Check an answer, what `/v1/vetted/receipts/{id}` gives, or a receipt by itself."""
-    receipt = receipt_in(document)
-    if receipt is None:
+    """Check an answer, what `/v1/vetted/receipts/{id}` gives, or a receipt by itself; whatever it says twice, twice."""
+    found = receipts_in(document)
+    for receipt in found:
+        _check_one(receipt, document, checker, place)
+    if not found:
         _tell_absent(document, checker, place)
-        return
+    _tell_alike(document, found, checker, place)
+
+
+def _check_one(receipt: Mapping[str, Any], document: Mapping[str, Any], checker: Checker, place: Place) -> None:
     payload = check_copy(receipt, checker, place)
     if payload is None:
         return
@@ -46,16 +54,23 @@ def check_document(document: Mapping[str, Any], checker: Checker, place: Place) 
 
 def check_stream(stream: bytes, checker: Checker, place: Place) -> None:
     """Check a saved stream: the receipt on its finish chunk, and the text before it."""
-    receipt = None
+    is_there = False
     splitter = FrameSplitter(max_frame_bytes=len(stream) + 1)
     for frame in [*splitter.feed(stream), splitter.finish()]:
-        receipt = receipt_in(_document_of(frame)) or receipt
-    if receipt is None:
+        document = _document_of(frame)
+        if document is None and any(word in frame for word in _WORDS):
+            what = "a frame with a receipt is no JSON that can be read in one way only: it was not checked"
+            checker.tell(problem(Code.UNREADABLE, place, what))
+        found = receipts_in(document)
+        for receipt in found:
+            is_there = True
+            if check_copy(receipt, checker, place) is not None:
+                _check_binding(receipt, checker, place, stream=stream)
+        _tell_alike(document, found, checker, place)
+    if not is_there:
         checker.tell(
             problem(Code.UNREADABLE, place, "the stream carries no receipt: it was cut before its end, or edited")
         )
-    elif check_copy(receipt, checker, place) is not None:
-        _check_binding(receipt, checker, place, stream=stream)
 
 
 def check_copy(receipt: Mapping[str, Any], checker: Checker, place: Place) -> str | None:
@@ -106,14 +121,30 @@ def _check_binding(
         checker.tell(problem(Code.BINDING, where, what))
 
 
-def receipt_in(document: object) -> Mapping[str, Any] | None:
-    """Return the receipt in a document, whatever `receipt_key` of the settings calls it; None when there is none."""
+def receipts_in(document: object) -> list[Mapping[str, Any]]:
+    """Return the receipts in a document, whatever `receipt_key` of the settings calls them.
+
+    One that does not hold is no reason to take another for it: all are checked, and `receipt` whatever it holds.
+    """
     if not isinstance(document, Mapping):
-        return None
+        return []
     if holds_receipt(document):
-        return document
-    members = [document.get("receipt"), *document.values()]
-    return next((member for member in members if holds_receipt(member)), None)
+        return [document]
+    return [
+        member
+        for name, member in document.items()
+        if holds_receipt(member) or (name == "receipt" and isinstance(member, Mapping))
+    ]
+
+
+def _tell_alike(document: object, found: list[Mapping[str, Any]], checker: Checker, place: Place) -> None:
+    """Tell what a reader could take for the receipt and was not checked as one: another service's, or a forgery."""
+    if not isinstance(document, Mapping) or any(one is document for one in found):
+        return
+    for name, member in document.items():
+        if isinstance(member, Mapping) and member not in found and any(one in member for one in _LOOKS):
+            what = f"the member {shown(name)} looks like a receipt and is none of this software: it was not checked"
+            checker.tell(note(Code.SKIPPED, place, what))
 
 
 def _document_of(frame: bytes) -> object:

@@ -6,23 +6,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from vetted_mw.audit.checkpoint_check import CheckpointWatch, KeptApart
-from vetted_mw.audit.copies import check_document, receipt_in
+from vetted_mw.audit.copies import check_document, receipts_in
 from vetted_mw.audit.findings import Code, Place, note, problem, shown
+from vetted_mw.audit.heads import open_checkpoint, open_head
 from vetted_mw.audit.ids import Ids
 from vetted_mw.audit.lines import lines_of
 from vetted_mw.audit.opening import typ_of
 from vetted_mw.audit.tracks import Tracks
 from vetted_mw.receipts.exact_json import NotExactJsonError, read_json
-from vetted_mw.receipts.jws import RECEIPT_TYPE
+from vetted_mw.receipts.jws import CHECKPOINT_TYPE, HEAD_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vetted_mw.audit.checker import Checker
 
 __all__ = ["check_lines", "tell_ids"]
 
 _COPIES = ('"signature"', '"choices"', '"receipt"')
+_OTHERS: Mapping[str, Callable[..., object]] = {HEAD_TYPE: open_head, CHECKPOINT_TYPE: open_checkpoint}
+"""What a line may be beside a receipt; whatever else one says it is, it stands where a receipt should."""
 
 
 def check_lines(stream: BinaryIO, name: str, checker: Checker, *, checkpoints: Sequence[KeptApart]) -> None:
@@ -82,8 +85,10 @@ class _Check:
             text = self._text(line, place)
             if text is None:
                 continue
-            if not text.startswith("{") and typ_of(text) not in {None, RECEIPT_TYPE}:
+            opened = None if text.startswith("{") else _OTHERS.get(typ_of(text) or "")
+            if opened is not None:
                 others += 1
+                opened(text, self.checker.keys, place, self.checker.tell)
             elif not self._is_copy(text, place):
                 self._check_row(text, place)
         self._conclude(Place(file=self.file), others)
@@ -106,12 +111,13 @@ class _Check:
             document = read_json(text.encode())
         except NotExactJsonError:
             return False
-        receipt = receipt_in(document)
-        if receipt is None or (receipt is document and "signature" not in document):
+        found = receipts_in(document)
+        if not found or (found[0] is document and "signature" not in document):
             return False
         self.copies += 1
         check_document(document, self.checker, place)
-        self.ids.meet(receipt)
+        for receipt in found:
+            self.ids.meet(receipt)
         return True
 
     def _check_row(self, text: str, place: Place) -> None:

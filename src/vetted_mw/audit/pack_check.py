@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ def check_pack(
     reader = PackReader(package=package, name=name, manifest=manifest, tell=tell)
     reader.check_names()
     used = keys if keys is not None else reader.own_keys()
+    if keys is not None:
+        reader.compare_keys(keys)
     checker = Checker(keys=used, tell=tell, methods=Methods(brought=reader.methods()))
     with Ids() as ids:
         _Check(reader=reader, checker=checker, manifest=manifest, place=place, ids=ids).run(checkpoints)
@@ -69,6 +72,7 @@ class _Check:
     tracks: Tracks = field(default_factory=Tracks)
     seen: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     edges: dict[str, int] = field(default_factory=dict)
+    beside: Counter[str] = field(default_factory=Counter)
     adder: Adder = field(default_factory=Adder)
     rows: int = 0
 
@@ -91,8 +95,12 @@ class _Check:
 
     def _watch(self, kept_apart: Sequence[KeptApart]) -> CheckpointWatch:
         watch = CheckpointWatch(keys=self.checker.keys, tell=self.checker.tell)
+        place = self.reader.place(packed.MANIFEST)
         for one in self.manifest.checkpoints:
-            watch.add(one.text, self.reader.place(packed.MANIFEST))
+            word = watch.add(one.text, place)
+            if word is not None and word.tree_size != one.tree_size:
+                what = f"the checkpoint filed under {one.tree_size} rows is of {word.tree_size}"
+                self.checker.tell(problem(Code.COLUMNS, place, what))
         for apart in kept_apart:
             watch.add_apart(apart)
         return watch
@@ -123,6 +131,7 @@ class _Check:
             if self._is_within(members.get("issued_at")):
                 tell(problem(Code.MANIFEST, place, "was issued within the period, and stands beside it"))
             ledger_id, seq = str(members.get("ledger_id")), members.get("seq")
+            self.beside[ledger_id] += 1
             if isinstance(seq, int):
                 self.edges[ledger_id] = min(seq, self.edges.get(ledger_id, seq))
 
@@ -131,11 +140,15 @@ class _Check:
         tell, place = self.checker.tell, self.reader.place(packed.MANIFEST)
         begin = {one: self.edges[one] for one, (first, _, _) in self.seen.items() if self.edges.get(one, first) < first}
         self.tracks.tell_gaps(self.place, tell, begin=begin)
-        told = {one.ledger_id: (one.first, one.last, one.count) for one in self.manifest.ledgers}
-        for ledger_id in sorted(told.keys() | self.seen.keys()):
-            if told.get(ledger_id) != self.seen.get(ledger_id):
-                what = "first seq, last seq and count in the manifest are not those of the rows"
+        told = {one.ledger_id: (one.first, one.last, one.count, one.edges) for one in self.manifest.ledgers}
+        there = {ledger_id: (*span, self.beside[ledger_id]) for ledger_id, span in self.seen.items()}
+        for ledger_id in sorted(told.keys() | there.keys()):
+            if told.get(ledger_id) != there.get(ledger_id):
+                what = "first seq, last seq, count and edges in the manifest are not those of the rows"
                 tell(problem(Code.MANIFEST, place.of(ledger_id=ledger_id), what))
+        if self.manifest.is_whole and self.beside:
+            what = "calls this the whole ledger, and there are rows beside the period (edges.txt)"
+            tell(problem(Code.MANIFEST, place, what))
         if self.manifest.receipts != self.rows:
             what = f"the manifest counts {self.manifest.receipts:,} receipts, and there are {self.rows:,}"
             tell(problem(Code.MANIFEST, place, what))
@@ -148,6 +161,8 @@ class _Check:
             word = open_head(head.text, self.checker.keys, where, tell)
             if word is None:
                 continue
+            if (word.ledger_id, word.seq) != (head.ledger_id, head.seq):
+                tell(problem(Code.COLUMNS, where, "the manifest says another ledger_id or seq than the head itself"))
             headless.discard(word.ledger_id)
             track = self.tracks.get(word.ledger_id)
             # A row after the period shows that the period's own are all there; the rest of the ledger is not here.

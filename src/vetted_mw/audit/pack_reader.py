@@ -54,6 +54,11 @@ class PackReader:
         except UnreadablePackError as error:
             self.tell(problem(Code.MANIFEST, Place(file=self.name), str(error)))
             return
+        for name in sorted(self.present):
+            if name.startswith(("/", "\\")) or ":" in name or ".." in name.replace("\\", "/").split("/"):
+                self.tell(
+                    problem(Code.MANIFEST, self.place(name), "is named so that unpacking it could write elsewhere")
+                )
         listed = [one.name for one in self.manifest.files]
         if len(set(listed)) != len(listed):
             self.tell(problem(Code.MANIFEST, self.place(packed.MANIFEST), "lists a file twice"))
@@ -81,6 +86,20 @@ class PackReader:
         self.tell(note(Code.KEYS, self.place(packed.JWKS), what))
         return keys
 
+    def compare_keys(self, keys: Jwks) -> None:
+        """Tell where the keys that the pack brings are not the issuer's: others may check with those of the pack."""
+        data = self.small(packed.JWKS)
+        if not data:
+            return  # which was told
+        try:
+            brought = parse_jwks(data).keys
+        except PublicKeyError as error:
+            self.tell(problem(Code.KEYS, self.place(packed.JWKS), f"is no JWKS: it {error.args[0]}"))
+            return
+        if any(keys.keys.get(kid) != key for kid, key in brought.items()):
+            what = "holds a key that the issuer's keys given here do not, or not with these limits: do not hand it on"
+            self.tell(note(Code.KEYS, self.place(packed.JWKS), what))
+
     def methods(self) -> dict[str, Coefficients]:
         """Return the coefficients that the pack brings, by digest."""
         found: dict[str, Coefficients] = {}
@@ -106,6 +125,7 @@ class PackReader:
             data = packed.read_small(self.package, name)
         except UnreadablePackError as error:
             self.tell(problem(Code.UNREADABLE, self.place(name), str(error)))
+            self.compared.add(name)  # as far as it can be; once told is enough
             return b""
         self._compare(name, len(data), hashlib.sha256(data).hexdigest())
         return data

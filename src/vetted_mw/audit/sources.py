@@ -6,17 +6,18 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from vetted_mw.chat.frames import BOM
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Kind", "kind_of"]
+__all__ = ["BOM", "Kind", "kind_of"]
 
 _LOOK_BYTES = 65_536
 _SQLITE = b"SQLite format 3\x00"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _STREAM = re.compile(rb"(?:data|event|id|retry)?:")
 _JWS = re.compile(rb"^eyJ|^[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}\.", re.MULTILINE)
-_BOM = b"\xef\xbb\xbf"
 
 
 class Kind(StrEnum):
@@ -42,7 +43,7 @@ def kind_of(path: Path) -> Kind:
         return Kind.LEDGER
     if begin.startswith(_ZIP):
         return Kind.PACK
-    text = begin.removeprefix(_BOM).lstrip()
+    text = begin.removeprefix(BOM).lstrip()
     if text.startswith(b"{"):
         return _json_kind(text)
     if _STREAM.match(text):

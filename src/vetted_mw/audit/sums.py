@@ -58,6 +58,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     grid_temporal_match: str
     methodology_version: str
     software: str
+    issuer: str = ""
     default_region: str | None = None
     default_region_gco2e: _Amount | None = None
     request_id: str | None = None

@@ -17,7 +17,11 @@ from vetted_mw.audit.sums import Counted, Group, Key, LedgerSpan, Quality, Share
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Adder", "Totals", "totals"]
+__all__ = ["OTHERS", "Adder", "Totals", "totals"]
+
+OTHERS = "others"
+"""What further names are counted as once there are `_MOST_NAMES`: what is kept must not grow with what a file says."""
+_MOST_NAMES = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +34,16 @@ class Totals:
         ledgers: the rows seen by `ledger_id`.
         methodologies: receipts by `methodology_version`.
         software: receipts by `software`.
+        issuers: receipts by `issuer`; the empty text where they name none.
+        keys: signed receipts by the `kid` that the signature's header names, which nobody has verified here.
+        not_kept: by `ledger_id`, receipts that its writer could not keep, as its head says; only where there are any.
         default_regions: compared receipts by the default region they were compared with.
         signed: receipts that carry a signature; whether it is valid is for `receipts verify`.
         unsigned: receipts without one.
         sums_left_out: receipts that are the sum of their parts, whose parts were added instead.
         unreadable: rows that hold no receipt that can be read; they are in no sum.
+        repeated: receipts that another source holds too, word for word; they are counted once.
+        conflicting: receipts with an id that another receipt has; the first one read is counted, and these are not.
     """
 
     cells: Mapping[Key, Sums]
@@ -42,11 +51,16 @@ class Totals:
     ledgers: Mapping[str, LedgerSpan]
     methodologies: Mapping[str, int]
     software: Mapping[str, int]
+    issuers: Mapping[str, int]
+    keys: Mapping[str, int]
+    not_kept: Mapping[str, int]
     default_regions: Mapping[str, int]
     signed: int
     unsigned: int
     sums_left_out: int
     unreadable: int
+    repeated: int = 0
+    conflicting: int = 0
 
     @property
     def receipts(self) -> int:
@@ -100,20 +114,29 @@ class Adder:
         self._ledgers: dict[str, LedgerSpan] = {}
         self._methodologies: Counter[str] = Counter()
         self._software: Counter[str] = Counter()
+        self._issuers: Counter[str] = Counter()
+        self._keys: Counter[str] = Counter()
+        self._not_kept: dict[str, int] = {}
         self._default_regions: Counter[str] = Counter()
         self._signed = self._unsigned = self._sums_left_out = self._unreadable = 0
+        self._repeated = self._conflicting = 0
 
-    def add(self, row: Counted, *, signed: bool) -> Key:
+    def add(self, row: Counted, *, signed: bool, kid: str = "") -> Key:
         """Add one receipt and return the group it is in.
 
         A row without `request_id` is its request's own and counts it. A row with one is a part, or an attempt that was
         given up: its request is counted by the answer's row, or by `count_request` when there is no answer.
+
+        Args:
+            row: the receipt.
+            signed: whether it carries a signature.
+            kid: the key that signature names; empty where that is not told.
         """
         key = self.key_of(row)
         sums = self._cells.get(key)
         if sums is None:
             sums = self._cells[key] = Sums()
-        self._note(row, signed=signed)
+        self._note(row, signed=signed, kid=kid)
         if row.request_id is None:
             sums.requests += 1
         if row.calls > 1:
@@ -134,6 +157,18 @@ class Adder:
         """Count a row that holds no receipt that can be read."""
         self._unreadable += 1
 
+    def add_repeated(self, *, differs: bool) -> None:
+        """Count a receipt whose id was added before: the same one again, or where it `differs`, another."""
+        if differs:
+            self._conflicting += 1
+        else:
+            self._repeated += 1
+
+    def note_not_kept(self, ledger_id: str, number: int) -> None:
+        """Take how many receipts the writer of a ledger could not keep; only of ledgers that rows were added of."""
+        if number and ledger_id in self._ledgers:
+            self._not_kept[ledger_id] = max(number, self._not_kept.get(ledger_id, 0))
+
     def count_request(self, key: Key) -> None:
         """Count one request that never got a receipt of its own, in the group of its first receipt.
 
@@ -151,11 +186,16 @@ class Adder:
             ledgers=MappingProxyType(self._ledgers),
             methodologies=MappingProxyType(self._methodologies),
             software=MappingProxyType(self._software),
+            issuers=MappingProxyType(self._issuers),
+            keys=MappingProxyType(self._keys),
+            not_kept=MappingProxyType(self._not_kept),
             default_regions=MappingProxyType(self._default_regions),
             signed=self._signed,
             unsigned=self._unsigned,
             sums_left_out=self._sums_left_out,
             unreadable=self._unreadable,
+            repeated=self._repeated,
+            conflicting=self._conflicting,
         )
 
     def _shares_of(self, row: Counted) -> tuple[Share, ...]:
@@ -167,15 +207,18 @@ class Adder:
             found = self._found[words] = tuple(self._shares.setdefault(kind, Share()) for kind in kinds)
         return found
 
-    def _note(self, row: Counted, *, signed: bool) -> None:
+    def _note(self, row: Counted, *, signed: bool, kid: str) -> None:
         if signed:
             self._signed += 1
         else:
             self._unsigned += 1
-        self._methodologies[row.methodology_version] += 1
-        self._software[row.software] += 1
+        _count(self._methodologies, row.methodology_version)
+        _count(self._software, row.software)
+        _count(self._issuers, row.issuer)
+        if kid:
+            _count(self._keys, kid)
         if row.default_region is not None and row.default_region_gco2e is not None and row.calls == 1:
-            self._default_regions[row.default_region] += 1
+            _count(self._default_regions, row.default_region)
         if row.ledger_id is None or row.seq is None:
             return
         span = self._ledgers.get(row.ledger_id)
@@ -183,6 +226,10 @@ class Adder:
             self._ledgers[row.ledger_id] = LedgerSpan(row.seq, row.seq)
         else:
             span.saw(row.seq)
+
+
+def _count(counter: Counter[str], name: str) -> None:
+    counter[name if name in counter or len(counter) < _MOST_NAMES else OTHERS] += 1
 
 
 def totals(receipts: Iterable[Mapping[str, Any]], *, signed: bool = True) -> Totals:

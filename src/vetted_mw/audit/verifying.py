@@ -13,7 +13,7 @@ from vetted_mw.audit.ledger_check import check_ledger
 from vetted_mw.audit.lines_check import check_lines
 from vetted_mw.audit.pack import Folder, UnreadablePackError, Zip
 from vetted_mw.audit.pack_check import check_pack
-from vetted_mw.audit.sources import Kind, kind_of
+from vetted_mw.audit.sources import BOM, Kind, kind_of
 from vetted_mw.receipts.exact_json import NotExactJsonError, read_json
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Verification:
 
     def _check_document(self, data: bytes, name: str) -> str:
         try:
-            document = read_json(data)
+            document = read_json(data.removeprefix(BOM))  # which editors and shells put before what they save
         except NotExactJsonError:
             what = "is no JSON that can be read in one way only (cut, a member twice, NaN, not UTF-8)"
             self.tell(problem(Code.UNREADABLE, Place(file=name), what))

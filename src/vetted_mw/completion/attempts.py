@@ -10,6 +10,7 @@ from vetted_mw.proxy.attempt import Call
 from vetted_mw.proxy.headers import outgoing_headers
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault, fails_over
 from vetted_mw.routing.decision import AttemptOutcome, AttemptRecord
+from vetted_mw.routing.options import Boundary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -99,6 +100,7 @@ class Attempts:
         span: ChatSpan,
         placement: Placement,
         deadline: float,
+        boundary: Boundary = Boundary.COMPREHENSIVE,
         nonce: bytes | None = None,
     ) -> None:
         self.records: list[AttemptRecord] = []
@@ -112,6 +114,7 @@ class Attempts:
         self._inbound = inbound
         self._span = span
         self._placement = placement
+        self._boundary = boundary
         self._nonce = nonce
         self.deadline = deadline
         self._running: _Running | None = None
@@ -120,6 +123,11 @@ class Attempts:
     def sent(self) -> int:
         """Requests that left for an upstream, the one under way included."""
         return sum(record.sent for record in self.records) + (self._running is not None and self._running.sent)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether one of them has begun and not ended."""
+        return self._running is not None
 
     async def first_success(self, order: tuple[str, ...], run: Callable[[Call], Awaitable[_T]]) -> _T:
         """Try the regions of `order` one after the other and return the first success.
@@ -225,7 +233,7 @@ class Attempts:
         # What a delivered answer used is the receipt's; a redirect has computed nothing.
         is_abandoned = not running.delivers and not _is_redirect(fault.status)
         if is_abandoned and fault.sent and fault.outcome in _MAY_HAVE_COMPUTED:
-            energy = self._core.abandoned_energy_wh(self._request, running.region)
+            energy = self._core.abandoned_energy_wh(self._request, running.region, self._boundary)
             self.spent.append((running.region, fault.outcome))
         record = AttemptRecord(
             region=running.region,

@@ -83,6 +83,7 @@ class Completion:
             span=self._span,
             placement=placement,
             deadline=asyncio.get_running_loop().time() + core.configuration.limits.total_seconds,
+            boundary=asked.options.boundary,
             nonce=nonce,
         )
         limits = core.configuration.limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["keep_later", "require_ledger", "sealed"]
 
 _LOG = logging.getLogger("vetted_mw")
+
+_PATIENCE_SECONDS = 15.0
+"""For a ledger that never answers: longer than its contract allows, and still an answer for whoever waits."""
 
 
 async def sealed(core: Core, made: Receipted, *, beside: Sequence[Receipt], caller: str) -> Receipted:
@@ -49,9 +53,13 @@ async def sealed(core: Core, made: Receipted, *, beside: Sequence[Receipt], call
 
 
 def keep_later(core: Core, receipts: Sequence[Receipt], *, caller: str) -> None:
-    """Keep receipts that nobody waits for any more."""
-    if core.ledger is not None and receipts:
+    """Keep receipts that nobody waits for any more; what a ledger raises costs nobody an answer."""
+    if core.ledger is None or not receipts:
+        return
+    try:
         core.ledger.keep_later([Entry(receipt=receipt, caller=caller) for receipt in receipts], core.signer)
+    except Exception as error:  # noqa: BLE001 (a foreign ledger may raise anything; its text could hold anything)
+        _LOG.error("the ledger failed", extra={"error": type(error).__name__})
 
 
 async def require_ledger(core: Core) -> None:
@@ -63,7 +71,8 @@ async def require_ledger(core: Core) -> None:
     if core.ledger is None or core.configuration.ledger.policy != "fail_closed":
         return
     try:
-        is_ready = await core.ledger.is_ready()
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            is_ready = await core.ledger.is_ready()
     except Exception as error:  # noqa: BLE001 (a foreign ledger may raise anything; its text could hold anything)
         _LOG.error("the ledger failed", extra={"error": type(error).__name__})
         is_ready = False
@@ -77,7 +86,9 @@ async def _kept(core: Core, receipts: Sequence[Receipt], caller: str) -> Sequenc
         return None
     entries = [Entry(receipt=receipt, caller=caller) for receipt in receipts]
     try:
-        kept = await core.ledger.keep(entries, core.signer)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            kept = await core.ledger.keep(entries, core.signer)
+        _require_sealed(kept, len(entries))
     except LedgerUnavailableError as error:
         _LOG.debug("a receipt was not kept", extra={"reason": error.reason})  # the ledger tells of its own state, once
         return None
@@ -87,8 +98,25 @@ async def _kept(core: Core, receipts: Sequence[Receipt], caller: str) -> Sequenc
     return kept
 
 
+def _require_sealed(kept: Sequence[Sealed], count: int) -> None:
+    """Refuse what is not one sealed receipt for each entry.
+
+    Raises:
+        TypeError: a foreign ledger broke its contract.
+    """
+    if len(kept) != count or not all(isinstance(one, Sealed) for one in kept):
+        raise TypeError
+
+
 def _signed(core: Core, made: Receipted) -> Receipted:
-    return made if made.receipt is None else _with(made, seal(made.receipt, core.signer))
+    """Sign a receipt that no ledger holds; without a key it stays as it is."""
+    if made.receipt is None or core.signer is None:
+        return made
+    try:
+        return _with(made, seal(made.receipt, core.signer))
+    except Exception as error:  # noqa: BLE001 (a receipt that cannot be signed never costs the caller the completion)
+        _LOG.error("a receipt cannot be signed", extra={"error": type(error).__name__})
+        return core.withheld(ReceiptError.ENGINE_FAILED.value)
 
 
 def _with(made: Receipted, final: Sealed) -> Receipted:

@@ -49,6 +49,8 @@ class RouteAccount:
         self._asked = asked
         self._region = region
         self._is_kept = False
+        self._answer_id = ""
+        self._late: list[Completion] = []
 
     async def seal(self, digest: str | None) -> LedgerRefusedError | None:
         """Make the receipt of what was observed, sign it and keep it; call it once the handler's answer has ended.
@@ -76,17 +78,33 @@ class RouteAccount:
             own = [] if made.receipt is None else [made.receipt]
             keep_later(self._core, [*beside, *own], caller=self._asked.caller)
 
+    def keep_late(self, call: Completion) -> None:
+        """Keep what a call used that was still under way when the answer ended, beside what the answer's receipt tells.
+
+        Args:
+            call: has ended now.
+        """
+        if self._core.ledger is None or call not in self._late:
+            return
+        self._late.remove(call)
+        receipts = call.account.spent(self._answer_id)
+        if call.has_served:
+            receipts += self._parts([call.account.observation()], self._answer_id)
+        keep_later(self._core, receipts, caller=self._asked.caller)
+
     def _made(self, digest: str | None) -> tuple[Receipted, list[Receipt]]:
         """Make the answer's receipt, and those that stand beside it in the ledger.
 
         One call: its receipt. Several with one model and region: one over the summed tokens, each call beside it. Of
-        different ones: none, each call beside it.
+        different ones: none, each call beside it. One that is still under way tells what it used when it has ended.
         """
-        observations = [call.account.observation() for call in self.calls if call.has_served]
+        self._late = [call for call in self.calls if call.attempts.is_under_way]
+        ended = [call for call in self.calls if not call.attempts.is_under_way]
+        observations = [call.account.observation() for call in ended if call.has_served]
         observations += [self._reported(report) for report in self.reports]
         alone = observations[0] if len(observations) == 1 else None
-        answer_id = self._core.new_id() if alone is None else alone.query_id
-        beside = [receipt for call in self.calls for receipt in call.account.spent(answer_id)]
+        self._answer_id = answer_id = self._core.new_id() if alone is None else alone.query_id
+        beside = [receipt for call in ended for receipt in call.account.spent(answer_id)]
         if alone is None:
             beside += self._parts(observations, answer_id)
         if not observations:

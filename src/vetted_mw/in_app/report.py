@@ -36,13 +36,23 @@ def report_of(usage: Mapping[str, int], *, model: str) -> Report:
     """Check what a handler reports.
 
     Raises:
-        RouteError: a count is missing or cannot be one.
+        RouteError: a count is missing or cannot be one, or the model is no text.
     """
+    if not isinstance(model, str) or not _is_writable(model):
+        raise RouteError("record() needs model as text: the name of the model that ran.")
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     cached = _count(usage, "cached_tokens") if "cached_tokens" in usage else 0
     if cached > prompt:
         raise RouteError("record(): cached_tokens are part of prompt_tokens and cannot be more.")
     return Report(model=model, prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
+
+
+def _is_writable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
 
 
 def _count(usage: Mapping[str, int], name: str) -> int:

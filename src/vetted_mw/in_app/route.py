@@ -13,6 +13,7 @@ from vetted_mw.chat.request import parse_request
 from vetted_mw.chat.response import error_envelope, retry_headers
 from vetted_mw.chat.sse import Placement
 from vetted_mw.completion.completion import Completion
+from vetted_mw.completion.sealing import require_ledger
 from vetted_mw.completion.told import told_trace
 from vetted_mw.errors import (
     AnswerError,
@@ -165,15 +166,31 @@ class Route:
                 return await self._served_by(request, headers)
 
     async def _served_by(self, request: ChatRequest, headers: Headers) -> httpx.Response:
+        self._require_unanswered()
+        await require_ledger(self._core)  # it may have failed since the outer request was let in
         completion = self._completion(request, headers)
         self.account.calls.append(completion)
         try:
             answer = await (self._stream(completion) if request.stream else self._json(completion))
+            if request.stream:
+                self._require_unanswered()
         except BaseException:
             await completion.aclose()
             raise
+        finally:
+            if self.closed:
+                self.account.keep_late(completion)
         self._served = self._served or completion.attempts.serving
         return answer
+
+    def _require_unanswered(self) -> None:
+        """Refuse what began before the answer ended, and would send or be read after it.
+
+        Raises:
+            RouteError: the answer has ended.
+        """
+        if self.closed:
+            raise RouteError("The answer has ended. Wait for your calls before its last byte is sent.")
 
     def _completion(self, request: ChatRequest, headers: Headers) -> Completion:
         decision, order = self._where(request.model)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from vetted_mw.core import Closable, Core
+    from vetted_mw.core import Core
     from vetted_mw.lifecycle.traffic import Traffic
 
 __all__ = ["Former"]
@@ -33,10 +33,10 @@ class Former:
     def __len__(self) -> int:
         return len(self._cores)
 
-    def let_go(self) -> list[Closable]:
-        """Forget every core and return what they hold, which whoever calls this closes."""
+    def let_go(self) -> list[Core]:
+        """Forget every core and return them; whoever calls this closes what they hold."""
         cores, self._cores = self._cores, []
-        return [held for core in cores for held in core.holds]
+        return cores
 
     def add(self, core: Core, *, current: Core) -> None:
         """Keep `core` for the requests that see it; `current` has taken its place."""

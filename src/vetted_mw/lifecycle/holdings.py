@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Holdings"]
 
+_PARTING_SECONDS = 2.0
+"""For requests that nobody has drained, to end once their upstreams are gone."""
+
 
 class Holdings:
     """Owns what lives. Whoever calls it sees to it that opening, moving and closing do not overlap.
@@ -93,12 +96,17 @@ class Holdings:
     async def aclose(self) -> None:
         """Close everything, whatever becomes of a part of it."""
         core, self.core = self.core, None
-        former = self.former.let_go()
-        held = {id(one): one for one in (*former, *(() if core is None else core.holds))}
-        async with contextlib.AsyncExitStack() as closing:
+        cores = [*self.former.let_go(), *(() if core is None else (core,))]
+        ledgers = {id(one.ledger): one.ledger for one in cores if one.ledger is not None}
+        doors = {id(door): door for one in cores for door in one.transports.values()}
+        async with contextlib.AsyncExitStack() as closing:  # from the last to the first
             closing.push_async_callback(self.former.aclose)
-            for one in held.values():
-                closing.push_async_callback(one.aclose)
+            for ledger in ledgers.values():
+                closing.push_async_callback(ledger.aclose)
+            if ledgers:  # a request cut short by a closed door has yet to say what it used
+                closing.push_async_callback(self.traffic.emptied_within, _PARTING_SECONDS)
+            for door in doors.values():
+                closing.push_async_callback(door.aclose)
             closing.push_async_callback(self.rooms.close_board)
             if core is not None and self._probes is not None:
                 closing.push_async_callback(self._probes.aclose)

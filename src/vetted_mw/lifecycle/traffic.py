@@ -121,17 +121,18 @@ class Traffic:
             How many were ended before their time.
         """
         self.is_closed = True
-        if await self._emptied_within(seconds):
+        if await self.emptied_within(seconds):
             return 0
         error = ShuttingDownError(
             "The gateway shut down before the answer was complete. Send the request again.", retry_after=_RETRY_SECONDS
         )
         ended = sum(one.end(error) for one in list(self._inside))
         _LOG.warning("requests were ended: the gateway shuts down", extra={"ended": ended, "left": len(self) - ended})
-        await self._emptied_within(_END_SECONDS)
+        await self.emptied_within(_END_SECONDS)
         return ended
 
-    async def _emptied_within(self, seconds: float) -> bool:
+    async def emptied_within(self, seconds: float) -> bool:
+        """Wait for those inside, `seconds` at most; returns whether they have all left."""
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()

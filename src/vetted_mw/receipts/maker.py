@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from vetted_mw.chat.counts import is_count
 from vetted_mw.receipts.coefficients import Coefficients, load_coefficients
 from vetted_mw.receipts.comparison import Comparison, compared
 from vetted_mw.receipts.figures import EnergyModel, Figures, GridQuality, Inputs
@@ -14,7 +15,7 @@ from vetted_mw.receipts.inputs import inputs_of, site_of, tokens_of
 from vetted_mw.receipts.measured import figures_measured, is_believable
 from vetted_mw.receipts.models import ModelSize, size_for, unknown_size
 from vetted_mw.receipts.observation import Observation, estimated_tokens
-from vetted_mw.receipts.parametric import ParametricModel, joules
+from vetted_mw.receipts.parametric import ParametricModel
 from vetted_mw.receipts.receipt import Receipt, ReceiptError, ReceiptWithheldError
 from vetted_mw.receipts.telling import Charge, told, with_comparison
 from vetted_mw.routing.options import Boundary, Tier
@@ -113,13 +114,24 @@ class ReceiptMaker:
         reading = receipt_reading(observation.region, observation.reading, observation.requested_at, self.coefficients)
         return compared(observation, receipt, reading, self.coefficients)
 
-    def attempt_energy_wh(self, model: str, *, prompt_characters: int, region: Region | None = None) -> float | None:
-        """Estimate the Wh an abandoned attempt may have used: its prompt, read once; None for an unknown size.
+    def attempt_energy_wh(
+        self,
+        model: str,
+        *,
+        prompt_characters: int,
+        region: Region | None = None,
+        boundary: Boundary = Boundary.COMPREHENSIVE,
+    ) -> float | None:
+        """Estimate the Wh an abandoned attempt may have used: its prompt, read once, as its row in the ledger tells it.
 
         Args:
             model: the requested name.
             prompt_characters: of the request.
             region: whose site counts; None for an unknown one.
+            boundary: as asked for.
+
+        Returns:
+            None for an unknown size, or where the engine failed.
         """
         size = size_for(model, self.sizes)
         if size is None:
@@ -133,13 +145,18 @@ class ReceiptMaker:
             hardware_known=False,
             pue=site.pue,
             pue_published=False,
-            wue_l_per_kwh=0.0,
-            ewif_l_per_kwh=0.0,
-            grid_gco2_per_kwh=0.0,
+            wue_l_per_kwh=1.0,  # as the rest here: no part of energy
+            ewif_l_per_kwh=1.0,
+            grid_gco2_per_kwh=1.0,
             grid_quality=GridQuality.ANNUAL,
+            narrow=boundary is Boundary.NARROW,
+            usage_estimated=True,
         )
-        parametric = self.coefficients.parametric
-        return sum(joules(inputs, self.coefficients)) / 3600 * parametric.host_ratio * parametric.idle_ratio * site.pue
+        try:
+            figures = self.engine.figures(inputs, self.coefficients)
+            return figures.energy_wh.value if _can_be_true(figures) else None
+        except Exception:  # noqa: BLE001 (as in `_charge`)
+            return None
 
     def _charge(self, seen: Observation) -> Charge:
         size, tokens = self._size(seen.model), self._tokens(seen)
@@ -147,7 +164,8 @@ class ReceiptMaker:
         try:
             inputs = inputs_of(seen, size, tokens, reading, self.coefficients)
             figures, source = self._figures(seen, inputs)
-            can_be_true = _can_be_true(figures)
+            can_be_true = _can_be_true(figures) and is_count(tokens.prompt) and is_count(tokens.completion)
+            source.encode()  # a name that is no text, or none that could be written
         except ReceiptWithheldError:
             raise
         except Exception:  # noqa: BLE001 (a foreign engine may raise or return anything; its text could hold anything)

@@ -82,6 +82,12 @@ class ReceiptSink(Protocol):
     async def keep(self, entries: Sequence[Entry], signer: Signer | None) -> Sequence[Sealed]:
         """Give each entry its `ledger_id` and `seq`, sign it, and return when all of them are committed together.
 
+        An answer waits for it: within ten seconds it says how it went. Cancelled, it keeps them all the same, since the
+        caller has left and the energy is spent.
+
+        Returns:
+            One for each entry, in their order.
+
         Raises:
             LedgerUnavailableError: none of them is kept, and no `seq` was used up.
         """

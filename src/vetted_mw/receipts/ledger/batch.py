@@ -57,10 +57,10 @@ class Prepared:
     sealed: Sequence[Sealed]
     rows: Sequence[NewRow]
 
-    def head(self, *, at: str, signer: Signer | None) -> str:
+    def head(self, *, at: str, not_kept: int, signer: Signer | None) -> str:
         """Write the head that says the last of them is the newest."""
         newest = self.rows[-1]
-        return head_text(newest.ledger_id, newest.seq, newest.text, at=at, signer=signer)
+        return head_text(newest.ledger_id, newest.seq, newest.text, at=at, not_kept=not_kept, signer=signer)
 
 
 def prepared(entries: Sequence[Entry], signer: Signer | None, *, ledger_id: str, after: int) -> Prepared:

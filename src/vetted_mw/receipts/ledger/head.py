@@ -12,7 +12,7 @@ __all__ = ["head_text"]
 _VERSION = "1"
 
 
-def head_text(ledger_id: str, seq: int, newest: str, *, at: str, signer: Signer | None) -> str:
+def head_text(ledger_id: str, seq: int, newest: str, *, at: str, not_kept: int, signer: Signer | None) -> str:
     """Write the head after a commit.
 
     Args:
@@ -20,6 +20,7 @@ def head_text(ledger_id: str, seq: int, newest: str, *, at: str, signer: Signer 
         seq: of the newest row.
         newest: that row's text.
         at: RFC 3339 with milliseconds.
+        not_kept: receipts that the writer was given under this id and could not keep: no number of theirs is missing.
         signer: signs it; None: it stays canonical JSON.
     """
     payload = canonical(
@@ -27,6 +28,7 @@ def head_text(ledger_id: str, seq: int, newest: str, *, at: str, signer: Signer 
             "at": at,
             "head_version": _VERSION,
             "ledger_id": ledger_id,
+            "not_kept": not_kept,
             "row_digest": f"sha-256:{hashlib.sha256(newest.encode()).hexdigest()}",
             "seq": seq,
         }

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import sqlite3
+import threading
 from typing import TYPE_CHECKING, Literal
 
 from vetted_mw.instants import rfc3339
@@ -72,6 +73,7 @@ class Writer:
         self._tried_at = monotonic()
         self._looked_at = monotonic()
         self._busy_since: float | None = None
+        self._losses = _Losses()
 
     def submit(self, job: Job) -> None:
         """Hand a job over.
@@ -81,6 +83,7 @@ class Writer:
         """
         reason = self.refusal
         if reason is not None:
+            self._losses.add(len(job.entries))
             raise LedgerUnavailableError(reason)
         self._queue.put(job)
 
@@ -110,7 +113,10 @@ class Writer:
         while True:
             jobs, goes_on = self._taken()
             self._busy_since = self._monotonic()
-            told = self._told([job for job in jobs if job.begin()])
+            begun = [job for job in jobs if job.begin()]
+            told = self._told(begun)
+            kept = sum(len(job.entries) for job, one in told if not isinstance(one, LedgerUnavailableError))
+            self._losses.add(sum(len(job.entries) for job in jobs) - kept)
             self._busy_since = None
             answered(told)
             if not goes_on:
@@ -171,8 +177,9 @@ class Writer:
         rows = [row for one in made for row in one.rows]
         if rows:
             last = max(index for index, one in enumerate(made) if one.rows)
-            head = made[last].head(at=rfc3339(self._now(), milliseconds=True), signer=jobs[last].signer)
-            file.append(rows, head)
+            at, losses = rfc3339(self._now(), milliseconds=True), self._losses.count
+            file.append(rows, made[last].head(at=at, not_kept=losses, signer=jobs[last].signer))
+            self._losses.told = losses
             self._seq = seq
         else:
             file.touch()
@@ -194,9 +201,14 @@ class Writer:
         """Number on from what the file says; in another file than before, as somebody else."""
         seq = file.seq_of(self._ledger_id)
         if seq < self._seq:
-            self._ledger_id = self._new_id()
+            self._begin_anew()
             seq = 0
         self._seq = seq
+
+    def _begin_anew(self) -> None:
+        """Go on under another name; what its heads said is not said once more."""
+        self._ledger_id, self._seq = self._new_id(), 0
+        self._losses.forget_told()
 
     def _may_try(self) -> bool:
         return self._monotonic() - self._tried_at >= _AGAIN_SECONDS
@@ -204,7 +216,7 @@ class Writer:
     def _fail(self, reason: str) -> None:
         self._tried_at = self._monotonic()
         if reason == "conflict":  # somebody else has written under our name
-            self._ledger_id, self._seq = self._new_id(), 0
+            self._begin_anew()
         if self._file is not None:
             with contextlib.suppress(sqlite3.Error):  # it is broken already, and opened anew
                 if reason == "removed":
@@ -218,7 +230,7 @@ class Writer:
     def _recover(self) -> None:
         self._has_written = True
         if self._fault is not None:
-            _LOG.warning("the ledger is available again", extra={"reason": self._fault})
+            _LOG.warning("the ledger is available again", extra={"was": self._fault, "not_kept": self._losses.count})
             self._fault = None
 
     def _leave(self) -> None:
@@ -229,6 +241,31 @@ class Writer:
             self._file.close()
         except sqlite3.Error as error:
             _LOG.warning("the ledger was not closed in order", extra={"reason": reason_of(error)})
+
+
+class _Losses:
+    """Counts receipts that were not kept.
+
+    Attributes:
+        count: so many under this `ledger_id`.
+        told: so many of them the newest head tells.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.told = 0
+        self._lock = threading.Lock()
+
+    def add(self, receipts: int) -> None:
+        """Count more of them. Called from any thread."""
+        if receipts:
+            with self._lock:
+                self.count += receipts
+
+    def forget_told(self) -> None:
+        """Begin anew with those that no head has told yet."""
+        with self._lock:
+            self.count -= self.told
+            self.told = 0
 
 
 def _all_failed(jobs: Sequence[Job], reason: str) -> Sequence[tuple[Job, Told]]:
