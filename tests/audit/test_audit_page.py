@@ -11,12 +11,10 @@ from pathlib import Path
 
 from audit.auditing import ledger, needs_openssl, payload_of
 from receipts.keys import jwks, private_pem, signer
-from receipts.ledgers import made_receipt
 from vetted_mw.audit.findings import Code
 from vetted_mw.audit.pack import AGGREGATES, EDGES, JWKS, MANIFEST, METHOD_FOLDER, RECEIPTS
 from vetted_mw.receipts.jwks import spki_pem
 from vetted_mw.receipts.jws import detached
-from vetted_mw.receipts.sealed import seal
 
 PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -26,15 +24,13 @@ BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MU
 def test_the_page_works_from_top_to_bottom(tmp_path: Path) -> None:
     """With an answer, a ledger, settings and the issuer's keys in a folder, each command ends well."""
     by = signer()
-    answer = seal(made_receipt(), by)
+    answer = ledger(tmp_path / "receipts.sqlite3")[0]
     receipt = payload_of(answer.text) | {"signature": detached(answer.text)}
     (tmp_path / "answer.json").write_text(json.dumps({"choices": [], "receipt": receipt}))
     (tmp_path / "jwks.json").write_text(json.dumps(jwks(by)))
-    (tmp_path / "issuer.pem").write_text(spki_pem(by.jwk))
     (tmp_path / "key.pem").write_text(private_pem())
     (tmp_path / "key.pem").chmod(0o600)
-    (tmp_path / "vetted.toml").write_text('[signing]\nkey = { file = "key.pem" }\n[ledger]\npath = "ledger.db"\n')
-    ledger(tmp_path / "ledger.db")
+    (tmp_path / "vetted.toml").write_text('[signing]\nkey = { file = "key.pem" }\n[ledger]\npath = "receipts.sqlite3"\n')
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "vetted-mw"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vetted_mw "$@"\n')
@@ -42,8 +38,8 @@ def test_the_page_works_from_top_to_bottom(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("VETTED_")}
     environ["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environ['PATH']}"
     printed = []
-    for language, text in BLOCKS:
-        assert language == "sh"
+    assert [language for language, _ in BLOCKS].count("text") == 1
+    for text in [text for language, text in BLOCKS if language == "sh"]:
         done = subprocess.run(
             ["sh", "-eu", "-c", text],
             cwd=tmp_path,
@@ -55,11 +51,12 @@ def test_the_page_works_from_top_to_bottom(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, (text, done.stdout, done.stderr)
         printed.append(done.stdout)
-    assert len(printed) == 4
-    assert all(": 0 problems" in text for text in printed[:3])
-    digest = printed[3].split()[0]
+    assert len(printed) == 5
+    assert all(": 0 problems" in text for text in printed[:4])
+    digest = printed[4].split()[0]
     assert f"sha-256:{digest}" in (tmp_path / "quarter" / MANIFEST).read_text()
-    assert "Verified Successfully" in printed[3]
+    assert "Verified Successfully" in printed[4]
+    assert (tmp_path / "issuer.pem").read_text() == spki_pem(by.jwk)
 
 
 def test_every_code_is_explained() -> None:

@@ -37,7 +37,7 @@ def answer(**beside: Any) -> dict[str, Any]:
 
     transcript = [{"content": "Bonjour.", "finish_reason": "stop", "index": 0, "tool_calls": []}]
     digest = "hmac-sha-256:" + hmac.new(NONCE, canonical(transcript), "sha256").hexdigest()
-    return {"id": "x", "object": "chat.completion", "choices": [CHOICE], "receipt": copy_for(digest)} | beside
+    return {"id": "chatcmpl-1", "object": "chat.completion", "choices": [CHOICE], "receipt": copy_for(digest)} | beside
 
 
 def written(path: Path, document: object, **layout: Any) -> Path:
@@ -48,9 +48,9 @@ def written(path: Path, document: object, **layout: Any) -> Path:
 def stream_of(*pieces: str, receipt: Any = None, end: str = "\n\n", comment: bool = False) -> bytes:
     """Return a stream whose finish chunk carries the receipt, or a comment after it."""
     chunks: list[dict[str, Any]] = [
-        {"id": "x", "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for piece in pieces
+        {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for piece in pieces
     ]
-    last: dict[str, Any] = {"id": "x", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    last: dict[str, Any] = {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     if receipt is not None and not comment:
         last |= {"receipt": receipt, "routing_trace": {}}
     frames = [f"data: {json.dumps(one)}{end}" for one in [*chunks, last]]
@@ -187,9 +187,9 @@ def test_a_stream_without_a_receipt_is_told(tmp_path: Path) -> None:
     """A stream that was cut before its finish chunk has none."""
     path = tmp_path / "stream.txt"
     path.write_bytes(bound_stream("Bon", "jour")[:200])
-    assert codes(findings_in(path)) == {Code.UNREADABLE}
+    assert codes(findings_in(path)) == {Code.NO_RECEIPT}
     path.write_bytes(b"data: {\n\ndata: [1]\n\n: {nothing\n\nevent: x\ndata: 5\n\n")
-    assert codes(findings_in(path)) == {Code.UNREADABLE}
+    assert codes(findings_in(path)) == {Code.NO_RECEIPT}
 
 
 def test_a_stream_whose_receipt_has_no_signature_of_ours_is_told(tmp_path: Path) -> None:
@@ -237,12 +237,12 @@ def test_what_the_endpoint_gives_passes(tmp_path: Path) -> None:
 
 
 def test_an_answer_without_a_receipt_says_why(tmp_path: Path) -> None:
-    """`receipt: null` is no problem of evidence: there is none, and the trace has the reason."""
+    """Where there was nothing to check that is a problem, and the trace may have the reason."""
     document = answer(receipt=None, routing_trace={"receipt_error": "usage_missing"})
     found = findings_in(written(tmp_path / "a.json", document))
-    assert notes(found) == [(Code.SKIPPED, "carries no receipt; the gateway says why: usage_missing")]
+    assert problems(found) == [(Code.NO_RECEIPT, "carries no receipt; the gateway says why: usage_missing")]
     found = findings_in(written(tmp_path / "a.json", answer(receipt=None)))
-    assert notes(found) == [(Code.SKIPPED, "carries no receipt")]
+    assert problems(found) == [(Code.NO_RECEIPT, "carries no receipt: it was taken out, or never issued")]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -82,6 +83,8 @@ def test_an_honest_receipt_breaks_none(members: dict[str, Any]) -> None:
         ),
         ({"issued_at": "2026-11-22T09:31:07.000Z"}, "issued_at lies before the request it is for"),
         ({"issued_at": "2026-11-22T10:31:07+00:00"}, "issued_at is no instant in UTC"),
+        ({"issued_at": "2026-11-22T10:31:07Z"}, "issued_at has no milliseconds"),
+        ({"response_digest": "sha-256:0"}, "response_digest is no digest as the gateway makes one"),
         ({"issued_at": "yesterdayZ"}, "issued_at is no instant in UTC"),
         ({"params_range_lo_b": None}, "are no range"),
         ({"params_range_hi_b": 0.5}, "are no range"),
@@ -112,6 +115,25 @@ def test_rules_of_the_narrow_boundary(changes: dict[str, Any], words: str) -> No
 def test_an_annual_figure_has_no_factor_set() -> None:
     """It is not made from a mix."""
     assert any("grid_factor_set is told" in one for one in broken(ANNUAL | {"grid_factor_set": "ar5_v1"}))
+
+
+@pytest.mark.parametrize("name", ["calls", "seq", "gco2e", "prompt_tokens", "params_range_lo_b"])
+@pytest.mark.parametrize("digits", [20, 400, 4000])
+def test_numbers_beyond_reason_are_told(name: str, digits: int) -> None:
+    """An integer that is no number to most readers is a fault of its field, and stops no check."""
+    text = json.dumps(MEMBERS | {name: None}).replace(f'"{name}": null', f'"{name}": {"9" * digits}')
+    found: list[Finding] = []
+    Checker(keys=KEYS, tell=found.append).check_text(text, Place(file="f"))
+    assert any(one.text == f"{name} is beyond 2**53: no receipt has such a number" for one in found)
+    assert all(len(str(one.place)) < 200 for one in found)
+
+
+def test_a_receipt_of_the_first_methodology_is_still_one() -> None:
+    """Receipts of 1.0.0 did not tell what their spread was made of; those of today have to."""
+    later = {"batch_known", "params_range_lo_b", "params_range_hi_b"}
+    members = {name: value for name, value in MEMBERS.items() if name not in later}
+    assert field_faults(members)
+    assert not broken(members | {"methodology_version": "1.0.0"})
 
 
 ODD = st.one_of(

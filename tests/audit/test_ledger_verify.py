@@ -357,7 +357,7 @@ def test_rows_of_requests_without_an_answer_are_a_note(tmp_path: Path) -> None:
     assert not problems(found)
     ((code, text),) = notes(found)
     assert code is Code.REFERENCE
-    assert text.startswith("1 receipts are of requests whose answer has no receipt here")
+    assert text.startswith("1 receipt of requests whose answer has no receipt here")
 
 
 def test_a_sum_without_its_parts_is_told(tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_signed_rows_without_a_key_are_one_problem_with_its_remedy(tmp_path: Pat
     ledger(path)
     ((code, text),) = problems(findings_in(path, keys=None))
     assert code is Code.NO_KEY
-    assert text.startswith("5 receipts are signed and no key is at hand")
+    assert text.startswith(f"5 receipts signed with key {SIGNER.kid}, and no key is at hand")
     assert "--jwks" in text
     assert "--config" in text
 
@@ -451,6 +451,16 @@ def test_findings_say_where(tmp_path: Path) -> None:
     assert all(str(one.place).isprintable() and one.text.isprintable() for one in found)
 
 
+def test_a_ledger_without_a_row_says_so(tmp_path: Path) -> None:
+    """Whoever checks by exit code alone should see that there was nothing to check."""
+    path = tmp_path / "l.db"
+    ledger(path, 2)
+    edit(path, ("DELETE FROM receipts", ()), ("DELETE FROM heads", ()))
+    found = findings_in(path, refused=["holds no receipt: copied while in use, without its -wal file?"])
+    assert not problems(found)
+    assert notes(found) == [(Code.SKIPPED, "holds no receipt: none was kept, or all were taken out")]
+
+
 def test_nothing_is_left_open(tmp_path: Path) -> None:
     """A file that was verified can be removed at once, wherever the reading ended."""
     path = tmp_path / "ledger.db"
@@ -485,8 +495,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "pipe")
     findings_in(tmp_path / "pipe", tmp_path / "missing", refused=["is no regular file", "No such file or directory"])
-    found = findings_in(tmp_path)
-    assert not found
+    assert not findings_in(tmp_path, refused=["holds no receipt"])
 
 
 def test_a_file_in_a_folder_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

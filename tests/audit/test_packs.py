@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 SINCE, UNTIL = "2026-11-22T10:32:02.000Z", "2026-11-22T10:32:05.000Z"
 ALL = ("2026-11-22T00:00:00.000Z", "2026-11-23T00:00:00.000Z")
 JWKS = msgspec.json.encode(jwks(SIGNER))
-KEYS_NOTE = Code.KEYS
+KEYS_TOLD = Code.KEYS
 
 
 def pack(source: Path, since: str = SINCE, until: str = UNTIL, *, keys: bytes = JWKS) -> tuple[bytes, Packed]:
@@ -105,8 +105,8 @@ def test_a_pack_of_a_part_passes_and_holds_what_is_needed(source: Path, tmp_path
     """A period in the middle of a ledger is no gap: neighbours show where it begins and ends."""
     data, made = pack(source)
     found = findings_in(saved(tmp_path / "pack.bin", data), keys=None)
-    assert [code for code, _ in notes(found)] == [KEYS_NOTE]
-    assert not problems(found)
+    assert [code for code, _ in problems(found)] == [KEYS_TOLD]
+    assert not notes(found)
     assert not findings_in(saved(tmp_path / "pack.bin", data))
     assert not findings_in(unpacked)
     manifest = made.manifest
@@ -149,10 +149,13 @@ def test_a_whole_ledger_is_packed_with_its_checkpoints(source: Path, tmp_path: P
 
 
 def test_an_empty_period_is_packed_as_such(source: Path, tmp_path: Path) -> None:
-    """A pack without a receipt is evidence of nothing, and passes."""
+    """A pack without a receipt is evidence of nothing, and says so."""
     data, made = pack(source, "2026-01-01T00:00:00.000Z", "2026-02-01T00:00:00.000Z")
     assert made.manifest.receipts == 0
-    assert not findings_in(saved(tmp_path / "empty.zip", data))
+    found = findings_in(saved(tmp_path / "empty.zip", data), refused=["holds no receipt"])
+    assert [(one.code, one.text) for one in found] == [
+        (Code.SKIPPED, "holds no receipt: none was issued in its period")
+    ]
 
 
 def test_an_unsigned_ledger_is_packed_without_keys(tmp_path: Path) -> None:
@@ -365,8 +368,8 @@ def test_another_issuer_s_pack_passes_by_its_own_keys_alone(tmp_path: Path) -> N
     ledger(path, 8, by=signer(3))
     data, _ = pack(path, keys=msgspec.json.encode(jwks(signer(3))))
     found = findings_in(saved(tmp_path / "p.zip", data), keys=None)
-    assert not problems(found)
-    assert "taken from the pack itself" in notes(found)[0][1]
+    ((code, text),) = problems(found)
+    assert (code, "taken from the pack itself" in text) == (Code.KEYS, True)
     assert codes(findings_in(tmp_path / "p.zip")) == {Code.UNKNOWN_KEY}
 
 

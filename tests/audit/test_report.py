@@ -52,8 +52,8 @@ def ledger(tmp_path: Path) -> Path:
 
 
 def _run(**arguments: Any) -> int:
-    ordinary = dict.fromkeys(("since", "until", "pack", "ledger", "config", "out"))
-    return report_command(argparse.Namespace(**(ordinary | {"format": "table"} | arguments)))
+    ordinary = dict.fromkeys(("since", "until", "ledger", "config", "out"))
+    return report_command(argparse.Namespace(**(ordinary | {"format": "table", "source": []} | arguments)))
 
 
 def test_a_ledger_is_added_up(ledger: Path) -> None:
@@ -77,13 +77,13 @@ def test_a_pack_says_what_its_ledger_says(ledger: Path, tmp_path: Path) -> None:
     """A pack adds up to what its period does in the ledger; it needs no dates, zipped or unpacked."""
     pack = _pack(ledger, tmp_path)
     since, until = (datetime.fromisoformat(one) for one in OCTOBER)
-    of_ledger = report_of(since=since, until=until, ledger=ledger)
-    of_pack = report_of(since=None, until=None, pack=pack)
+    of_ledger = report_of(since=since, until=until, sources=[ledger])
+    of_pack = report_of(since=None, until=None, sources=[pack])
     assert of_pack.totals == of_ledger.totals
     assert (of_pack.since, of_pack.until) == (since, until)
     folder = _pack_folder(ledger, tmp_path)
-    assert report_of(since=None, until=None, pack=folder).totals == of_ledger.totals
-    part = report_of(since=datetime(2026, 10, 4, tzinfo=UTC), until=None, pack=pack)
+    assert report_of(since=None, until=None, sources=[folder]).totals == of_ledger.totals
+    part = report_of(since=datetime(2026, 10, 4, tzinfo=UTC), until=None, sources=[pack])
     assert part.totals.of("comprehensive").requests == 1
 
 
@@ -107,7 +107,7 @@ def test_lines_of_a_pack_that_hold_no_receipt_are_counted(ledger: Path, tmp_path
     folder = _pack_folder(ledger, tmp_path)
     with (folder / "receipts.jsonl").open("ab") as file:
         file.write(b"no receipt\n" + b"x" * 2_000_000 + b"\n")
-    assert report_of(since=None, until=None, pack=folder).totals.unreadable == 2
+    assert report_of(since=None, until=None, sources=[folder]).totals.unreadable == 2
 
 
 def test_a_pack_that_names_no_period_is_refused(ledger: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_pack_that_names_no_period_is_refused(ledger: Path, tmp_path: Path) ->
     manifest = (folder / "manifest.json").read_text(encoding="utf-8")
     (folder / "manifest.json").write_text(manifest.replace(OCTOBER[0], "October"), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="period"):
-        _run(pack=folder)
+        _run(source=[folder])
 
 
 def test_a_period_without_receipts_is_said_in_words(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,19 +155,23 @@ def test_the_settings_name_the_ledger(ledger: Path, tmp_path: Path, capsys: pyte
         ({"since": "2026-10-02", "until": "2026-10-02"}, "--to"),
         ({"ledger": "missing.db"}, "missing"),
         ({"ledger": "text.txt"}, "text.txt"),
-        ({"pack": "text.txt"}, "zip"),
-        ({"pack": "missing.zip"}, "missing.zip"),
-        ({"ledger": "missing.db", "pack": "text.txt"}, "one of them"),
+        ({"source": "text.txt"}, "text.txt"),
+        ({"source": "cut.zip"}, "zip"),
+        ({"source": "missing.zip"}, "missing.zip"),
+        ({"source": "folder"}, "manifest.json"),
         ({"out": "no/such/folder"}, "--out"),
     ],
 )
 def test_what_cannot_be_done_is_said(ledger: Path, tmp_path: Path, arguments: dict[str, str], told: str) -> None:
     """Wrong dates, files that are none and places that are none are errors that name what to change."""
     (tmp_path / "text.txt").write_text("no ledger", encoding="utf-8")
-    paths = {name: tmp_path / value for name, value in arguments.items() if name in {"ledger", "pack", "out"}}
-    ordinary = {} if "pack" in arguments else {"ledger": ledger}
+    (tmp_path / "cut.zip").write_text("PK", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    paths: dict[str, Any] = {name: tmp_path / arguments[name] for name in ("ledger", "out") if name in arguments}
+    sources = [ledger, tmp_path / arguments["source"]] if "source" in arguments else []
+    ordinary = {} if sources else {"ledger": ledger}
     with pytest.raises(ConfigurationError, match=told):
-        _run(**(ordinary | arguments | paths))
+        _run(**(ordinary | arguments | paths | {"source": sources}))
 
 
 @pytest.mark.parametrize("manifest", ["{}", "[", '{"since": 1}'])
@@ -175,7 +179,7 @@ def test_a_pack_whose_manifest_is_none_is_refused(tmp_path: Path, manifest: str)
     """Without a manifest that can be read there is no pack."""
     (tmp_path / "manifest.json").write_text(manifest, encoding="utf-8")
     with pytest.raises(ConfigurationError, match="manifest"):
-        _run(pack=tmp_path)
+        _run(source=[tmp_path])
 
 
 def _pack(ledger: Path, folder: Path) -> Path:

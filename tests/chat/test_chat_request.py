@@ -62,6 +62,7 @@ NO_COMPLETION: dict[str, tuple[bytes, str]] = {
     "no model": (b'{"messages": []}', "model"),
     "null model": (b'{"model": null, "messages": []}', "model"),
     "empty model": (b'{"model": "", "messages": []}', "model"),
+    "endless model": (b'{"model": "%b", "messages": []}' % (b"m" * 1025), "model"),
     "model a number": (b'{"model": 1, "messages": []}', "model"),
     "model a list": (b'{"model": ["m"], "messages": []}', "model"),
     "model a huge number": (b'{"model": ' + b"9" * 10_000 + b', "messages": []}', "model"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cli.commands import finished, run
 from receipts.keys import private_pem, signer
+from receipts.ledgers import made_receipt, write_ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,6 +202,72 @@ def test_receipts_that_are_less_evidence_than_they_look_are_warned_of(
     assert told["ledger"] == (str(file.parent / "receipts.sqlite3") if "path" in ledger else None)
     if not is_signed:
         assert "signing key    none: receipts are not signed" in run(capsys, "check", file).out
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("letter.txt", "another file, not a ledger"),
+        ("other.sqlite3", "another file, not a ledger"),
+        ("newer.sqlite3", "a newer release"),
+        ("cut.sqlite3", "damaged"),
+        (".", "is a folder"),
+        ("nowhere/receipts.sqlite3", "folder that does not exist"),
+        ("/dev/full", "no file that can be kept"),
+        ("stray", "no file that can be kept"),
+    ],
+)
+def test_a_ledger_path_that_is_something_else_is_refused(
+    path: str, told: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the gateway could not write to is found before it starts, and nothing is written to it."""
+    _made_beside(file)
+    before = {one: one.read_bytes() for one in file.parent.iterdir() if one.is_file()}
+    file.write_text(f'{GOOD}[ledger]\npath = "{path}"\n')
+    ran = run(capsys, "check", file)
+    assert (ran.code, "ledger.path" in ran.out, told in ran.out) == (1, True, True), ran.out
+    assert (f"({file.parent / path})" in ran.out) == ("folder" not in told)
+    after = {one: one.read_bytes() for one in file.parent.iterdir() if one.is_file() and one != file}
+    assert after == {one: data for one, data in before.items() if one != file}
+
+
+@pytest.mark.parametrize("path", ["new.sqlite3", "receipts.sqlite3", "empty.sqlite3"])
+def test_a_ledger_that_is_one_or_can_become_one_is_taken(
+    path: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not there yet, one of ours, or an empty file that the gateway makes one of; and no file is made by looking."""
+    _made_beside(file)
+    file.write_text(f'{GOOD}[ledger]\npath = "{path}"\n')
+    names = sorted(one.name for one in file.parent.iterdir())
+    ran = run(capsys, "check", file)
+    assert ran.code == 0, ran.out
+    assert "cannot be written" not in ran.out
+    assert sorted(one.name for one in file.parent.iterdir()) == names
+
+
+def test_a_ledger_that_cannot_be_written_is_warned_of(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever checks may be another user than the gateway's: a warning, no refusal."""
+    file.write_text(f'{GOOD}[ledger]\npath = "receipts.sqlite3"\n')
+    monkeypatch.setattr("os.access", lambda *_asked: False)
+    ran = run(capsys, "check", file)
+    assert (ran.code, "ledger.path cannot be written by the user" in ran.out) == (0, True)
+
+
+def _made_beside(file: Path) -> None:
+    """Make files that a ledger path may name by mistake."""
+    folder = file.parent
+    (folder / "letter.txt").write_text("a letter")
+    (folder / "empty.sqlite3").touch()
+    (folder / "stray").symlink_to("nowhere.sqlite3")
+    for name in ("receipts", "newer", "cut"):
+        write_ledger(folder / f"{name}.sqlite3", [made_receipt() for _ in range(20)])
+    with closing(sqlite3.connect(folder / "other.sqlite3")) as other, other:
+        other.execute("CREATE TABLE letters (text TEXT)")
+    with closing(sqlite3.connect(folder / "newer.sqlite3")) as newer, newer:
+        newer.execute("PRAGMA user_version = 99")
+    (folder / "cut.sqlite3").write_bytes((folder / "cut.sqlite3").read_bytes()[:5_000])
 
 
 def test_an_early_commit_that_comes_late_is_warned_of(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -556,7 +625,7 @@ def test_an_engine_that_is_not_installed_is_told(file: Path) -> None:
     ran = finished(file.parent, python=("-c", hidden))
     assert (ran.code, ran.err) == (1, "")
     assert ran.out.startswith("not usable: receipts.engine: ")
-    assert "vetted-mw[ecologits]" in ran.out
+    assert "pip install '.[ecologits]'" in ran.out
 
 
 def test_an_open_host_passes_with_the_operators_word(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,8 +179,11 @@ def test_the_key_of_a_file_is_shown(folder: Path, capsys: pytest.CaptureFixture[
     [
         (private_pem(), 0o644, "chmod 600"),
         (private_pem().replace("MC4", "MC5"), 0o600, "vetted-mw keys new"),
-        ("garbage", 0o600, "one key"),
-        ('{"kty":"OKP","d":"x"}', 0o600, "one key"),
+        ("garbage", 0o600, "a key"),
+        ('{"kty":"OKP","d":"x"}', 0o600, "a key"),
+        ('{"keys":[]}', 0o600, "without any key"),
+        ('{"keys":[{"kty":"RSA"}]}', 0o600, "no Ed25519 public key"),
+        ('{"keys":{}}', 0o600, "is no JWKS"),
     ],
 )
 def test_a_file_that_cannot_be_shown_is_told_by_name(
@@ -194,6 +197,36 @@ def test_a_file_that_cannot_be_shown_is_told_by_name(
     assert told in ran.err
     assert "MC" not in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_a_published_jwks_gives_the_public_key_that_an_auditor_needs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The key that signs now, or the one of a `kid`; which it is goes to stderr, so that the file is a PEM alone."""
+    (folder / "jwks.json").write_text(json.dumps(jwks(signer(), signer(1))))
+    first = run(capsys, "keys", "show", "jwks.json", "--public")
+    assert first.out == spki_pem(signer().jwk)
+    assert f"key {signer().kid}, the first of 2; --kid names another" in first.err
+    second = run(capsys, "keys", "show", "jwks.json", "--public", "--kid", signer(1).kid)
+    assert (second.code, second.out, second.err) == (0, spki_pem(signer(1).jwk), "")
+    assert set(run(capsys, "keys", "show", "jwks.json").rows()) >= {signer().kid, signer(1).kid}
+    assert run(capsys, "keys", "show", "jwks.json", "--json").json() == jwks(signer(), signer(1))
+    stray = run(capsys, "keys", "show", "jwks.json", "--kid", "nobody")
+    assert (stray.code, stray.out) == (2, "")
+    assert f"--kid: names a key that is not listed. Name one of these: {signer().kid}, {signer(1).kid}." in stray.err
+
+
+def test_a_retired_key_of_the_settings_is_shown_by_its_kid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its public half as PEM, whether or not anything is signed now; it is not said to sign."""
+    (folder / "old.pem").write_text(spki_pem(signer(1).jwk))
+    (folder / "vetted.toml").write_text('[signing]\nretired = [{ file = "old.pem" }]\n')
+    chosen = ("keys", "show", "--kid", signer(1).kid)
+    assert run(capsys, *chosen, "--public").out == spki_pem(signer(1).jwk)
+    written(folder / "key.pem")
+    (folder / "vetted.toml").write_text('[signing]\nkey = { file = "key.pem" }\nretired = [{ file = "old.pem" }]\n')
+    shown = run(capsys, *chosen)
+    assert (signer(1).kid in shown.out, signer().kid in shown.out, "signs now" in shown.out) == (True, False, False)
+    assert "signs now" in run(capsys, "keys", "show", "--kid", signer().kid).out
 
 
 def test_a_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +286,7 @@ def test_without_the_sign_extra_it_says_what_to_install(folder: Path) -> None:
     for arguments in (("new", "--out", "new.pem"), ("show", "key.pem")):
         ran = finished(folder, "keys", *arguments, python=("-c", hidden))
         assert (ran.code, ran.out) == (2, "")
-        assert "pip install 'vetted-mw[sign]'" in ran.err
+        assert "pip install '.[sign]' in the clone" in ran.err
     (folder / "vetted.toml").write_text('[regions.scaleway-par-1]\nbase_url = "https://paris.example/v1"\n')
     assert finished(folder, "check", python=("-c", hidden)).code == 0
     with (folder / "vetted.toml").open("a") as settings:

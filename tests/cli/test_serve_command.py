@@ -184,7 +184,7 @@ def test_without_the_server_extra_it_says_what_to_install(command: str, tmp_path
     )
     ran = finished(tmp_path, command, python=("-c", hidden))
     assert (ran.code, ran.out) == (2, "")
-    assert "pip install 'vetted-mw[server]'" in ran.err
+    assert "pip install '.[server]' in the clone" in ran.err
     assert finished(tmp_path, "check", python=("-c", hidden)).code == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,13 @@ def test_a_command_gives_a_report(
     """In a folder with settings, a ledger and a pack, each command succeeds and reports the ledger's receipt."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VETTED_CONFIG", raising=False)
-    Path("vetted.toml").write_text('[ledger]\npath = "receipts.db"\n', encoding="utf-8")
-    write_ledger(tmp_path / "receipts.db", [made_receipt(issued_at="2026-08-01T00:00:00.000Z")])
-    with AuditedLedger(tmp_path / "receipts.db") as ledger, Path("pack.zip").open("wb") as pack:
+    Path("vetted.toml").write_text('[ledger]\npath = "receipts.sqlite3"\n', encoding="utf-8")
+    for name in ("receipts", "receipts-2026-q3"):
+        write_ledger(tmp_path / f"{name}.sqlite3", [made_receipt(issued_at="2026-08-01T00:00:00.000Z")])
+    with AuditedLedger(tmp_path / "receipts.sqlite3") as ledger, Path("quarter.zip").open("wb") as pack:
         period = {"since": "2026-07-01T00:00:00.000Z", "until": "2026-10-01T00:00:00.000Z"}
         write_pack(ledger, pack, **period, jwks=b'{"keys":[]}', software="vetted-mw/0.1.0")
+    shutil.copy("quarter.zip", "machine-b.zip")
     arguments = shlex.split(command)
     assert main(arguments[1:]) == 0
     out = Path(arguments[arguments.index("--out") + 1]).read_text(encoding="utf-8") if "--out" in arguments else ""
@@ -41,4 +44,4 @@ def test_a_command_gives_a_report(
 
 def test_the_page_names_commands() -> None:
     """There are commands to try."""
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5

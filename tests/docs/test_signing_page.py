@@ -15,6 +15,7 @@ import pytest
 from receipts.keys import jwks
 from vetted_mw import load_configuration
 from vetted_mw.receipts.canonical import canonical
+from vetted_mw.receipts.jwks import spki_pem
 from vetted_mw.receipts.jws import ALGORITHMS, RECEIPT_TYPE, compact, detached
 from vetted_mw.receipts.signing import Ed25519Signer, load_signer
 
@@ -75,6 +76,11 @@ def test_the_page_works_from_top_to_bottom(tmp_path: Path) -> None:
     (tmp_path / "answer.json").write_text(json.dumps(answer).replace("58.0", "57.0"))
     with pytest.raises(AssertionError, match="BadSignature"):
         run_block(of_answer, tmp_path)
+    run_block(next(blocks), tmp_path)
+    made = (tmp_path / "issuer.pem").read_text()
+    (tmp_path / "issuer.pem").unlink()
+    run_block(next(blocks), tmp_path)
+    assert (tmp_path / "issuer.pem").read_text() == made == spki_pem(second.jwk)
     assert "Signature Verified Successfully" in run_block(next(blocks), tmp_path)
     assert list(blocks) == []
 

@@ -213,3 +213,25 @@ async def test_trace_and_ledger_tell_the_same_of_an_abandoned_attempt(vetted: di
     assert (abandoned.completion_status, abandoned.request_id) == ("abandoned", served.query_id)
     assert served.request_id is msgspec.UNSET
     assert abandoned.energy_wh == first["estimated_energy_wh"] > 0
+
+
+@pytest.mark.parametrize("wh", [float("nan"), None], ids=["no number", "raises"])
+async def test_an_engine_that_fails_estimates_no_abandoned_attempt(wh: float | None) -> None:
+    """The attempt is told without an estimate, and the answer of the next region goes out."""
+
+    class Failing(OwnModel):
+        def figures(self, inputs: Inputs, coefficients: Coefficients) -> Figures:
+            if wh is None:
+                raise RuntimeError("a caller's words")
+            return super().figures(inputs, coefficients)
+
+    async with FakeUpstream() as paris, FakeUpstream(text="Bonjour") as second:
+        paris.then(CUT)
+        configuration = configured({PARIS: paris.base_url, SECOND: second.base_url})
+        async with Gateway(configuration, energy_model=Failing(wh=wh), ledger=MemoryLedger()) as gateway:
+            exchange = await ask(gateway)
+    assert b"Bonjour" in exchange.body
+    first, _last = told(exchange)["routing_trace"]["attempts"]
+    assert first["outcome"] == "upstream_cut"
+    assert "estimated_energy_wh" not in first
+    assert told(exchange)["routing_trace"]["receipt_error"] == "engine_failed"

@@ -63,8 +63,8 @@ def _open_files() -> set[str]:
     return {name for name in names if "ledger.db" in name}
 
 
-async def test_a_closed_ledger_says_so(path: Path) -> None:
-    """Before opening and after closing nothing is taken, and nothing hangs."""
+async def test_a_closed_ledger_says_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Before opening and after closing nothing is taken, and nothing hangs; what nobody waits for is told in the log."""
     ledger = SqliteLedger(path, now=now)
     for _ in range(2):
         with pytest.raises(LedgerUnavailableError, match="closed"):
@@ -76,6 +76,8 @@ async def test_a_closed_ledger_says_so(path: Path) -> None:
         await ledger.open()
         await ledger.aclose()
     assert rows_of(path) == ()
+    lost = [record for record in caplog.records if record.message == "a receipt was not kept"]
+    assert [(record.levelname, record.__dict__["reason"]) for record in lost] == [("WARNING", "closed")] * 2
 
 
 def test_a_ledger_outlives_the_loop_that_forgot_it(path: Path) -> None:

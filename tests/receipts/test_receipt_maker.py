@@ -158,6 +158,14 @@ def test_the_receipt_names_both_the_requested_and_the_upstreams_model() -> None:
 # ---- tiers and boundary
 
 
+@pytest.mark.parametrize("told", ["upstream_model", "upstream_response_id"])
+def test_an_upstreams_endless_name_is_not_kept(told: str) -> None:
+    """A receipt stays a receipt's size, whatever an upstream says."""
+    longest = "n" * 1024
+    assert getattr(made(**{told: longest}), told) == longest
+    assert getattr(made(**{told: longest + "n"}), told) is None
+
+
 @pytest.mark.parametrize("tier", [Tier.AUTO, Tier.PARAMETRIC])
 def test_a_counted_request_gets_the_parametric_tier(tier: Tier) -> None:
     """Asked for automatically or by name, the tier of counted tokens is parametric."""

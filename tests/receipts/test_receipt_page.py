@@ -13,6 +13,8 @@ import pytest
 
 from receipts.making import maker, observed, reading, region
 from support import HELLO, proxied
+from vetted_mw.chat.response import read_answer
+from vetted_mw.receipts.binding import nonce_text
 from vetted_mw.receipts.models import ModelSize
 from vetted_mw.receipts.receipt import Receipt, ReceiptError
 from vetted_mw.routing.options import Boundary
@@ -51,9 +53,43 @@ def _recomputed(told: Any) -> dict[str, float]:
     return {name: float(value) for name, value in zip(words[::2], words[1::2], strict=True)}
 
 
-def test_the_page_has_one_script_of_ten_lines() -> None:
+def test_the_script_has_ten_lines() -> None:
     """A reader can take in the whole recomputation at a glance."""
-    assert [len(script.splitlines()) for script in SCRIPTS] == [10]
+    assert len(SCRIPTS) == 2
+    assert len(SCRIPTS[0].splitlines()) == 10
+
+
+def _is_for_this_content(told: Any) -> bool:
+    """Run the page's second script on an answer."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", SCRIPTS[1]],
+        input=msgspec.json.encode(told),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    return {"for this content: True\n": True, "for this content: False\n": False}[done.stdout.decode()]
+
+
+CALLS = [
+    {"id": "c", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Orléans"}'}},
+    {"id": "d", "type": "custom", "custom": {"name": "shell", "input": "ls"}},
+]
+CHOICES = [
+    {"index": 1, "message": {"content": "Schön \U0001f31e\u2028\n\t\x7f."}, "finish_reason": "stop"},
+    {"index": 0, "message": {"content": None, "refusal": "no", "tool_calls": CALLS}, "finish_reason": "tool_calls"},
+]
+
+
+def test_the_second_script_opens_the_digest_of_an_answer() -> None:
+    """Texts of any script, several choices out of order, tool calls: the digest is the gateway's, and of nothing else."""
+    nonce = bytes(range(16))
+    digest = read_answer(msgspec.json.encode({"choices": CHOICES})).transcript_digest(nonce)
+    answer = {"choices": CHOICES, "receipt": {"response_digest": digest, "binding_nonce": nonce_text(nonce)}}
+    assert _is_for_this_content(answer)
+    assert not _is_for_this_content(answer | {"choices": CHOICES[:1]})
+    other = answer["receipt"] | {"binding_nonce": nonce_text(bytes(16))}  # type: ignore[operator]
+    assert not _is_for_this_content(answer | {"receipt": other})
 
 
 @pytest.mark.parametrize("kind", RECEIPTS)
@@ -71,6 +107,7 @@ async def test_the_script_recomputes_the_receipt_of_an_answer() -> None:
         answer = (await asgi_exchange(app, json={"model": "llama-3.1-8b", "messages": HELLO})).json()
     expected = {name: answer["receipt"][name] for name in ("energy_wh", "gco2e", "ml_water")}
     assert _recomputed(answer) == pytest.approx(expected, rel=1e-5)
+    assert _is_for_this_content(answer)
 
 
 def test_every_field_is_explained_once_and_no_other() -> None:

@@ -96,12 +96,12 @@ def test_a_key_file_that_its_owner_or_a_group_reads_is_taken(folder: Path, mode:
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere these bits say nothing")
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o666, 0o660, 0o620, 0o444])
 def test_a_key_file_that_others_may_read_or_write_is_refused(folder: Path, mode: int) -> None:
-    """Whoever reads it signs as you; the way out is in the message, and neither name nor content is."""
-    file = key_file(folder / "open-to-all.pem", mode)
-    error = refused(signing={"key": {"file": str(file)}})
+    """Whoever reads it signs as you; which file it is and the way out are in the message, ready to be pasted."""
+    file = key_file(folder / "open to all.pem", mode)
+    error = refused(signing={"key": {"file": "open to all.pem"}})
     assert error.field == "signing.key.file"
-    assert "chmod 600" in error.remedy
-    assert "open-to-all" not in everything_of(error)
+    assert f"chmod 600 '{file}';" in error.remedy
+    assert f"({file})" in str(error)
 
 
 def test_a_key_behind_links_is_judged_by_the_file_they_lead_to(folder: Path) -> None:
@@ -121,15 +121,46 @@ def test_a_key_behind_links_is_judged_by_the_file_they_lead_to(folder: Path) -> 
     [(None, "FileNotFoundError"), (b"\xff\xfe", "UnicodeDecodeError"), (b"x" * 16_385, "larger than any key")],
 )
 def test_a_key_file_that_cannot_be_used_is_told_by_its_place(content: bytes | None, told: str, folder: Path) -> None:
-    """Absent, not text, far too long."""
-    file = folder / "named-like-a-key"
+    """Absent, not text, far too long: the file is named, in full."""
+    file = folder / "signing.pem"
     if content is not None:
         file.write_bytes(content)
         file.chmod(0o600)
-    error = refused(signing={"key": {"file": str(file)}})
+    error = refused(signing={"key": {"file": "signing.pem"}})
     assert error.field == "signing.key.file"
     assert told in str(error)
-    assert file.name not in everything_of(error)
+    assert str(file) in str(error)
+    assert ("vetted-mw keys new --out" in error.remedy) == (content is None)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        BODY,
+        f"/{BODY[1:]}",
+        f"{BODY[:20]}/{BODY[20:]}",
+        f"x-{BODY}.x",
+        private_pem().replace("\n", ""),
+        "k" * 201 + ".pem",
+    ],
+)
+def test_a_key_pasted_for_its_file_is_not_told(written: str, folder: Path) -> None:
+    """What may be the key itself is told nowhere, neither in the message nor in what to do."""
+    error = refused(signing={"key": {"file": written}})
+    assert error.field == "signing.key.file"
+    assert written not in everything_of(error)
+    assert "vetted-mw keys new --out PATH" in error.remedy
+    entry = refused(signing={"retired": [{"file": written}]})
+    assert written not in everything_of(entry)
+
+
+@pytest.mark.parametrize("written", ["none.pem", "./none", "../none", "/etc/none-such", "deep/none.key"])
+def test_a_file_that_is_not_there_is_named(written: str, folder: Path) -> None:
+    """A name that can only be a file's is told as the path that was looked at."""
+    error = refused(signing={"key": {"file": written}})
+    assert f"(FileNotFoundError: {folder / written})" in str(error)
+    assert f"vetted-mw keys new --out {folder / written}" in error.remedy
+    assert str(folder / written) in str(refused(signing={"retired": [{"file": written}]}))
 
 
 @pytest.mark.parametrize("text", ["", "garbage", BODY, private_pem().replace(BODY, BODY[::-1]), spki_pem(signer().jwk)])
@@ -247,6 +278,19 @@ def test_a_ledger_needs_a_folder_that_is_there(folder: Path) -> None:
             require_ledger_folder(load(ledger={"path": path}))
         assert caught.value.field == "ledger.path"
         assert told in caught.value.remedy
+
+
+def test_a_ledger_s_folder_that_may_not_be_looked_into_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without leave to enter a folder on the way, nothing of the file can be known: said, and no traceback."""
+    configuration = load(ledger={"path": "receipts.sqlite3"})
+
+    def denied(_path: Path) -> bool:
+        raise PermissionError(13, "denied")
+
+    monkeypatch.setattr("pathlib.Path.is_dir", denied)
+    with pytest.raises(ConfigurationError, match=r"may not be looked into \(PermissionError\)") as caught:
+        require_ledger_folder(configuration)
+    assert caught.value.field == "ledger.path"
 
 
 # ---- measured energy

@@ -67,15 +67,20 @@ def test_a_variable_that_is_not_set_is_told_by_its_place() -> None:
     [(None, "FileNotFoundError"), (b"k\xe9y", "UnicodeDecodeError"), (b"x" * 16_385, "larger than any key")],
 )
 def test_a_key_file_that_cannot_be_used_is_told_by_its_place(content: bytes | None, told: str, tmp_path: Path) -> None:
-    """Absent, not text, far too long: the key's place is told, and neither the file's name nor what it holds."""
-    file = tmp_path / "named-like-a-key"
+    """Absent, not text, far too long: the key's place and the file are told, and not what it holds."""
+    file = tmp_path / "provider.key"
     if content is not None:
         file.write_bytes(content)
     error = fault({"file": str(file)})
     assert error.field == f"{FIELD}.file"
     assert told in str(error)
-    assert file.name not in str(error)
+    assert str(file) in str(error)
     assert "xxx" not in str(error)
+
+
+def test_a_key_pasted_for_its_file_is_not_told() -> None:
+    """What could be the key itself is not repeated."""
+    assert KEY not in str(fault({"file": KEY}))
 
 
 def test_a_folder_is_no_key_file(tmp_path: Path) -> None:

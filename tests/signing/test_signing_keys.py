@@ -164,6 +164,6 @@ def test_without_the_library_a_key_is_told_what_to_install(no_cryptography: None
     ):
         with pytest.raises(ConfigurationError) as caught:
             use()
-        assert "pip install 'vetted-mw[sign]'" in caught.value.remedy
+        assert "pip install '.[sign]' in the clone" in caught.value.remedy
     with pytest.raises(ConfigurationError, match=r"^signing\.key: needs the package cryptography"):
         load_signer(private_pem())

@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vetted_mw.audit.findings import Code, note, problem, shown
-from vetted_mw.audit.invariants import broken_invariants, field_faults
+from vetted_mw.audit.findings import Code, Finding, counted, note, problem, shown
+from vetted_mw.audit.invariants import LARGEST, broken_invariants, field_faults
 from vetted_mw.audit.methods import Methods, figure_faults, figures_of, is_taken_as_told
 from vetted_mw.audit.opening import Opened, open_text, outside_key_period
+from vetted_mw.audit.seen import Counts, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from vetted_mw.audit.across import Copies
     from vetted_mw.audit.findings import Place, Tell
     from vetted_mw.receipts.coefficients import Coefficients
     from vetted_mw.receipts.jwks import Jwks
 
 __all__ = ["Checker", "Counts", "identity"]
 
-
-@dataclass(slots=True, kw_only=True)
-class Counts:
-    """How much was checked.
-
-    Attributes:
-        receipts: receipts read.
-        ledgers: ledgers met.
-        verified: signatures that verify: of receipts, not of heads.
-        unsigned: receipts without a signature.
-        unchecked: signatures that no key was at hand for.
-        without_engine: receipts whose energy an engine made that is not installed here.
-    """
-
-    receipts: int = 0
-    ledgers: int = 0
-    verified: int = 0
-    unsigned: int = 0
-    unchecked: int = 0
-    without_engine: int = 0
-
-    def add(self, other: Counts) -> None:
-        """Add what was checked elsewhere."""
-        self.receipts += other.receipts
-        self.ledgers += other.ledgers
-        self.verified += other.verified
-        self.unsigned += other.unsigned
-        self.unchecked += other.unchecked
-        self.without_engine += other.without_engine
+_MOST_KEYS = 100
+"""Keys that are told apart in what is gathered; a forger can name any number."""
 
 
 class Checker:
@@ -57,17 +33,39 @@ class Checker:
         keys: whose signatures count; None when no key is at hand.
         methods: what figures are recomputed by.
         tell: takes what is found.
+        copies: takes the receipts that are to be looked up in the ledgers given beside them; None: nothing is.
     """
 
-    def __init__(self, *, keys: Jwks | None, tell: Tell, methods: Methods | None = None) -> None:
+    def __init__(
+        self, *, keys: Jwks | None, tell: Tell, methods: Methods | None = None, copies: Copies | None = None
+    ) -> None:
         self.keys = keys
-        self.tell = tell
         self.counts = Counts()
+        self.seen = Seen()
+        self._tell = tell
         self._methods = methods or Methods()
+        self._copies = copies
+        self._unknown: dict[str, Finding] = {}
+        self._unchecked: Counter[str] = Counter()
 
     def apart(self) -> Checker:
         """Return one that checks by the same standards and counts apart."""
         return Checker(keys=self.keys, tell=self.tell, methods=self._methods)
+
+    def tell(self, finding: Finding) -> None:
+        """Pass a finding on; what is of a key that is not known waits, to be told once for the file."""
+        known = self._unknown.get(finding.text)
+        if finding.code is not Code.UNKNOWN_KEY or (known is None and len(self._unknown) >= _MOST_KEYS):
+            self._tell(finding)
+        elif known is None:
+            self._unknown[finding.text] = finding
+        else:
+            self._unknown[finding.text] = replace(known, count=known.count + finding.count)
+
+    def met(self, text: str, members: Mapping[str, Any], place: Place, *, is_packed: bool = False) -> None:
+        """Have a receipt looked up, once all is read, in the ledgers that were given beside it."""
+        if self._copies is not None:
+            self._copies.meet(text, members, place, is_packed=is_packed)
 
     def check_text(self, text: str, place: Place) -> Mapping[str, Any] | None:
         """Check a receipt as a ledger holds it and return what it says; None when nothing can be made of it."""
@@ -76,6 +74,7 @@ class Checker:
         if opened is None:
             return None
         where = place.of(**identity(opened.members))
+        self.seen.meet(opened.members, opened.key)
         self._check_origin(opened, where)
         self.check_members(opened.members, where)
         return opened.members
@@ -93,21 +92,38 @@ class Checker:
 
     def conclude(self, place: Place) -> None:
         """Tell, once for the file, what holds for many of its receipts."""
-        if self.counts.unchecked:
+        self._tell_unknown(place)
+        for kid, count in sorted(self._unchecked.items()):
             what = (
-                f"{self.counts.unchecked:,} receipts are signed and no key is at hand to check them: give the issuer's"
-                " keys with --jwks FILE (GET /.well-known/vetted/jwks.json), or --config FILE where you are the issuer"
+                f"{counted(count, 'receipt')} signed with key {shown(kid)}, and no key is at hand to check that: give"
+                " the issuer's with --jwks FILE (GET /.well-known/vetted/jwks.json), or --config FILE where you are the"
+                " issuer"
             )
-            self.tell(problem(Code.NO_KEY, place, what))
+            self.tell(problem(Code.NO_KEY, place, what, count=count))
         if self.counts.unsigned and self.keys is None:
-            what = f"{self.counts.unsigned:,} receipts are not signed: who issued them and whether they changed is open"
-            self.tell(note(Code.UNSIGNED, place, what))
+            what = (
+                f"{counted(self.counts.unsigned, 'receipt')} not signed: who issued it and whether it changed is open"
+            )
+            self.tell(note(Code.UNSIGNED, place, what, count=self.counts.unsigned))
         if self.counts.without_engine:
             what = (
-                f"the energy of {self.counts.without_engine:,} receipts is the work of an engine that is not installed"
-                " here, and was taken as told: pip install 'vetted-mw[ecologits]'"
+                f"the energy of {counted(self.counts.without_engine, 'receipt')} is the work of an engine that is not"
+                " installed here, and was taken as told: install the extra ecologits (pip install '.[ecologits]')"
             )
             self.tell(note(Code.FIGURE, place, what))
+
+    def unknown(self) -> list[Finding]:
+        """Return what waits to be told of keys that are not known."""
+        return list(self._unknown.values())
+
+    def _tell_unknown(self, place: Place) -> None:
+        for finding in self._unknown.values():
+            if finding.count == 1:
+                self._tell(finding)
+            else:
+                what = f"{finding.count:,} times: {finding.text}"
+                self._tell(replace(finding, place=replace(place, ledger_id=None, seq=None, query_id=None), text=what))
+        self._unknown.clear()
 
     def _check_origin(self, opened: Opened, place: Place) -> None:
         if not opened.is_signed:
@@ -116,6 +132,8 @@ class Checker:
                 self.tell(problem(Code.UNSIGNED, place, "is not signed, though there are keys to sign with"))
         elif self.keys is None:
             self.counts.unchecked += 1
+            kid = opened.kid or "without a name"
+            self._unchecked[kid if kid in self._unchecked or len(self._unchecked) < _MOST_KEYS else "of others"] += 1
         elif opened.is_verified:
             self.counts.verified += 1
             if opened.key is not None and (
@@ -159,6 +177,6 @@ def identity(members: Mapping[str, Any]) -> dict[str, Any]:
     ledger_id, seq, query_id = members.get("ledger_id"), members.get("seq"), members.get("query_id")
     return {
         "ledger_id": ledger_id if isinstance(ledger_id, str) else None,
-        "seq": seq if isinstance(seq, int) else None,
+        "seq": seq if isinstance(seq, int) and abs(seq) <= LARGEST else None,
         "query_id": query_id if isinstance(query_id, str) else None,
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from vetted_mw.audit.findings import Code, Finding, Place, note, problem, shown
+from vetted_mw.audit.findings import Code, Finding, Place, Severity, counted, note, problem, shown
 from vetted_mw.audit.heads import open_checkpoint
 from vetted_mw.receipts.ledger.merkle import MerkleTree
 
@@ -57,6 +57,8 @@ class CheckpointWatch:
         self._tree = MerkleTree()
         self._awaited: list[_Awaited] = []
         self._by_size: dict[int, list[_Awaited]] = {}
+        self._signed: set[tuple[int, str]] = set()
+        self._unsigned: list[tuple[CheckpointWord, Finding]] = []
 
     @property
     def size(self) -> int:
@@ -70,9 +72,17 @@ class CheckpointWatch:
 
     def add(self, text: str, place: Place) -> CheckpointWord | None:
         """Watch for a checkpoint that stands in the file itself; all are added before the first row."""
-        word = open_checkpoint(text, self._keys, place, self._tell)
+        told: list[Finding] = []
+        word = open_checkpoint(text, self._keys, place, told.append)
+        for finding in told:
+            if word is not None and finding.code is Code.UNSIGNED:
+                self._unsigned.append((word, finding))
+            else:
+                self._tell(finding)
         if word is not None:
             self._await(_Awaited(word=word, place=place))
+            if not told:
+                self._signed.add((word.tree_size, word.root))
         return word
 
     def add_apart(self, apart: KeptApart) -> None:
@@ -98,19 +108,35 @@ class CheckpointWatch:
         Args:
             ledger_ids: the ledgers of the file; a checkpoint kept apart that names none of them is of another.
         """
+        self._tell_unsigned()
         for one in self._of(ledger_ids):
             if one.root is None:
                 missing = one.word.tree_size - self.size
-                what = f"is of {one.word.tree_size:,} rows, and {self.size:,} are left: {missing:,} are missing"
+                what = (
+                    f"is of {counted(one.word.tree_size, 'row')}, and {self.size:,} are left: {missing:,}"
+                    f" {'is' if missing == 1 else 'are'} missing, or the export or copy is older than the checkpoint"
+                )
                 self._tell(problem(Code.CHECKPOINT, one.place, f"the checkpoint of {shown(one.word.at)} {what}"))
             elif one.root != one.word.root:
-                what = f"over the first {one.word.tree_size:,} rows does not fit: one was changed, taken out or moved"
+                first = counted(one.word.tree_size, "row")
+                what = f"over the first {first} does not fit: one was changed, taken out or moved"
                 self._tell(problem(Code.CHECKPOINT, one.place, f"the checkpoint of {shown(one.word.at)} {what}"))
 
     def give_up(self, ledger_ids: Collection[str], reason: str) -> None:
         """Tell that no checkpoint can be compared, and why."""
+        self._tell_unsigned()
         for one in self._of(ledger_ids):
             self._tell(note(Code.CHECKPOINT, one.place, f"the checkpoint of {shown(one.word.at)} {reason}"))
+
+    def _tell_unsigned(self) -> None:
+        """Tell of checkpoints without a signature; one beside a signed one of the same rows does no harm."""
+        for word, finding in self._unsigned:
+            if (word.tree_size, word.root) in self._signed:
+                what = f"{finding.text}; a signed one of the same rows is beside it"
+                self._tell(replace(finding, severity=Severity.NOTE, text=what))
+            else:
+                self._tell(finding)
+        self._unsigned.clear()
 
     def _await(self, one: _Awaited) -> None:
         self._awaited.append(one)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vetted_mw.audit.beside import answer_faults, stream_faults, trace_faults
 from vetted_mw.audit.checker import identity
 from vetted_mw.audit.findings import Code, note, problem, shown
 from vetted_mw.chat.frames import FrameSplitter, event_and_data
@@ -14,10 +15,20 @@ from vetted_mw.receipts.exact_json import NotExactJsonError, read_json
 from vetted_mw.receipts.jws import MalformedJwsError, from_b64url, reattached
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vetted_mw.audit.checker import Checker
     from vetted_mw.audit.findings import Place
 
-__all__ = ["check_copy", "check_document", "check_stream", "holds_receipt", "receipts_in"]
+__all__ = [
+    "check_copy",
+    "check_document",
+    "check_stream",
+    "copy_text",
+    "holds_receipt",
+    "receipts_in",
+    "receipts_in_stream",
+]
 
 _BESIDE = ("signature", "binding_nonce")
 _LOOKS = ("gco2e", "query_id", "receipt_version")
@@ -47,6 +58,8 @@ def _check_one(receipt: Mapping[str, Any], document: Mapping[str, Any], checker:
         return
     if "choices" in document:
         _check_binding(receipt, checker, place, document=document)
+        _tell_faults(answer_faults(document, receipt), receipt, checker, place)
+    _tell_faults(trace_faults(document.get("routing_trace"), receipt), receipt, checker, place)
     if isinstance(document.get("jws"), str) and document["jws"] != payload:
         what = "the full signature (jws) is of other fields than the receipt beside it"
         checker.tell(problem(Code.SIGNATURE, place, what))
@@ -66,20 +79,21 @@ def check_stream(stream: bytes, checker: Checker, place: Place) -> None:
             is_there = True
             if check_copy(receipt, checker, place) is not None:
                 _check_binding(receipt, checker, place, stream=stream)
+                _tell_faults(stream_faults(stream, receipt), receipt, checker, place)
+                _tell_faults(trace_faults(_trace_of(document), receipt), receipt, checker, place)
         _tell_alike(document, found, checker, place)
     if not is_there:
         checker.tell(
-            problem(Code.UNREADABLE, place, "the stream carries no receipt: it was cut before its end, or edited")
+            problem(Code.NO_RECEIPT, place, "the stream carries no receipt: it was cut before its end, or edited")
         )
 
 
 def check_copy(receipt: Mapping[str, Any], checker: Checker, place: Place) -> str | None:
     """Check a receipt with its detached signature; return its text as a ledger would hold it, None if it has none."""
-    payload = {name: value for name, value in receipt.items() if name not in _BESIDE}
+    payload = _payload(receipt)
     where = place.of(**identity(payload))
-    signature = receipt.get("signature")
     try:
-        text = canonical(payload).decode() if signature is None else reattached(str(signature), payload)
+        text = copy_text(receipt)
     except (NotCanonicalError, RecursionError):
         checker.tell(problem(Code.CANONICAL, where, "holds what has no canonical form: a number beyond 2**53, say"))
         return None
@@ -87,7 +101,31 @@ def check_copy(receipt: Mapping[str, Any], checker: Checker, place: Place) -> st
         checker.tell(problem(Code.SIGNATURE, where, "signature is no detached JWS (header..signature)"))
         return None
     checker.check_text(text, where)
+    checker.met(text, payload, where)
     return text
+
+
+def copy_text(receipt: Mapping[str, Any]) -> str:
+    """Return a caller's copy as a ledger would hold it.
+
+    Raises:
+        NotCanonicalError: it has no canonical form.
+        RecursionError: it is nested without end.
+        MalformedJwsError: its signature is no detached JWS.
+    """
+    payload, signature = _payload(receipt), receipt.get("signature")
+    return canonical(payload).decode() if signature is None else reattached(str(signature), payload)
+
+
+def receipts_in_stream(stream: bytes) -> list[Mapping[str, Any]]:
+    """Return the receipts in a saved stream."""
+    splitter = FrameSplitter(max_frame_bytes=len(stream) + 1)
+    frames = [*splitter.feed(stream), splitter.finish()]
+    return [receipt for frame in frames for receipt in receipts_in(_document_of(frame))]
+
+
+def _payload(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in receipt.items() if name not in _BESIDE}
 
 
 def _check_binding(
@@ -101,12 +139,14 @@ def _check_binding(
     """Open `response_digest` with `binding_nonce` against the content that was delivered."""
     where, digest, told = place.of(**identity(receipt)), receipt.get("response_digest"), receipt.get("binding_nonce")
     if not isinstance(digest, str):
+        checker.seen.content = "not bound (response_digest is null)"
         checker.tell(
             note(Code.BINDING, where, "response_digest is null: nothing ties this receipt to the text it came with")
         )
         return
     nonce = _nonce(told)
     if nonce is None:
+        checker.seen.content = "cannot be checked (no nonce)"
         what = (
             "binding_nonce is missing or no nonce: whether this is the text the receipt was issued for cannot be seen"
         )
@@ -116,6 +156,7 @@ def _check_binding(
         is_of_this = digest_of_stream(stream, nonce) == digest
     else:
         is_of_this = opens(digest, nonce, transcript_of_answer(document))
+    checker.seen.content = "matches the digest" if is_of_this else "DOES NOT match the digest"
     if not is_of_this:
         what = "response_digest does not open: the text, the tool calls or the nonce are not those of the receipt"
         checker.tell(problem(Code.BINDING, where, what))
@@ -162,7 +203,16 @@ def _tell_absent(document: Mapping[str, Any], checker: Checker, place: Place) ->
     trace = document.get("routing_trace")
     reason = trace.get("receipt_error") if isinstance(trace, Mapping) else None
     why = f"; the gateway says why: {shown(reason)}" if isinstance(reason, str) else ""
-    checker.tell(note(Code.SKIPPED, place, f"carries no receipt{why}"))
+    checker.tell(problem(Code.NO_RECEIPT, place, f"carries no receipt{why or ': it was taken out, or never issued'}"))
+
+
+def _tell_faults(faults: Iterator[str], receipt: Mapping[str, Any], checker: Checker, place: Place) -> None:
+    for fault in faults:
+        checker.tell(problem(Code.CONTRADICTION, place.of(**identity(receipt)), fault))
+
+
+def _trace_of(document: object) -> object:
+    return document.get("routing_trace") if isinstance(document, Mapping) else None
 
 
 def _nonce(told: object) -> bytes | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
-__all__ = ["Code", "Finding", "Place", "Severity", "Tell", "note", "problem", "shown"]
+__all__ = ["Code", "Finding", "Place", "Severity", "Tell", "counted", "note", "problem", "shown"]
 
 _SHOWN_CHARACTERS = 80
 
@@ -47,6 +47,10 @@ class Code(StrEnum):
     UNREADABLE = "unreadable"
     TOO_LARGE = "too_large"
     SKIPPED = "skipped"
+    NO_RECEIPT = "no_receipt"
+    CONTRADICTION = "contradiction"
+    MISSING_ROW = "missing_row"
+    NOT_KEPT = "not_kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,11 @@ def problem(code: Code, place: Place, text: str, *, count: int = 1) -> Finding:
 def note(code: Code, place: Place, text: str, *, count: int = 1) -> Finding:
     """Return a finding that is worth knowing."""
     return Finding(severity=Severity.NOTE, code=code, place=place, text=text, count=count)
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, `1 receipt`, `2 receipts`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shown(text: object) -> str:

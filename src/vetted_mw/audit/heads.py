@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from vetted_mw.audit.findings import Code, problem, shown
+from vetted_mw.audit.findings import Code, counted, note, problem, shown
 from vetted_mw.audit.opening import open_text, outside_key_period
 from vetted_mw.receipts.jws import CHECKPOINT_TYPE, HEAD_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vetted_mw.audit.findings import Place, Tell
+    from vetted_mw.audit.findings import Finding, Place, Tell
     from vetted_mw.audit.tracks import Track
     from vetted_mw.receipts.jwks import Jwks
 
-__all__ = ["CheckpointWord", "HeadWord", "open_checkpoint", "open_head", "tell_head"]
+__all__ = ["CheckpointWord", "HeadWord", "open_checkpoint", "open_head", "tell_head", "tell_not_kept"]
 
 
 _MOST_CHARACTERS = 67_108_864
@@ -32,6 +33,7 @@ class HeadWord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ledger_id: str
     row_digest: str
     seq: Annotated[int, msgspec.Meta(ge=0)]
+    not_kept: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class CheckpointWord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,21 +48,23 @@ class CheckpointWord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 def open_head(text: str, keys: Jwks | None, place: Place, tell: Tell) -> HeadWord | None:
     """Open a head; None where nothing can be made of it."""
+    tell = _named("head", tell)
     members = _opened(text, keys, place, tell, typ=HEAD_TYPE)
     try:
         return None if members is None else msgspec.convert(members, HeadWord, strict=True)
     except msgspec.ValidationError as error:
-        tell(problem(Code.HEAD, place, f"is no head as the gateway writes one: {shown(error)}"))
+        tell(problem(Code.HEAD, place, f"it is none as the gateway writes one: {shown(error)}"))
         return None
 
 
 def open_checkpoint(text: str, keys: Jwks | None, place: Place, tell: Tell) -> CheckpointWord | None:
     """Open a checkpoint; None where nothing can be made of it."""
+    tell = _named("checkpoint", tell)
     members = _opened(text, keys, place, tell, typ=CHECKPOINT_TYPE)
     try:
         return None if members is None else msgspec.convert(members, CheckpointWord, strict=True)
     except msgspec.ValidationError as error:
-        tell(problem(Code.CHECKPOINT, place, f"is no checkpoint as the gateway writes one: {shown(error)}"))
+        tell(problem(Code.CHECKPOINT, place, f"it is none as the gateway writes one: {shown(error)}"))
         return None
 
 
@@ -90,12 +94,34 @@ def tell_head(head: HeadWord, track: Track | None, place: Place, tell: Tell, *, 
         tell(problem(Code.HEAD, place, f"the row with seq {newest} is not the one the head was written for"))
 
 
+def tell_not_kept(count: int, place: Place, tell: Tell) -> None:
+    """Tell of receipts that a writer could not keep, as its head counts them."""
+    if count:
+        what = (
+            f"{counted(count, 'receipt')} could not be kept here (fail_open): callers hold {_them(count)}, no row does"
+        )
+        tell(note(Code.NOT_KEPT, place, what, count=count))
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"
+
+
+def _named(what: str, tell: Tell) -> Tell:
+    """Say of each finding what it is about: a checkpoint stands beside rows, and may be the only thing amiss."""
+
+    def told(finding: Finding) -> None:
+        tell(replace(finding, text=f"{what}: {finding.text}"))
+
+    return told
+
+
 def _opened(text: str, keys: Jwks | None, place: Place, tell: Tell, *, typ: str) -> Mapping[str, Any] | None:
     opened = open_text(text, keys, place, tell, typ=typ, most=_MOST_CHARACTERS)
     if opened is None:
         return None
     if not opened.is_signed and keys is not None:
-        tell(problem(Code.UNSIGNED, place, "is not signed: whoever can write the file can write it"))
+        tell(problem(Code.UNSIGNED, place, "is not signed, and so is anybody's who can write the file"))
     if opened.key is not None and (outside := outside_key_period(opened.key, str(opened.members.get("at")))):
         tell(problem(Code.KEY_PERIOD, place, outside))
     return opened.members

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-__all__ = ["broken_invariants", "field_faults"]
+__all__ = ["LARGEST", "broken_invariants", "field_faults"]
 
 _KNOWN = frozenset(Receipt.__struct_fields__)
+_SINCE_1_1 = {"batch_known": True, "params_range_lo_b": None, "params_range_hi_b": None}
+"""What receipts of methodology 1.0.0 did not have yet."""
+LARGEST = 2**53
+"""The largest integer that every reader of JSON takes alike."""
 _YEAR_MINUTES = 525_600
 _TOLERANCE = 1e-5
 _AGE_TOLERANCE_MINUTES = 0.051
@@ -36,6 +41,7 @@ _WORDS = {
     "interval_method": frozenset({"lognormal_delta_v1"}),
     "receipt_version": frozenset({"1"}),
 }
+_MILLISECONDS = re.compile(r"\.[0-9]{3}Z\Z")
 _INSTANTS = ("grid_intensity_observed_at", "grid_intensity_requested_at", "issued_at")
 _INTERVALS = {"gco2e": "sigma_gco2e", "ml_water": "sigma_water", "energy_wh": "sigma_energy"}
 _DEFAULT_REGION = (
@@ -44,6 +50,7 @@ _DEFAULT_REGION = (
     "default_region_pue",
     "default_region_gco2e",
 )
+_DIGEST = re.compile(r"(?:hmac-)?sha-256:[0-9a-f]{64}")
 _FROM_ONE = ("calls", "seq", "pue", "default_region_pue", "pedigree_score")
 _ABOVE_ZERO = ("params_active_b", "params_total_b", "bytes_per_param", "batch_size")
 
@@ -51,8 +58,14 @@ _ABOVE_ZERO = ("params_active_b", "params_total_b", "bytes_per_param", "batch_si
 def field_faults(members: Mapping[str, Any]) -> list[str]:
     """Say which fields are unknown, missing or of another type; a receipt with such has no figures to check."""
     faults = [f"the field {shown(name)} is in no receipt" for name in sorted(members.keys() - _KNOWN)]
+    faults += [
+        f"{name} is beyond 2**53: no receipt has such a number"
+        for name, value in members.items()
+        if name in _KNOWN and isinstance(value, int) and abs(value) > LARGEST
+    ]
+    is_first = members.get("methodology_version") == "1.0.0"
     try:
-        msgspec.convert(members, Receipt, strict=True)
+        msgspec.convert({**_SINCE_1_1, **members} if is_first else members, Receipt, strict=True)
     except msgspec.ValidationError as error:
         faults.append(f"a field is missing or of another type: {shown(error)}")
     return faults
@@ -175,6 +188,8 @@ def _of_times(receipt: Mapping[str, Any]) -> Iterator[str]:
     for name, moment in times.items():
         if moment is None:
             yield f"{name} is no instant in UTC as receipts write it (2026-11-22T10:31:07.250Z)"
+    if times["issued_at"] is not None and not _MILLISECONDS.search(receipt["issued_at"]):
+        yield "issued_at has no milliseconds, and so would not sort among others"
     observed, requested, issued = times.values()
     if observed is not None and requested is not None:
         minutes = (requested - observed).total_seconds() / 60
@@ -187,7 +202,7 @@ def _of_times(receipt: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_pairs(receipt: Mapping[str, Any]) -> Iterator[str]:
-    low, high = receipt["params_range_lo_b"], receipt["params_range_hi_b"]
+    low, high = receipt.get("params_range_lo_b"), receipt.get("params_range_hi_b")
     if (low is None) != (high is None) or (low is not None and not 0 < low < high):
         yield "params_range_lo_b and params_range_hi_b are no range"
     told = [receipt.get(name) is not None for name in _DEFAULT_REGION]
@@ -196,6 +211,9 @@ def _of_pairs(receipt: Mapping[str, Any]) -> Iterator[str]:
     digest = receipt["methodology_digest"]
     if receipt["methodology_hash"] != digest.removeprefix("sha-256:")[:16]:
         yield "methodology_hash is not the beginning of methodology_digest"
+    bound = receipt.get("response_digest")
+    if bound is not None and not _DIGEST.fullmatch(bound):
+        yield "response_digest is no digest as the gateway makes one (hmac-sha-256:, 64 hex digits)"
 
 
 def _near(one: float, other: float) -> bool:

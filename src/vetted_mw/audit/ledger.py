@@ -19,6 +19,8 @@ _TABLES = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER
 _DUPLICATES = "SELECT query_id, count(*) FROM receipts NOT INDEXED GROUP BY query_id HAVING count(*) > 1"
 _ORPHANS = """SELECT count(*), min(query_id) FROM receipts AS part
     WHERE request_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM receipts WHERE query_id = part.request_id)"""
+_HAS = """SELECT EXISTS (SELECT 1 FROM receipts WHERE ledger_id = ?)
+    OR EXISTS (SELECT 1 FROM heads WHERE ledger_id = ?)"""
 _PARTS = "SELECT count(*) FROM receipts WHERE request_id = ?"
 _OUTSIDE = """SELECT ledger_id, seq, query_id, request_id, issued_at, caller, model, region, jws
     FROM receipts WHERE ledger_id = ? AND seq BETWEEN CAST(? AS INTEGER) AND CAST(? AS INTEGER)
@@ -55,6 +57,10 @@ class AuditedLedger(CountedLedger):
         """Return how many rows are of a request whose own receipt is not there, and one of them."""
         count, query_id = next(self._each(_ORPHANS, []))
         return int(count), str(query_id)
+
+    def has(self, ledger_id: str) -> bool:
+        """Whether the file holds rows or a head of this ledger."""
+        return bool(next(self._each(_HAS, [ledger_id, ledger_id]))[0])
 
     def parts(self, query_id: str) -> int:
         """Return how many rows are parts of this receipt."""

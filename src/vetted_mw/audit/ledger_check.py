@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from vetted_mw.audit.checker import Checker
 from vetted_mw.audit.checkpoint_check import CheckpointWatch, KeptApart
-from vetted_mw.audit.findings import Code, Place, note, problem, shown
-from vetted_mw.audit.heads import open_head, tell_head
+from vetted_mw.audit.findings import Code, Place, counted, note, problem, shown
+from vetted_mw.audit.heads import open_head, tell_head, tell_not_kept
 from vetted_mw.audit.ledger import AuditedLedger, LedgerUnreadableError
 from vetted_mw.audit.tracks import Tracks
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from vetted_mw.audit.checker import Counts
     from vetted_mw.audit.findings import Tell
     from vetted_mw.receipts.jwks import Jwks
     from vetted_mw.receipts.ledger.reading import Head, LedgerRow
@@ -26,15 +25,15 @@ __all__ = ["check_ledger"]
 _COLUMNS = ("ledger_id", "seq", "query_id", "request_id", "issued_at", "model", "region")
 _REASONS = {
     "corrupt": "is damaged: SQLite cannot read all of it",
-    "not_a_ledger": "is no ledger of this software, or is damaged so that it cannot be told for one",
+    "not_a_ledger": "is no ledger of this software, or is damaged, or was copied while in use without its -wal file",
     "newer_version": "was written by a newer version of this software: verify it with that",
     "locked": "is locked by another process: try again, or verify a copy",
     "cannot_open": "cannot be opened: see who may read the file and its folder",
 }
 
 
-def check_ledger(path: Path, name: str, *, keys: Jwks | None, checkpoints: Sequence[KeptApart], tell: Tell) -> Counts:
-    """Check one ledger file.
+def check_ledger(path: Path, name: str, *, keys: Jwks | None, checkpoints: Sequence[KeptApart], tell: Tell) -> Checker:
+    """Check one ledger file, and return who did, with what was met.
 
     Args:
         path: the file.
@@ -52,7 +51,7 @@ def check_ledger(path: Path, name: str, *, keys: Jwks | None, checkpoints: Seque
         what = _REASONS.get(error.reason, f"cannot be read ({error.reason})")
         tell(problem(Code.UNREADABLE, place, f"{what}; what is not told here was not checked"))
     checker.conclude(place)
-    return checker.counts
+    return checker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +83,8 @@ class _Check:
         self._check_heads()
         watch.conclude(list(self.tracks))
         self._check_ids()
+        if not watch.size:
+            tell(note(Code.SKIPPED, self.place, "holds no receipt: none was kept, or all were taken out"))
         self.checker.counts.ledgers += len(self.tracks)
 
     def _watch(self, kept_apart: Sequence[KeptApart]) -> CheckpointWatch:
@@ -133,6 +134,7 @@ class _Check:
         if (word.ledger_id, word.seq) != (head.ledger_id, head.seq):
             self.checker.tell(problem(Code.COLUMNS, where, "the columns of the head are not what the head says"))
         tell_head(word, self.tracks.get(word.ledger_id), where, self.checker.tell)
+        tell_not_kept(word.not_kept, where, self.checker.tell)
 
     def _check_ids(self) -> None:
         tell = self.checker.tell
@@ -141,7 +143,7 @@ class _Check:
         count, example = self.ledger.orphans()
         if count:
             what = (
-                f"{count:,} receipts are of requests whose answer has no receipt here (it failed, or was cut before it"
-                f" began), as {shown(example)}"
+                f"{counted(count, 'receipt')} of requests whose answer has no receipt here (it failed, or was cut"
+                f" before it began), as {shown(example)}"
             )
             tell(note(Code.REFERENCE, self.place, what, count=count))

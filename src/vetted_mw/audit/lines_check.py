@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from vetted_mw.audit.checkpoint_check import CheckpointWatch, KeptApart
 from vetted_mw.audit.copies import check_document, receipts_in
-from vetted_mw.audit.findings import Code, Place, note, problem, shown
+from vetted_mw.audit.findings import Code, Place, counted, note, problem, shown
 from vetted_mw.audit.heads import open_checkpoint, open_head
 from vetted_mw.audit.ids import Ids
 from vetted_mw.audit.lines import lines_of
@@ -64,7 +64,7 @@ def tell_ids(ids: Ids, place: Place, checker: Checker, *, is_part: bool = False)
         checker.tell(told or problem(Code.PARTS, where, what))
     count, example = ids.orphans()
     if count:
-        what = f"{count:,} receipts are of requests whose answer has no receipt here, as {shown(example)}"
+        what = f"{counted(count, 'receipt')} of requests whose answer has no receipt here, as {shown(example)}"
         checker.tell(note(Code.REFERENCE, place, what, count=count))
 
 
@@ -127,6 +127,7 @@ class _Check:
         if members is not None:
             self.tracks.meet(members, text, place, self.checker.tell)
             self.ids.meet(members)
+            self.checker.met(text, members, place)
 
     def _conclude(self, place: Place, others: int) -> None:
         tell = self.checker.tell

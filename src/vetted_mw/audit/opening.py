@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vetted_mw.audit.findings import Place, Tell
     from vetted_mw.receipts.jwks import Jwks, PublicKey
 
-__all__ = ["MAX_TEXT_CHARACTERS", "Opened", "open_text", "outside_key_period", "typ_of"]
+__all__ = ["MAX_TEXT_CHARACTERS", "Opened", "kid_of", "open_text", "outside_key_period", "typ_of"]
 
 MAX_TEXT_CHARACTERS = 1_048_576
 """A receipt has about two thousand; a model's name may be long."""
@@ -26,7 +26,7 @@ _REASONS = {
     JwsRefusal.MALFORMED: (Code.SIGNATURE, "is no compact JWS as the gateway writes one (header alg, kid, typ)"),
     JwsRefusal.ALGORITHM: (Code.SIGNATURE, "names an algorithm that does not count: only Ed25519 (EdDSA) does"),
     JwsRefusal.TYPE: (Code.SIGNATURE, "is signed as something else than what it stands for here"),
-    JwsRefusal.UNKNOWN_KEY: (Code.UNKNOWN_KEY, "is signed with a key that the JWKS does not hold"),
+    JwsRefusal.UNKNOWN_KEY: (Code.UNKNOWN_KEY, "is of a key that the JWKS does not hold"),
     JwsRefusal.SIGNATURE: (
         Code.SIGNATURE,
         "does not verify: it was changed after it was signed, or is of another text",
@@ -43,12 +43,14 @@ class Opened:
         is_signed: whether it is a JWS.
         is_verified: whether a key at hand signed it.
         key: that key.
+        kid: the key it names; None where it names none.
     """
 
     members: Mapping[str, Any]
     is_signed: bool
     is_verified: bool
     key: PublicKey | None = None
+    kid: str | None = None
 
 
 def open_text(
@@ -75,14 +77,27 @@ def open_text(
     if text.startswith("{"):
         members = _members(text.encode("utf-8", "surrogatepass"), place, tell)
         return None if members is None else Opened(members=members, is_signed=False, is_verified=False)
-    is_verified, payload, kid = _verified(text, keys, place, tell, typ)
-    if payload is None:
+    is_verified = _is_verified(text, keys, place, tell, typ)
+    try:
+        jws = read_jws(text)
+    except MalformedJwsError:
+        if keys is None:
+            tell(problem(Code.SIGNATURE, place, f"the signature {_REASONS[JwsRefusal.MALFORMED][1]}"))
         return None
-    members = _members(payload, place, tell)
+    members = _members(jws.payload, place, tell)
     if members is None:
         return None
-    key = keys.keys[kid] if keys is not None and kid is not None else None
-    return Opened(members=members, is_signed=True, is_verified=is_verified, key=key)
+    kid = _kid_of(jws.header)
+    key = keys.keys[kid] if keys is not None and is_verified and kid is not None else None
+    return Opened(members=members, is_signed=True, is_verified=is_verified, key=key, kid=kid)
+
+
+def kid_of(text: str) -> str | None:
+    """Return the key that a JWS names. Nothing is verified."""
+    try:
+        return _kid_of(read_jws(text).header)
+    except MalformedJwsError:
+        return None
 
 
 def typ_of(text: str) -> str | None:
@@ -107,25 +122,22 @@ def outside_key_period(key: PublicKey, instant: str) -> str:
     return ""
 
 
-def _verified(
-    text: str, keys: Jwks | None, place: Place, tell: Tell, typ: str
-) -> tuple[bool, bytes | None, str | None]:
-    """Return whether a JWS verifies, what it signs, and the key's id."""
-    if keys is not None:
-        try:
-            verified = verify_jws(text, keys, typ=typ)
-        except JwsRefusedError as error:
-            code, reason = _REASONS[error.reason]
-            tell(problem(code, place, f"the signature {reason}"))
-        else:
-            return True, verified.payload, verified.kid
+def _is_verified(text: str, keys: Jwks | None, place: Place, tell: Tell, typ: str) -> bool:
+    if keys is None:
+        return False
     try:
-        jws = read_jws(text)
-    except MalformedJwsError:
-        if keys is None:
-            tell(problem(Code.SIGNATURE, place, f"the signature {_REASONS[JwsRefusal.MALFORMED][1]}"))
-        return False, None, None
-    return False, jws.payload, None
+        verify_jws(text, keys, typ=typ)
+    except JwsRefusedError as error:
+        code, reason = _REASONS[error.reason]
+        named = _kid_of(read_jws(text).header) if code is Code.UNKNOWN_KEY else None
+        tell(problem(code, place, f"the signature {reason}" + (f": {shown(named)}" if named else "")))
+        return False
+    return True
+
+
+def _kid_of(header: Mapping[str, Any]) -> str | None:
+    kid = header.get("kid")
+    return kid if isinstance(kid, str) else None
 
 
 def _members(payload: bytes, place: Place, tell: Tell) -> Mapping[str, Any] | None:

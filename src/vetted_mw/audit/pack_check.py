@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vetted_mw.audit import pack as packed
-from vetted_mw.audit.checker import Checker, Counts
+from vetted_mw.audit.checker import Checker
 from vetted_mw.audit.checkpoint_check import CheckpointWatch, KeptApart
-from vetted_mw.audit.findings import Code, Place, problem
-from vetted_mw.audit.heads import open_head, tell_head
+from vetted_mw.audit.findings import Code, Place, note, problem
+from vetted_mw.audit.heads import open_head, tell_head, tell_not_kept
 from vetted_mw.audit.ids import Ids
 from vetted_mw.audit.lines_check import tell_ids
 from vetted_mw.audit.methods import Methods
@@ -26,6 +26,7 @@ from vetted_mw.audit.tracks import Tracks
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from vetted_mw.audit.across import Copies
     from vetted_mw.audit.findings import Tell
     from vetted_mw.receipts.jwks import Jwks
 
@@ -33,9 +34,16 @@ __all__ = ["check_pack"]
 
 
 def check_pack(
-    package: Package, name: str, *, keys: Jwks | None, checkpoints: Sequence[KeptApart], tell: Tell
-) -> Counts:
-    """Check one pack.
+    package: Package,
+    name: str,
+    *,
+    keys: Jwks | None,
+    checkpoints: Sequence[KeptApart],
+    tell: Tell,
+    copies: Copies | None = None,
+    trusts_packed_keys: bool = False,
+) -> Checker:
+    """Check one pack, and return who did, with what was met.
 
     Args:
         package: a zip file, or the folder it was unpacked into.
@@ -43,23 +51,25 @@ def check_pack(
         keys: whose signatures count; None: those of the pack itself.
         checkpoints: those that were kept apart from its ledger.
         tell: takes what is found.
+        copies: takes its rows, to be looked up in the ledgers given beside it.
+        trusts_packed_keys: whether its own keys may stand for the issuer's.
     """
     place = Place(file=name)
     try:
         manifest = packed.read_manifest(package)
     except UnreadablePackError as error:
         tell(problem(Code.MANIFEST, Place(file=f"{name}!{packed.MANIFEST}"), str(error)))
-        return Counts()
+        return Checker(keys=keys, tell=tell)
     reader = PackReader(package=package, name=name, manifest=manifest, tell=tell)
     reader.check_names()
-    used = keys if keys is not None else reader.own_keys()
+    used = keys if keys is not None else reader.own_keys(is_trusted=trusts_packed_keys)
     if keys is not None:
         reader.compare_keys(keys)
-    checker = Checker(keys=used, tell=tell, methods=Methods(brought=reader.methods()))
+    checker = Checker(keys=used, tell=tell, methods=Methods(brought=reader.methods()), copies=copies)
     with Ids() as ids:
         _Check(reader=reader, checker=checker, manifest=manifest, place=place, ids=ids).run(checkpoints)
     checker.conclude(place)
-    return checker.counts
+    return checker
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +100,8 @@ class _Check:
         self._check_checkpoints(watch)
         tell_ids(self.ids, self.place, self.checker, is_part=not self.manifest.is_whole)
         self._check_aggregates()
+        if not self.rows:
+            self.checker.tell(note(Code.SKIPPED, self.place, "holds no receipt: none was issued in its period"))
         self.checker.counts.ledgers += len(self.tracks)
         self.reader.check_rest()
 
@@ -107,6 +119,7 @@ class _Check:
 
     def _meet(self, members: Mapping[str, Any], text: str, place: Place) -> None:
         self.tracks.meet(members, text, place, self.checker.tell)
+        self.checker.met(text, members, place, is_packed=True)
         found = counted(text)
         key = None if found is None else self.adder.add(found[0], signed=found[1])
         self.ids.meet(members, key=None if key is None else json.dumps(key))
@@ -168,6 +181,7 @@ class _Check:
             # A row after the period shows that the period's own are all there; the rest of the ledger is not here.
             ends_before = track is None or track.series.newest > self.seen.get(word.ledger_id, (0, 0, 0))[1]
             tell_head(word, track, where, tell, is_part=ends_before)
+            tell_not_kept(word.not_kept, where, tell)
         for ledger_id in sorted(headless):
             what = "has no head: whether the newest rows of the period are missing cannot be known"
             tell(problem(Code.HEAD, place.of(ledger_id=ledger_id), what))

@@ -70,8 +70,12 @@ class PackReader:
             if name not in listed:
                 self.tell(problem(Code.MANIFEST, self.place(name), "belongs to every pack and is not in the manifest"))
 
-    def own_keys(self) -> Jwks | None:
-        """Return the keys that the pack brings; None when it brings none."""
+    def own_keys(self, *, is_trusted: bool) -> Jwks | None:
+        """Return the keys that the pack brings; None when it brings none.
+
+        Args:
+            is_trusted: the reader says that they are the issuer's.
+        """
         try:
             keys = parse_jwks(self.small(packed.JWKS))
         except PublicKeyError as error:
@@ -81,9 +85,10 @@ class PackReader:
             return None
         what = (
             "signatures are checked with keys taken from the pack itself, which whoever made it chose: compare them"
-            " with the issuer's own, or give those with --jwks"
+            " with the issuer's own, or give those with --jwks (--trust-packed-keys makes this a note)"
         )
-        self.tell(note(Code.KEYS, self.place(packed.JWKS), what))
+        told = note if is_trusted else problem
+        self.tell(told(Code.KEYS, self.place(packed.JWKS), what))
         return keys
 
     def compare_keys(self, keys: Jwks) -> None:

@@ -8,7 +8,7 @@ from vetted_mw.audit.page_marks import Element, h, markup
 from vetted_mw.audit.page_sections import section
 from vetted_mw.audit.page_style import STYLE
 from vetted_mw.audit.page_tables import plain_table
-from vetted_mw.audit.report_words import count, listed, printable
+from vetted_mw.audit.report_words import count, listed, printable, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,7 @@ __all__ = ["page"]
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _TITLE = "Energy, carbon and water of AI inference"
 _LEDGERS = 40
+_NAMED = 20
 _MEANINGS = {
     "Estimates": "Figures are medians of estimates at the stated boundary, unless the table of how they came about "
     "says they were measured. Training, networks outside the site and callers' devices are in none of them.",
@@ -67,7 +68,9 @@ def page(report: Report) -> str:
 
 def _header(report: Report) -> Element:
     told = f"Receipts issued {report.period}: {count(report.totals.receipts)}."
-    return h("header", h("h1", _TITLE), h("p", told, class_="soft"))
+    issuers = report.totals.issuers
+    by = [h("p", "Issuer: ", h("bdi", some(issuers, _NAMED)), class_="soft")] if issuers else []
+    return h("header", h("h1", _TITLE), h("p", told, class_="soft"), *by)
 
 
 def _content(report: Report) -> list[Element]:
@@ -94,6 +97,8 @@ def _evidence(report: Report) -> list[Element]:
         "Methodology": _counted(totals.methodologies),
         "Software": _counted(totals.software),
     }
+    if totals.keys:
+        facts["Keys"] = f"{some(totals.keys, _NAMED)}, as the signatures name them. Nobody has verified that here."
     if left_out := totals.sums_left_out:
         are = "is" if left_out == 1 else "are"
         facts["Sums"] = (
@@ -105,18 +110,46 @@ def _evidence(report: Report) -> list[Element]:
             f"{count(totals.unreadable, 'rows')} hold no receipt that can be read and are in no figure. vetted-mw "
             "receipts verify names them."
         )
-    return [h("h2", "Evidence"), _terms(facts), *_ledgers(report)]
+    return [h("h2", "Evidence"), _terms(facts | _lacking(report)), *_ledgers(report)]
+
+
+def _lacking(report: Report) -> dict[str, str]:
+    """Say what is in no figure, or was taken once though it came twice."""
+    totals, facts = report.totals, {}
+    if report.gaps:
+        facts["Not covered"] = f"No pack is of this part of the period: {report.gaps}."
+    if lost := sum(totals.not_kept.values()):
+        facts["Not kept"] = (
+            f"{count(lost, 'receipts')} could not be written to the ledger (fail_open), by the heads of "
+            f"{count(len(totals.not_kept), 'ledgers')}. They are in no figure, and may be of another period: heads "
+            "count from the start of their process."
+        )
+    if totals.repeated:
+        facts["Found twice"] = f"{count(totals.repeated, 'receipts')} came again in another source, and counted once."
+    if totals.conflicting:
+        facts["Contradictions"] = (
+            f"Left out: {count(totals.conflicting, 'receipts')} with the id of another receipt, saying something else. "
+            "vetted-mw receipts verify tells more."
+        )
+    return facts
 
 
 def _ledgers(report: Report) -> list[Element]:
     spans = sorted(report.totals.ledgers.items(), key=lambda pair: (-pair[1].rows, pair[0]))
+    not_kept = report.totals.not_kept
     if not spans:
         return []
     rows = [
-        (ledger, f"{count(span.first)} to {count(span.last)}", count(span.rows), count(span.absent))
+        (
+            ledger,
+            f"{count(span.first)} to {count(span.last)}",
+            count(span.rows),
+            count(span.absent),
+            *([count(not_kept.get(ledger, 0))] if not_kept else []),
+        )
         for ledger, span in spans[:_LEDGERS]
     ]
-    head = ("Ledger", "Rows (seq)", "Read", "Not read")
+    head = ("Ledger", "Rows (seq)", "Read", "Not read", *(["Not kept"] if not_kept else []))
     made = [plain_table("Ledgers, one for each start of a process", head, rows, identity="ledgers")]
     if len(spans) > _LEDGERS:
         made.append(

@@ -11,7 +11,7 @@ from vetted_mw.audit.sums import ABANDONED, Group, Sums
 from vetted_mw.instants import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vetted_mw.audit.page_days import Span
     from vetted_mw.audit.sums import Key
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Largest", "Report", "abandoned", "grid_lines", "largest", "steps", "worked"]
 
 _MIDNIGHT = "T00:00:00Z"
+_MOST_GAPS = 10
 _LONGEST = 3700
 """Days of an axis that shows the whole period asked for; of a longer one, the days that have receipts."""
 
@@ -33,7 +34,8 @@ class Report:
         since: the period's first instant; None: from the first receipt on.
         until: the first instant after it; None: up to the last receipt.
         source: what was read, without its folder.
-        software: what made the report, `vetted-mw x.y.z`.
+        software: what made the report, `vetted-mw/x.y.z`.
+        uncovered: parts of the period, first instant and the first one after it, that no source is of.
     """
 
     totals: Totals
@@ -41,6 +43,13 @@ class Report:
     until: datetime | None
     source: str
     software: str
+    uncovered: Sequence[tuple[datetime, datetime]] = ()
+
+    @property
+    def gaps(self) -> str:
+        """The parts of the period that no source is of, in words; empty where there is none."""
+        told = [f"{_instant(since)} to before {_instant(until)}" for since, until in self.uncovered[:_MOST_GAPS]]
+        return ", ".join([*told, *(["..."] if len(self.uncovered) > _MOST_GAPS else [])])
 
     @property
     def period(self) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from vetted_mw.audit.report_words import printable
 from vetted_mw.audit.sums import Group
+from vetted_mw.instants import rfc3339
 from vetted_mw.rounding import significant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from vetted_mw.audit.report_content import Report
     from vetted_mw.audit.sums import Summed, Sums
     from vetted_mw.audit.totals import Totals
 
-__all__ = ["COLUMNS", "sums_csv"]
+__all__ = ["COLUMNS", "REPORT_COLUMNS", "report_csv", "sums_csv"]
 
 COLUMNS = (
     "group",
@@ -50,6 +53,17 @@ COLUMNS = (
     "compared_gco2e_g",
     "default_region_gco2e_g",
 )
+REPORT_COLUMNS = (
+    *COLUMNS,
+    "period_from",
+    "period_to",
+    "issuers",
+    "key_ids_not_verified",
+    "receipts_not_kept",
+    "software",
+)
+"""What the report's own table has besides: the same on each line, so that no line is ever without its origin."""
+_MOST_NAMED = 20
 _GROUPS: tuple[tuple[str, tuple[Group, ...]], ...] = (
     ("total", ()),
     ("completion", (Group.COMPLETION,)),
@@ -64,6 +78,21 @@ _DIGITS = 12
 """What adding up leaves of a number; the last of its digits are noise."""
 
 
+def report_csv(report: Report) -> Iterator[str]:
+    """Yield the lines of the table with what it is of on each: period, issuers, keys, losses, and what made it."""
+    totals = report.totals
+    about = (
+        *_period(report),
+        _named(totals.issuers),
+        _named(totals.keys),
+        str(sum(totals.not_kept.values())),
+        report.software,
+    )
+    yield _line(REPORT_COLUMNS)
+    for line in _lines(totals):
+        yield _line((*line, *about))
+
+
 def sums_csv(totals: Totals) -> Iterator[str]:
     """Yield the lines of the table, their ends included.
 
@@ -71,14 +100,34 @@ def sums_csv(totals: Totals) -> Iterator[str]:
     of one group and boundary add up to the `total` of that boundary; lines of two groups are never to be added.
     """
     yield _line(COLUMNS)
+    yield from map(_line, _lines(totals))
+
+
+def _lines(totals: Totals) -> Iterator[tuple[str, ...]]:
     for boundary in totals.boundaries:
         for name, groups in _GROUPS:
             for values, sums in totals.by(boundary, *groups).items():
                 told = dict(zip(groups, values, strict=True))
-                yield _line((name, boundary, *(told.get(group, "") for group in _COLUMN_GROUPS), *_numbers(sums)))
+                yield (name, boundary, *(told.get(group, "") for group in _COLUMN_GROUPS), *_numbers(sums))
 
 
 _COLUMN_GROUPS = (Group.DAY, Group.MODEL, Group.REGION, Group.COMPLETION)
+
+
+def _period(report: Report) -> tuple[str, str]:
+    """Return begin and end, which is not in it; without bounds, those of the days that have receipts."""
+    begin = end = ""
+    if (days := report.days) is not None:
+        begin, end = str(days[0]), str(min(days[1], date.max - timedelta(days=1)) + timedelta(days=1))
+    return (
+        begin if report.since is None else rfc3339(report.since),
+        end if report.until is None else rfc3339(report.until),
+    )
+
+
+def _named(counts: Mapping[str, int]) -> str:
+    names = sorted(name for name in counts if name)
+    return "; ".join([*names[:_MOST_NAMED], *(["..."] if len(names) > _MOST_NAMED else [])])
 
 
 def _numbers(sums: Sums) -> Iterator[str]:

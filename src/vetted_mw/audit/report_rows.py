@@ -32,7 +32,7 @@ _UNANSWERED = """SELECT ledger_id, seq, query_id, request_id, issued_at, caller,
     ORDER BY rowid"""
 _EARLIEST, _LATEST = "0", "A"
 """What sorts before and after every instant."""
-_LONGEST_KID = 200
+_LONGEST_KID, _LONGEST_HEADER = 200, 2_000
 
 
 class CountedRow(NamedTuple):
@@ -73,7 +73,7 @@ def counted(text: str) -> CountedRow | None:
         parse_rfc3339(receipt.issued_at)
     except (msgspec.DecodeError, ValueError, IndexError, RecursionError):
         return None
-    return CountedRow(receipt, not is_plain, "" if is_plain else _kid(text.split(".", 1)[0]))
+    return CountedRow(receipt, not is_plain, "" if is_plain else _kid(text[:_LONGEST_HEADER].split(".", 1)[0]))
 
 
 def not_kept_of(head: str) -> int:

@@ -15,7 +15,6 @@ from vetted_mw.audit.totals import Adder
 from vetted_mw.instants import parse_rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType

@@ -16,6 +16,7 @@ from vetted_mw.audit.report_words import (
     percent,
     printable,
     shortened,
+    some,
 )
 from vetted_mw.audit.sums import COMPLETE, Group, Quality, Sums
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["report_table"]
 
-_ROWS, _NAME, _LEDGERS = 30, 40, 20
+_ROWS, _NAME, _LEDGERS, _NAMED = 30, 40, 20, 20
 _HEAD = (
     "requests",
     "calls",
@@ -48,6 +49,7 @@ def report_table(report: Report) -> str:
     """Return the report as text: a part for each boundary, then what it rests on."""
     totals = report.totals
     parts = [f"Receipts issued {report.period}: {count(totals.receipts)}, of {report.source}"]
+    parts += [f"Issuer: {some(totals.issuers, _NAMED)}"] if totals.issuers else []
     if not totals.boundaries:
         parts.append("No receipt was issued in this period, so there is nothing to add up.")
     for boundary in totals.boundaries:
@@ -128,6 +130,8 @@ def _notes(report: Report, boundary: str, whole: Sums) -> Iterator[str]:
 def _evidence(report: Report) -> Iterator[str]:
     totals = report.totals
     yield f"Signed: {count(totals.signed)}, unsigned: {count(totals.unsigned)} (vetted-mw receipts verify checks them)"
+    if totals.keys:
+        yield f"Keys that the signatures name, not verified here: {some(totals.keys, _NAMED)}"
     spans = sorted(totals.ledgers.items(), key=lambda pair: (-pair[1].rows, pair[0]))
     yield f"Ledgers, one for each start of a process: {count(len(spans))}"
     for ledger, span in spans[:_LEDGERS]:
@@ -136,6 +140,24 @@ def _evidence(report: Report) -> Iterator[str]:
     if len(spans) > _LEDGERS:
         yield f"  and {count(len(spans) - _LEDGERS)} more with fewer rows"
     yield f"Methodology: {listed(sorted(totals.methodologies))}; software: {listed(sorted(totals.software))}"
+    yield f"Added up by: {printable(report.software)}"
+    yield from _lacking(report)
+
+
+def _lacking(report: Report) -> Iterator[str]:
+    """Say what is in no figure, or was taken once though it came twice."""
+    totals = report.totals
+    if report.gaps:
+        yield f"No pack is of this part of the period: {report.gaps}"
+    if lost := sum(totals.not_kept.values()):
+        yield (
+            f"Receipts that could not be kept (fail_open), by the heads of {count(len(totals.not_kept), 'ledgers')}: "
+            f"{count(lost)}; they are in no figure, and may be of another period"
+        )
+    if totals.repeated:
+        yield f"Receipts found more than once, and counted once: {count(totals.repeated)}"
+    if totals.conflicting:
+        yield f"Receipts that differ from another one of the same id, and are in no figure: {count(totals.conflicting)}"
     if totals.sums_left_out:
         yield f"Receipts that are sums of several calls: {count(totals.sums_left_out)}; their calls were added instead"
     if totals.unreadable:

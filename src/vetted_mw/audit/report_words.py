@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from vetted_mw.audit.sums import Summed
 
@@ -23,6 +23,7 @@ __all__ = [
     "percent",
     "printable",
     "shortened",
+    "some",
     "three_digits",
     "unit_for",
 ]
@@ -35,6 +36,7 @@ MASS: Units = ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"))
 WATER: Units = ((1e6, "m3"), (1e3, "L"), (1.0, "mL"))
 """Of mL."""
 _DIGITS = 3
+_LONGEST = 100
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Characters that move the cursor, turn the direction of writing or show nothing: a name that holds them could look
 like another one, or take over a terminal."""
@@ -107,6 +109,13 @@ def shortened(text: str, characters: int) -> str:
         return shown
     end = (characters - 1) // 2
     return f"{shown[: characters - 1 - end]}{_ELLIPSIS}{shown[-end:]}"
+
+
+def some(counts: Mapping[str, int], most: int, *, unnamed: str = "none named") -> str:
+    """Write names with their counts of receipts, the most frequent first and at most so many."""
+    order = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    told = [f"{shortened(name, _LONGEST) if name else unnamed} ({count(number, 'receipts')})" for name, number in order]
+    return ", ".join([*told[:most], *([f"{count(len(told) - most)} more"] if len(told) > most else [])]) or "none"
 
 
 def listed(words: Sequence[str]) -> str:

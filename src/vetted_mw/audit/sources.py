@@ -16,6 +16,7 @@ __all__ = ["BOM", "Kind", "kind_of"]
 _LOOK_BYTES = 65_536
 _SQLITE = b"SQLite format 3\x00"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_HTTP = re.compile(rb"HTTP/[0-9.]+ [0-9]{3}")
 _STREAM = re.compile(rb"(?:data|event|id|retry)?:")
 _JWS = re.compile(rb"^eyJ|^[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}\.", re.MULTILINE)
 
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     STREAM = "stream"
     LINES = "lines"
     DOCUMENT = "document"
+    HTTP = "http"
     UNKNOWN = "unknown"
 
 
@@ -46,6 +48,8 @@ def kind_of(path: Path) -> Kind:
     text = begin.removeprefix(BOM).lstrip()
     if text.startswith(b"{"):
         return _json_kind(text)
+    if _HTTP.match(text):
+        return Kind.HTTP
     if _STREAM.match(text):
         return Kind.STREAM
     return Kind.LINES if _JWS.search(text) else Kind.UNKNOWN  # the first line may be the damaged one

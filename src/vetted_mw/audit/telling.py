@@ -3,29 +3,67 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol, TextIO
+from dataclasses import dataclass, field
+from typing import Protocol, TextIO
 
 import msgspec
 
-from vetted_mw.audit.findings import Code, Finding, Severity, shown
+from vetted_mw.audit.findings import Code, Finding, Severity, counted, shown
+from vetted_mw.audit.seen import Counts, Source, lines_about
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vetted_mw.audit.checker import Counts
-
-__all__ = ["CANNOT_SHOW", "JsonTeller", "Teller", "TextTeller"]
+__all__ = ["JsonTeller", "Outcome", "Teller", "TextTeller"]
 
 _MOST_ALIKE = 1_000
 """Findings of one code and file that are written out; gaps are always all named."""
-CANNOT_SHOW = (
+_OF_LEDGERS = (
     "the newest rows removed together with their head, an older one put back: only a checkpoint kept elsewhere does",
     "that another ledger file, or another ledger_id in this one, ever existed",
-    "that a figure is right: it follows from the receipt's fields by the stated method, which is an estimate",
-    "that this model ran, or that the tokens were counted truly: the issuer says so",
+    "receipts that were never kept: a gateway that may go on without its ledger (fail_open) counts them in its heads",
     "which caller a row belongs to: no signature covers that column",
 )
-"""What no check here can tell, however it ends."""
+_OF_ANSWERS = (
+    "why it ran there, or what else the upstream said: routing_trace and the answer's other members are not signed",
+)
+_OF_ALL = (
+    "that a figure is right: it follows from the receipt's fields by the stated method, which is an estimate",
+    "that this model ran, or that the tokens were counted truly: the issuer says so",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What a run came to, beside its findings.
+
+    Attributes:
+        counts: how much was checked.
+        refused: what was named and cannot hold receipts, and why.
+        sources: who issued what, file by file.
+        has_packed_keys: whether a pack was checked with the keys it brought.
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    refused: list[str] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    has_packed_keys: bool = False
+
+    def cannot_show(self) -> list[str]:
+        """Return what no check of what was given can tell, however it ends."""
+        kinds = {source.kind for source in self.sources}
+        has_rows = any(source.counts.ledgers for source in self.sources) or not kinds.isdisjoint(_ROWS)
+        has_answers = any(source.seen.content for source in self.sources) or not kinds.isdisjoint(_ANSWERS)
+        return [*(_OF_LEDGERS if has_rows else ()), *(_OF_ANSWERS if has_answers else ()), *_OF_ALL]
+
+    def doubt(self) -> str:
+        """Say what keeps a run without problems from naming an issuer; empty when nothing does."""
+        if self.has_packed_keys:
+            return "consistent, issuer not known: keys came with the pack; give --jwks"
+        if self.counts.unsigned and not self.counts.verified:
+            return "consistent, issuer not known: nothing is signed"
+        return ""
+
+
+_ROWS = ("ledger", "pack")
+_ANSWERS = ("document", "stream")
 
 
 class Teller(Protocol):
@@ -35,13 +73,8 @@ class Teller(Protocol):
         """Write one finding."""
         ...
 
-    def conclude(self, counts: Counts, refused: Sequence[str]) -> None:
-        """Write the summary.
-
-        Args:
-            counts: how much was checked.
-            refused: what was named and cannot hold receipts.
-        """
+    def conclude(self, outcome: Outcome) -> None:
+        """Write the summary."""
         ...
 
     @property
@@ -56,14 +89,21 @@ class _Limited:
     def __init__(self) -> None:
         self.severities: Counter[Severity] = Counter()
         self._alike: Counter[tuple[str, Code]] = Counter()
+        self._keys = 0
 
     def takes(self, finding: Finding) -> bool:
         self.severities[finding.severity] += 1
+        self._keys += finding.code is Code.KEYS and finding.severity is Severity.PROBLEM
         if finding.code is Code.GAP:
             return True
         kind = (finding.place.file, finding.code)
         self._alike[kind] += 1
         return self._alike[kind] <= _MOST_ALIKE
+
+    def doubts(self, outcome: Outcome) -> bool:
+        """Whether more speaks against the evidence than that nobody vouched for its keys."""
+        others = self.severities[Severity.PROBLEM] - self._keys
+        return bool(others or outcome.refused)
 
     def more(self) -> list[tuple[str, Code, int]]:
         """Return file, code and count of what was not written."""
@@ -89,20 +129,29 @@ class TextTeller:
     def tell(self, finding: Finding) -> None:
         """Write one line."""
         if self._limited.takes(finding):
-            self._out.write(f"{finding.severity:<7}  {finding.code:<11}  {finding.place}: {finding.text}\n")
+            self._out.write(f"{finding.severity:<7}  {finding.code:<13}  {finding.place}: {finding.text}\n")
 
-    def conclude(self, counts: Counts, refused: Sequence[str]) -> None:
-        """Write the summary and what no check can show."""
-        notes = self._limited.severities[Severity.NOTE]
+    def conclude(self, outcome: Outcome) -> None:
+        """Write who issued what was read, the summary, and what no check can show."""
+        counts, notes = outcome.counts, self._limited.severities[Severity.NOTE]
+        checked = f"checked {counted(counts.receipts, 'receipt')}"
+        checked += f" of {counted(counts.ledgers, 'ledger')}" if counts.ledgers else ""
         signed = f"{counts.verified:,} signed and verified, {counts.unsigned:,} unsigned"
         found = f"{counted(self.problems, 'problem')}, {counted(notes, 'note')}"
-        receipts = f"{counted(counts.receipts, 'receipt')} of {counted(counts.ledgers, 'ledger')}"
+        told = [
+            *(f"         {code:<13}  {shown(file)}: and {count:,} more" for file, code, count in self._limited.more()),
+            *(f"refused  {'':<13}  {reason}" for reason in outcome.refused),
+        ]
+        has_told = bool(told or self.problems or notes)
+        doubt = "" if self._limited.doubts(outcome) else outcome.doubt()
         lines = [
-            *(f"         {code:<11}  {shown(file)}: and {count:,} more" for file, code, count in self._limited.more()),
-            *(f"refused               {reason}" for reason in refused),
-            f"\nchecked {receipts}, {signed}, {counts.unchecked:,} signed without a key at hand: {found}",
+            *told,
+            *([""] if has_told else []),
+            *lines_about(outcome.sources),
+            f"{checked}, {signed}, {counts.unchecked:,} signed without a key at hand: {found}",
+            *([doubt] if doubt else []),
             "what this cannot show:",
-            *(f"  - {one}" for one in CANNOT_SHOW),
+            *(f"  - {one}" for one in outcome.cannot_show()),
         ]
         self._out.write("\n".join(lines) + "\n")
 
@@ -129,10 +178,11 @@ class JsonTeller:
         if self._limited.takes(finding):
             self._write(msgspec.json.encode(_as_json(finding)).decode())
 
-    def conclude(self, counts: Counts, refused: Sequence[str]) -> None:
+    def conclude(self, outcome: Outcome) -> None:
         """Write the rest of the document."""
         if self._separator != ",":
             self._out.write(self._separator)
+        counts = outcome.counts
         summary = {
             "receipts": counts.receipts,
             "ledgers": counts.ledgers,
@@ -141,19 +191,20 @@ class JsonTeller:
             "without_key": counts.unchecked,
             "problems": self.problems,
             "notes": self._limited.severities[Severity.NOTE],
+            "issuer_known": bool(counts.verified) and not outcome.has_packed_keys,
         }
-        more = [{"file": file, "code": code, "count": count} for file, code, count in self._limited.more()]
-        rest = {"more": more, "refused": list(refused), "summary": summary, "cannot_show": CANNOT_SHOW}
+        rest = {
+            "more": [{"file": file, "code": code, "count": count} for file, code, count in self._limited.more()],
+            "refused": outcome.refused,
+            "sources": [source.as_json() for source in outcome.sources],
+            "summary": summary,
+            "cannot_show": outcome.cannot_show(),
+        }
         self._out.write("]," + msgspec.json.encode(rest).decode()[1:] + "\n")
 
     def _write(self, text: str) -> None:
         self._out.write(self._separator + text)
         self._separator = ","
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun, `1 receipt`, `2 receipts`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _as_json(finding: Finding) -> dict[str, object]:

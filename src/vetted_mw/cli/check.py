@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +13,7 @@ from vetted_mw.cli.told import signing_kid, source_paces, sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.services import require_sources
 from vetted_mw.receipts.engines import engine_named
+from vetted_mw.receipts.ledger.reading import LedgerReader, LedgerUnreadableError
 from vetted_mw.routing.regions import SHIPPED_DEFAULT_ORDER
 from vetted_mw.settings import forbid_open_host, load_configuration, require_ledger_folder, require_upstream
 
@@ -21,6 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
+_NO_LEDGER = {
+    "not_a_ledger": "is another file, not a ledger",
+    "newer_version": "is a ledger of a newer release",
+    "corrupt": "is a ledger that is damaged",
+    "locked": "is locked by another program",
+}
+
 
 def check(arguments: argparse.Namespace) -> int:
     """Print what the settings amount to, or the key at fault and its remedy (exit code 1)."""
@@ -29,6 +39,7 @@ def check(arguments: argparse.Namespace) -> int:
         require_upstream(configuration)
         forbid_open_host(configuration.server.host, callers=bool(configuration.callers), is_open=arguments.open)
         require_ledger_folder(configuration)
+        _require_ledger(configuration.ledger.path)
         engine_named(configuration.receipts.engine)
         if not arguments.own_sources:
             require_sources(configuration.signals.chains, [one["name"] for one in source_paces(configuration.signals)])
@@ -41,6 +52,33 @@ def check(arguments: argparse.Namespace) -> int:
     else:
         print(_readable(configuration))
     return 0
+
+
+def _require_ledger(path: str) -> None:
+    """Refuse a file that is there and is no ledger. It is only read: a new one is made by the gateway itself.
+
+    Raises:
+        ConfigurationError: it is something else, or cannot be read.
+    """
+    file = Path(path)
+    if not path or not os.path.lexists(path) or (file.is_file() and not file.stat().st_size):
+        return
+    if not file.is_file():
+        raise _no_ledger(path, "is no file that can be kept: a link that leads nowhere, a device, or the like")
+    try:
+        with LedgerReader(file):
+            return
+    except LedgerUnreadableError as error:
+        reason = error.reason
+    raise _no_ledger(path, _NO_LEDGER.get(reason, f"cannot be read ({reason.replace('_', ' ')})"))
+
+
+def _no_ledger(path: str, what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what} ({path}).",
+        field="ledger.path",
+        remedy="Name a file that is not there yet, or a ledger that the gateway's user may read and write.",
+    )
 
 
 def _told(configuration: Configuration) -> dict[str, object]:
@@ -80,6 +118,11 @@ def _evidence_warnings(configuration: Configuration) -> list[str]:
     found = [] if is_signed else ["receipts are not signed: set signing.key (vetted-mw keys new makes one)"]
     if ledger.path and not is_signed:
         found.append("ledger.path is set without signing.key: whoever can write that file can change it unseen")
+    beside = Path(ledger.path).parent
+    if ledger.path and not (
+        os.access(beside, os.W_OK) and (os.access(ledger.path, os.W_OK) or not Path(ledger.path).exists())
+    ):
+        found.append("ledger.path cannot be written by the user who runs this: file and folder must be, by the gateway")
     if ledger.durability == "full" and not ledger.path:
         found.append("ledger.durability does nothing without ledger.path")
     return found

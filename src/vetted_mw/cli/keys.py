@@ -1,4 +1,4 @@
-"""`vetted-mw keys new | show`: make the key that signs receipts, and show its public half. Never the private one."""
+"""`vetted-mw keys new | show`: make the key that signs receipts, and show public halves. Never a private one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 import os
 import secrets
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from vetted_mw.cli.table import table
 from vetted_mw.errors import ConfigurationError
-from vetted_mw.receipts.jwks import PublicKeyError, jwks, read_public_key, spki_pem
+from vetted_mw.receipts.exact_json import NotExactJsonError, read_json
+from vetted_mw.receipts.jwks import PublicKeyError, jwks, parse_jwks, read_public_key, spki_pem
 from vetted_mw.receipts.signing import load_signer, new_private_pem
 from vetted_mw.settings import load_configuration
 from vetted_mw.settings.secrets import read_file, read_private_file
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["keys_new", "keys_show"]
 
 _PRIVATE = b"PRIVATE KEY-----"
-_NAME_A_KEY = "Name a readable file with one key: PEM, or a public JWK."
+_NAME_A_KEY = "Name a readable file with a key: PEM, a public JWK, or a JWKS."
 
 
 def keys_new(arguments: argparse.Namespace) -> int:
@@ -52,24 +54,30 @@ def keys_new(arguments: argparse.Namespace) -> int:
 
 
 def keys_show(arguments: argparse.Namespace) -> int:
-    """Print the keys of the settings, or the one of a file: as a table, as JWKS, or its public half as PEM.
+    """Print the keys of the settings, or of a file: as a table, as JWKS, or one public half as PEM.
 
     Raises:
         ConfigurationError: there is none, or it cannot be used.
     """
     if arguments.file is not None:
-        keys, signs_now = [_jwk_of(arguments.file)], False
+        keys, signs_now = _jwks_of(arguments.file), False
     else:
         signing = load_configuration(arguments.config).signing
         signer = None if signing.key is None else load_signer(signing.key, alg=signing.alg)
         keys, signs_now = jwks(signer, signing.retired)["keys"], signer is not None
-    if not keys or (arguments.public and arguments.file is None and not signs_now):
+    is_retired = arguments.public and arguments.file is None and not signs_now and arguments.kid is None
+    if not keys or is_retired:
         raise ConfigurationError(
             "is not set: receipts are not signed.",
             field="signing.key",
             remedy="Make one: vetted-mw keys new --out signing-key.pem",
         )
+    if arguments.kid is not None:
+        signs_now = signs_now and keys[0]["kid"] == arguments.kid
+        keys = [dict(_chosen(keys, arguments.kid))]
     if arguments.public:
+        if len(keys) > 1 and arguments.file is not None:
+            print(f"vetted-mw: key {keys[0]['kid']}, the first of {len(keys)}; --kid names another", file=sys.stderr)
         print(spki_pem(keys[0]), end="")
     elif arguments.json:
         print(msgspec.json.format(msgspec.json.encode({"keys": keys})).decode())
@@ -90,6 +98,38 @@ def _readable(keys: Sequence[Mapping[str, Any]], *, signs_now: bool) -> str:
         for number, key in enumerate(keys)
     ]
     return table(["kid", "alg", "", "not before", "not after"], rows)
+
+
+def _chosen(keys: Sequence[Mapping[str, Any]], kid: str) -> Mapping[str, Any]:
+    found = next((key for key in keys if key["kid"] == kid), None)
+    if found is None:
+        raise ConfigurationError(
+            "names a key that is not listed.",
+            field="--kid",
+            remedy=f"Name one of these: {', '.join(key['kid'] for key in keys)}.",
+        )
+    return found
+
+
+def _jwks_of(file: Path) -> list[dict[str, Any]]:
+    """Return the public keys of a file: those that a JWKS lists, or the one that is there."""
+    data = read_file(file, field=str(file), subject="is", remedy=_NAME_A_KEY)
+    try:
+        document = read_json(data)
+    except NotExactJsonError:
+        document = None
+    if not isinstance(document, dict) or "keys" not in document:
+        return [_jwk_of(file)]
+    try:
+        known = parse_jwks(data).keys
+    except PublicKeyError as error:
+        problem, remedy = error.problem, error.remedy
+    else:
+        if known:
+            shown = ("kty", "crv", "x", "kid", "use", "alg", "not_before", "not_after")
+            return [{name: key[name] for name in shown if name in key} for key in document["keys"]]
+        problem, remedy = "is a JWKS without any key.", _NAME_A_KEY
+    raise ConfigurationError(problem, field=str(file), remedy=remedy)
 
 
 def _jwk_of(file: Path) -> dict[str, str]:

@@ -128,7 +128,9 @@ def require_server() -> None:
         ConfigurationError: the `server` extra is not installed.
     """
     if importlib.util.find_spec("uvicorn") is None:
-        raise ConfigurationError("the server is not installed.", remedy="Install it: pip install 'vetted-mw[server]'.")
+        raise ConfigurationError(
+            "the server is not installed.", remedy="Install the extra server (pip install '.[server]' in the clone)."
+        )
 
 
 def interrupt_on_sigterm() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["EcoLogitsModel", "ecologits_variance", "load_ecologits"]
 
 _NAME = "ecologits"
-_REMEDY = "Install vetted-mw[ecologits], or set receipts.engine to parametric."
+_REMEDY = "Install the extra ecologits (pip install '.[ecologits]' in the clone), or set receipts.engine to parametric."
 
 
 class EcoLogitsModel:

@@ -232,5 +232,5 @@ def _library(place: str) -> Iterator[None]:
         raise ConfigurationError(
             "needs the package cryptography, which is not installed.",
             field=place,
-            remedy="Install it: pip install 'vetted-mw[sign]'.",
+            remedy="Install the extra sign (pip install '.[sign]' in the clone).",
         )

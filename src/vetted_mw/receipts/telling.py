@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Charge", "amounts", "pedigree_score", "told", "with_comparison"]
 
+_LONGEST_NAME = 1_024
 _PEDIGREES = {"upstream_gpu": "measured_gpu", "upstream_node": "measured_node"}
 
 
@@ -84,8 +85,8 @@ def told(seen: Observation, charge: Charge, coefficients: Coefficients, *, issue
         receipt_version="1",
         region=seen.region.code,
         model=seen.model,
-        upstream_model=seen.upstream_model,
-        upstream_response_id=seen.upstream_response_id,
+        upstream_model=_name(seen.upstream_model),
+        upstream_response_id=_name(seen.upstream_response_id),
         prompt_tokens=tokens.prompt,
         cached_tokens=tokens.cached,
         completion_tokens=tokens.completion,
@@ -125,6 +126,11 @@ def told(seen: Observation, charge: Charge, coefficients: Coefficients, *, issue
         ledger_id=msgspec.UNSET,
         seq=msgspec.UNSET,
     )
+
+
+def _name(told: str | None) -> str | None:
+    """Return what an upstream calls something; what is no name by its length is not kept for good."""
+    return None if told is None or len(told) > _LONGEST_NAME else told
 
 
 def with_comparison(receipt: Receipt, found: Comparison | None) -> Receipt:

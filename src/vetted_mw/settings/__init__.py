@@ -77,14 +77,22 @@ def require_ledger_folder(configuration: Configuration) -> None:
     """Refuse a ledger that could not be created. A running gateway does not: it says so, and tries again.
 
     Raises:
-        ConfigurationError: there is no folder for its file, or a folder in its place.
+        ConfigurationError: there is no folder for its file, it may not be looked into, or a folder is in its place.
     """
     path = configuration.ledger.path
     if not path:
         return
-    if Path(path).is_dir():
+    try:
+        is_folder, is_in_folder = Path(path).is_dir(), Path(path).parent.is_dir()
+    except OSError as error:
+        raise ConfigurationError(
+            f"lies in a folder that may not be looked into ({type(error).__name__}).",
+            field="ledger.path",
+            remedy="Give the user who runs this leave to enter that folder and those above it.",
+        ) from None
+    if is_folder:
         raise ConfigurationError("is a folder.", field="ledger.path", remedy="Name a file in it.")
-    if not Path(path).parent.is_dir():
+    if not is_in_folder:
         raise ConfigurationError(
             "lies in a folder that does not exist.",
             field="ledger.path",

@@ -45,6 +45,7 @@ def _retired(name: str, number: int, written: Written) -> Mapping[str, str]:
     data = read_file(
         beside(name, written.file),
         field=field,
+        written=name,
         subject=f"entry {number} names",
         remedy="Name a readable file with a public key: PEM or JWK.",
     )

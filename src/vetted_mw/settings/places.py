@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Places", "beside", "keys_of"]
+__all__ = ["Places", "beside", "keys_of", "told_path"]
+
+_LONGEST_TOLD = 200
+_ENDINGS = frozenset({".jwk", ".json", ".key", ".pem", ".txt"})
+_HERE = ("./", "../", "~/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +64,20 @@ def keys_of(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def beside(name: str, file: Path | None) -> Path:
     """Return the path a setting means; a relative one starts at the settings file's folder."""
     return (Path.cwd() if file is None else file.resolve().parent) / Path(name).expanduser()
+
+
+def told_path(name: str, path: Path) -> str:
+    """Return the path in full where `name` cannot but be the name of a file, else nothing.
+
+    A key that was pasted in the place of a file's name must not be told. It has no ending that files of keys have, does
+    not begin in a folder that is there, and there is no file of its name.
+
+    Args:
+        name: as it stands in the settings.
+        path: what it means, absolute.
+    """
+    if len(name) > _LONGEST_TOLD or not name.isprintable() or "PRIVATE KEY" in name:
+        return ""
+    is_rooted = Path(name).is_absolute() and Path(*path.parts[:2]).is_dir()
+    is_name = path.suffix in _ENDINGS or name.startswith(_HERE) or is_rooted or os.path.lexists(path)
+    return str(path) if is_name else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from typing import TYPE_CHECKING
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.secret import Secret
-from vetted_mw.settings.places import beside
+from vetted_mw.settings.places import beside, told_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,13 +37,15 @@ def resolved(reference: KeyReference, *, field: str, file: Path | None, environ:
         environ: the process environment.
 
     Raises:
-        ConfigurationError: it is not there, or holds what cannot travel in a header. The text holds neither the key nor
-            the reference: a key pasted in the reference's place would be shown.
+        ConfigurationError: it is not there, or holds what cannot travel in a header. The text holds no key, and of the
+            reference only what cannot be a key: one pasted in the reference's place would be shown.
     """
     if reference.env is not None:
         text = _of_environment(reference.env, environ, field=field)
     else:
-        text = _ascii(read_file(beside(str(reference.file), file), field=f"{field}.file"), field=field)
+        name = str(reference.file)
+        path = beside(name, file)
+        text = _ascii(read_file(path, field=f"{field}.file", written=name), told_path(name, path), field=field)
     key = text.strip()
     if not _KEY.fullmatch(key):
         raise ConfigurationError(
@@ -68,47 +71,75 @@ def private_key(reference: KeyReference, *, field: str, file: Path | None, envir
     if reference.env is not None:
         lines = _of_environment(reference.env, environ, field=field).replace("\\n", "\n").split("\n")
         return Secret("\n".join(line.strip() for line in lines if line.strip()))
-    data = read_private_file(beside(str(reference.file), file), field=f"{field}.file")
-    return Secret(_ascii(data, field=field))
+    name = str(reference.file)
+    path = beside(name, file)
+    data = read_private_file(path, field=f"{field}.file", written=name)
+    return Secret(_ascii(data, told_path(name, path), field=field))
 
 
-def read_file(path: Path, *, field: str, subject: str = "names", remedy: str = _ALONE) -> bytes:
-    """Return what a small file holds; `subject`, `field` and `remedy` are for the message.
+def read_file(path: Path, *, field: str, written: str = "", subject: str = "names", remedy: str = _ALONE) -> bytes:
+    """Return what a small file holds.
+
+    Args:
+        path: the file.
+        field: the key's place in the settings, for messages, as all that follow.
+        written: how the settings name the file; empty where `field` names it.
+        subject: begin of what is wrong.
+        remedy: what to do.
 
     Raises:
         ConfigurationError: it cannot be read, or is larger than any key.
     """
-    return _read(path, field=field, subject=subject, remedy=remedy)[0]
+    where = told_path(written, path) if written else ""
+    return _read(path, where, field=field, subject=subject, remedy=remedy)[0]
 
 
-def read_private_file(path: Path, *, field: str, subject: str = "names") -> bytes:
+def read_private_file(path: Path, *, field: str, written: str = "", subject: str = "names") -> bytes:
     """Return what the file of a private key holds. Links are followed: what counts is the file they lead to.
+
+    Args:
+        path: the file.
+        field: the key's place in the settings, for messages, as all that follow.
+        written: how the settings name the file; empty where `field` names it.
+        subject: begin of what is wrong.
 
     Raises:
         ConfigurationError: it cannot be read, is larger than any key, or is open to others.
     """
-    data, mode = _read(path, field=field, subject=subject, remedy=_ALONE)
+    where = told_path(written, path) if written else ""
+    named = shlex.quote(where) if where else "it" if written else shlex.quote(str(path))
+    make = f"vetted-mw keys new --out {'PATH' if named == 'it' else named}"
+    is_missing = not os.path.lexists(path)
+    remedy = f"Make one: {make}, or name the file that holds it." if is_missing else _ALONE
+    data, mode = _read(path, where, field=field, subject=subject, remedy=remedy)
     if os.name == "posix" and mode & _TOO_OPEN:  # elsewhere these bits say nothing of who may read
         raise ConfigurationError(
-            f"{subject} a file that others may read or write.",
+            f"{subject} a file that others may read or write{_in_brackets(where)}.",
             field=field,
-            remedy="Run chmod 600 on it; give a mounted secret the mode 0400, or 0440 where a group needs it.",
+            remedy=f"Run chmod 600 {named}; give a mounted secret the mode 0400, or 0440 where a group needs it.",
         )
     return data
 
 
-def _read(path: Path, *, field: str, subject: str, remedy: str) -> tuple[bytes, int]:
+def _read(path: Path, where: str, *, field: str, subject: str, remedy: str) -> tuple[bytes, int]:
     try:
         with path.open("rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
             data = opened.read(_MAX_KEY_BYTES + 1)
     except OSError as error:
+        told = f"{type(error).__name__}{f': {where}' if where else ''}"
         raise ConfigurationError(
-            f"{subject} a file that cannot be read ({type(error).__name__}).", field=field, remedy=remedy
+            f"{subject} a file that cannot be read ({told}).", field=field, remedy=remedy
         ) from None
     if len(data) > _MAX_KEY_BYTES:
-        raise ConfigurationError(f"{subject} a file that is larger than any key.", field=field, remedy=remedy)
+        raise ConfigurationError(
+            f"{subject} a file that is larger than any key{_in_brackets(where)}.", field=field, remedy=remedy
+        )
     return data, mode
+
+
+def _in_brackets(where: str) -> str:
+    return f" ({where})" if where else ""
 
 
 def _of_environment(name: str, environ: Mapping[str, str], *, field: str) -> str:
@@ -122,10 +153,9 @@ def _of_environment(name: str, environ: Mapping[str, str], *, field: str) -> str
     return text
 
 
-def _ascii(data: bytes, *, field: str) -> str:
+def _ascii(data: bytes, where: str, *, field: str) -> str:
     try:
         return data.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            f"names a file that cannot be read ({type(error).__name__}).", field=f"{field}.file", remedy=_ALONE
-        ) from None
+    except UnicodeDecodeError:
+        told = f"UnicodeDecodeError{f': {where}' if where else ''}"
+    raise ConfigurationError(f"names a file that cannot be read ({told}).", field=f"{field}.file", remedy=_ALONE)

@@ -43,18 +43,23 @@ def _add_verify(actions: _Commands) -> None:
         metavar="PATH",
         help="an answer, a saved stream, a receipt, JSON Lines, a ledger, a pack, or a folder of these",
     )
-    action.add_argument("--jwks", type=Path, metavar="FILE", help="the issuer's keys")
+    action.add_argument(
+        "--jwks", type=Path, metavar="FILE", help="the issuer's keys: its JWKS, or one public key as PEM"
+    )
     action.add_argument(
         "--checkpoint", type=Path, action="append", default=[], metavar="FILE", help="a checkpoint kept elsewhere"
     )
     action.add_argument("--config", type=Path, metavar="FILE", help="take the keys of these settings")
+    action.add_argument(
+        "--trust-packed-keys", action="store_true", help="take the keys that a pack brings for the issuer's"
+    )
     action.add_argument("--json", action="store_true", help="print JSON, for scripts")
     action.set_defaults(run=verify)
 
 
 def _add_show(actions: _Commands) -> None:
     action = actions.add_parser("show", help="show one receipt with its units")
-    action.add_argument("id", metavar="ID", help="the receipt's query_id")
+    action.add_argument("id", metavar="ID|FILE", help="the receipt's query_id, or a file that holds one receipt")
     _add_ledger(action)
     action.add_argument("--jwks", type=Path, metavar="FILE", help="the issuer's keys (default: those of the settings)")
     action.add_argument("--json", action="store_true", help="print the receipt as it is stored")
@@ -73,13 +78,16 @@ def _add_export(actions: _Commands) -> None:
 def _add_checkpoint(actions: _Commands) -> None:
     action = actions.add_parser("checkpoint", help="fix what the ledger holds now in one line, to be kept elsewhere")
     _add_ledger(action)
+    action.add_argument("--unsigned", action="store_true", help="make it without a key: it proves little")
     action.add_argument("--out", type=Path, metavar="FILE", help="write the checkpoint there; must not exist yet")
     action.set_defaults(run=checkpoint)
 
 
 def _add_report(actions: _Commands) -> None:
     action = actions.add_parser("report", help="add a period up: per model, region and day")
-    action.add_argument("pack", nargs="?", type=Path, metavar="PACK", help="a pack instead of a ledger")
+    action.add_argument(
+        "source", nargs="*", type=Path, metavar="SOURCE", help="ledgers and packs: what several hold counts once"
+    )
     _add_period(action, required=False)
     _add_ledger(action)
     action.add_argument("--format", choices=["table", "csv", "html"], default="table", help="default: table")

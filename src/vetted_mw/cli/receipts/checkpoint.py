@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 from vetted_mw.audit.findings import shown
 from vetted_mw.audit.keys import own_signer
-from vetted_mw.cli.receipts.ledgers import chosen, unreadable
+from vetted_mw.cli.receipts.ledgers import Chosen, chosen, unreadable
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.ledger.checkpoints import make_checkpoint
-from vetted_mw.receipts.ledger.reading import LedgerUnreadableError
+from vetted_mw.receipts.ledger.reading import LedgerReader, LedgerUnreadableError
 from vetted_mw.receipts.sealed import LedgerUnavailableError
 
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
+
+    from vetted_mw.receipts.signing import Ed25519Signer
 
 __all__ = ["checkpoint"]
 
@@ -34,13 +36,14 @@ def checkpoint(arguments: argparse.Namespace) -> int:
         ConfigurationError: there is no ledger, or something cannot be written.
     """
     ledger = chosen(arguments)
-    signer = None if ledger.configuration is None else own_signer(ledger.configuration)
     out: Path | None = arguments.out
     if out is not None and out.exists():
         raise ConfigurationError(
             f"{shown(out)} is there already.", field="--out", remedy="Name a file that is not there yet."
         )
     try:
+        with LedgerReader(ledger.path):  # whether there is one comes before whether it can be signed
+            signer = _signer(ledger, is_unsigned=arguments.unsigned)
         made = make_checkpoint(ledger.path, signer, datetime.now(UTC))
     except LedgerUnreadableError as error:
         raise unreadable(ledger.path, error.reason) from None
@@ -53,17 +56,33 @@ def checkpoint(arguments: argparse.Namespace) -> int:
             field="ledger",
             remedy="See that the file and its folder may be written, and that the disk has room.",
         ) from None
+    if out is not None:
+        _write(out, made.text)  # before anything is printed: whoever reads that may go away
     print(f"rows    {made.tree_size:,}\nroot    {made.root}\nsigned  {_signed(made.text)}\n")
     if out is None:
         print(f"{made.text}\n")
-    else:
-        _write(out, made.text)
     print(_recipe("checkpoint.jws" if out is None else str(out), written=out is not None))
     return 0
 
 
+def _signer(ledger: Chosen, *, is_unsigned: bool) -> Ed25519Signer | None:
+    """Return who signs; None where the caller wants no signature.
+
+    Raises:
+        ConfigurationError: no key is named, and what is stored without a signature stays so for good.
+    """
+    signer = None if is_unsigned else own_signer(ledger.configuration)
+    if signer is None and not is_unsigned:
+        raise ConfigurationError(
+            "no settings with a key were found, and a checkpoint that nobody signed proves little.",
+            field="signing.key",
+            remedy="Name the gateway's settings with --config, or say --unsigned where it has no key.",
+        )
+    return signer
+
+
 def _signed(text: str) -> str:
-    return "no: name the settings with the key (--config)" if text.startswith("{") else "yes"
+    return "no" if text.startswith("{") else "yes"
 
 
 def _write(out: Path, text: str) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from vetted_mw.audit.findings import shown
-from vetted_mw.audit.keys import jwks_file, own_jwks
+from vetted_mw.audit.findings import counted, shown
+from vetted_mw.audit.keys import jwks_bytes, own_jwks
 from vetted_mw.audit.ledger import AuditedLedger, LedgerUnreadableError
+from vetted_mw.audit.opening import kid_of
 from vetted_mw.audit.packing import Packed, write_pack
 from vetted_mw.audit.period import period_of
 from vetted_mw.cli.receipts.ledgers import Chosen, chosen, unreadable
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.instants import rfc3339
+from vetted_mw.receipts.jwks import parse_jwks
 
 if TYPE_CHECKING:
     import argparse
@@ -24,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["export"]
 
-_NO_KEYS = b'{"keys":[]}'
-
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the pack; exit code 1 when rows of the ledger hold no receipt that can be read.
@@ -34,6 +36,8 @@ def export(arguments: argparse.Namespace) -> int:
         ConfigurationError: there is no ledger, no period, or no place to write to.
     """
     since, until = period_of(arguments.since, arguments.until)
+    if until > rfc3339(datetime.now(UTC), milliseconds=True):
+        _warn("the period is not over: receipts that are issued in it from now on will not be in this pack")
     ledger = chosen(arguments)
     keys = _keys(arguments, ledger)
     try:
@@ -42,28 +46,30 @@ def export(arguments: argparse.Namespace) -> int:
             made = write_pack(rows, target, since=since, until=until, jwks=keys, software=software)
     except LedgerUnreadableError as error:
         raise unreadable(ledger.path, error.reason) from None
-    _tell(arguments.out, made, has_keys=keys != _NO_KEYS)
+    _tell(arguments.out, made, kids=set(parse_jwks(keys).keys))
     return 1 if made.unreadable else 0
 
 
 def _keys(arguments: argparse.Namespace, ledger: Chosen) -> bytes:
     if arguments.jwks is not None:
-        jwks_file(arguments.jwks)
-        data: bytes = arguments.jwks.read_bytes()
-        return data
-    return _NO_KEYS if ledger.configuration is None else own_jwks(ledger.configuration)
+        return jwks_bytes(arguments.jwks)
+    return own_jwks(ledger.configuration)
 
 
-def _tell(out: Path, made: Packed, *, has_keys: bool) -> None:
+def _tell(out: Path, made: Packed, *, kids: set[str]) -> None:
     manifest = made.manifest
-    print(f"wrote {shown(out)}: {manifest.receipts:,} receipts of {len(manifest.ledgers):,} ledgers")
+    print(f"wrote {shown(out)}: {counted(manifest.receipts, 'receipt')} of {counted(len(manifest.ledgers), 'ledger')}")
     print(f"period  {manifest.since} to {manifest.until}, its end not included")
     print(f"root    {manifest.root}")
-    if not has_keys:
+    used = {kid for head in manifest.heads if (kid := kid_of(head.text)) is not None}
+    if not kids:
         _warn("no keys are in the pack: whoever checks its signatures needs the issuer's JWKS besides")
+    for kid in sorted(used - kids) if kids else ():
+        _warn(f"the pack lacks the key {shown(kid)}, which signed heads in it: name the issuer's JWKS with --jwks")
     if made.unreadable:
         _warn(
-            f"{made.unreadable:,} rows hold no receipt that can be read: run `vetted-mw receipts verify` on the ledger"
+            f"{counted(made.unreadable, 'row')} without a receipt that can be read: run"
+            " `vetted-mw receipts verify` on the ledger"
         )
     for digest in made.unknown_methods:
         _warn(f"the methodology with coefficients_digest {shown(digest)} is not in this version: its files are missing")

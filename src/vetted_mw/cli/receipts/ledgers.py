@@ -19,7 +19,7 @@ __all__ = ["Chosen", "chosen", "unreadable"]
 
 _REASONS = {
     "missing": "is not there",
-    "not_a_ledger": "is no ledger of this software",
+    "not_a_ledger": "is no ledger of this software, and holds no receipt",
     "newer_version": "was written by a newer version of this software",
     "corrupt": "is damaged",
     "locked": "is locked by another process",
@@ -32,21 +32,19 @@ class Chosen:
 
     Attributes:
         path: the ledger file.
-        configuration: the settings; None where only a ledger was named, and then there are no keys.
+        configuration: the settings, for their keys.
     """
 
     path: Path
-    configuration: Configuration | None
+    configuration: Configuration
 
 
 def chosen(arguments: argparse.Namespace) -> Chosen:
-    """Return the ledger that `--ledger`, `--config` or the settings found as ever name.
+    """Return the ledger that `--ledger` or else the settings name, and the settings: `--config`, or found as ever.
 
     Raises:
         ConfigurationError: none is named.
     """
-    if arguments.ledger is not None and arguments.config is None:
-        return Chosen(path=arguments.ledger, configuration=None)
     configuration = load_configuration(arguments.config)
     if arguments.ledger is not None:
         return Chosen(path=arguments.ledger, configuration=configuration)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from vetted_mw.audit.checker import Checker
-from vetted_mw.audit.findings import Place, shown
+from vetted_mw.audit.findings import Code, Place, problem, shown
 from vetted_mw.audit.keys import jwks_file, own_jwks
-from vetted_mw.audit.opening import open_text
-from vetted_mw.cli.receipts.ledgers import Chosen, chosen, unreadable
+from vetted_mw.audit.lookup import Held, held_in
+from vetted_mw.audit.opening import kid_of
+from vetted_mw.audit.pack import UnreadablePackError
+from vetted_mw.cli.receipts.ledgers import chosen, unreadable
 from vetted_mw.cli.receipts.units import GROUPS, UNITS
 from vetted_mw.cli.table import table
+from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.jwks import parse_jwks
 from vetted_mw.receipts.jws import detached
-from vetted_mw.receipts.ledger.reading import LedgerReader, LedgerRow, LedgerUnreadableError
+from vetted_mw.receipts.ledger.reading import LedgerUnreadableError
+from vetted_mw.settings import load_configuration
 
 if TYPE_CHECKING:
     import argparse
@@ -32,70 +38,86 @@ def show(arguments: argparse.Namespace) -> int:
     """Print one receipt and whether it holds; exit code 1 when it is not there or something is wrong with it.
 
     Raises:
-        ConfigurationError: there is no ledger that can be read.
+        ConfigurationError: there is nothing that can be read.
     """
-    ledger = chosen(arguments)
-    row = _row(ledger, arguments.id)
-    if row is None:
-        print(f"vetted-mw: {shown(ledger.path)} holds no receipt with this id", file=sys.stderr)
+    path, query_id = _place(arguments)
+    held = _held(path, query_id)
+    if held is None:
+        what = "no receipt" if query_id is None else "no receipt with this id"
+        print(f"vetted-mw: {shown(path)} holds {what}", file=sys.stderr)
         return 1
-    keys = _keys(arguments, ledger)
+    keys = _keys(arguments, held)
     findings: list[Finding] = []
-    place = Place(file=str(ledger.path))
     checker = Checker(keys=keys, tell=findings.append)
-    members = checker.check_text(row.text, place)
+    members = checker.check_text(held.text, Place(file=str(path)))
+    findings += checker.unknown()
+    if members is not None and query_id not in {None, members.get("query_id")}:
+        what = "is filed under this id, and says another: rows were exchanged, or the column changed"
+        findings.append(problem(Code.COLUMNS, Place(file=str(path)), what))
     if arguments.json:
-        print(_raw(row, members, is_verified=checker.counts.verified == 1))
+        print(_raw(held, members, is_verified=checker.counts.verified == 1))
     else:
         print(_readable(members or {}))
-        print(f"\nsignature  {_signature(row, keys, checker)}")
-        print(f"caller     {shown(row.caller) or '-'}")
+        print(f"\nsignature  {_signature(held, keys, checker)}")
+        if held.caller is not None:
+            print(f"caller     {shown(held.caller) or '-'}")
         for finding in findings:
             print(f"{finding.severity:<9}  {finding.code}: {finding.text}")
     return 1 if findings else 0
 
 
-def _row(ledger: Chosen, query_id: str) -> LedgerRow | None:
+def _place(arguments: argparse.Namespace) -> tuple[Path, str | None]:
+    """Return where to look, and for which id; None: for the only receipt there."""
+    if arguments.ledger is None and Path(arguments.id).is_file():
+        return Path(arguments.id), None
+    return (arguments.ledger or chosen(arguments).path), arguments.id
+
+
+def _held(path: Path, query_id: str | None) -> Held | None:
     try:
-        with LedgerReader(ledger.path) as reader:
-            return reader.find(query_id)
+        found = list(islice(held_in(path, query_id), 2))
     except LedgerUnreadableError as error:
-        raise unreadable(ledger.path, error.reason) from None
+        raise unreadable(path, error.reason) from None
+    except (UnreadablePackError, OSError) as error:
+        reason = str(error) if isinstance(error, UnreadablePackError) else "missing"
+        raise unreadable(path, reason) from None
+    if len(found) > 1 and query_id is None:
+        raise ConfigurationError(
+            f"{shown(path)} holds more than one receipt.",
+            field="ID",
+            remedy="Name one of them: vetted-mw receipts show ID --ledger FILE",
+        )
+    return found[0] if found else None
 
 
-def _keys(arguments: argparse.Namespace, ledger: Chosen) -> Jwks | None:
+def _keys(arguments: argparse.Namespace, held: Held) -> Jwks | None:
+    """Return the keys to check with; settings that nobody named count only where the receipt is of their key."""
     if arguments.jwks is not None:
         return jwks_file(arguments.jwks)
-    if ledger.configuration is None:
-        return None
-    keys = parse_jwks(own_jwks(ledger.configuration))
-    return keys if keys.keys else None
+    keys = parse_jwks(own_jwks(load_configuration(arguments.config)))
+    is_meant = arguments.config is not None or kid_of(held.text) in keys.keys
+    return keys if keys.keys and is_meant else None
 
 
-def _signature(row: LedgerRow, keys: Jwks | None, checker: Checker) -> str:
-    if row.text.startswith("{"):
+def _signature(held: Held, keys: Jwks | None, checker: Checker) -> str:
+    if held.text.startswith("{"):
         return "none: the receipt is not signed"
     if keys is None:
         return "not checked: name the issuer's keys with --jwks, or the settings with --config"
     if not checker.counts.verified:
         return "DOES NOT VERIFY"
-    opened = open_text(row.text, keys, Place(file=""), _ignore)
-    return "verifies" if opened is None or opened.key is None else f"verifies, key {opened.key.kid}"
+    return f"verifies, key {kid_of(held.text)}"
 
 
-def _ignore(_finding: Finding) -> None:
-    """Take no notice: it was told already."""
-
-
-def _raw(row: LedgerRow, members: Mapping[str, Any] | None, *, is_verified: bool) -> str:
-    is_signed = not row.text.startswith("{")
+def _raw(held: Held, members: Mapping[str, Any] | None, *, is_verified: bool) -> str:
+    is_signed = not held.text.startswith("{")
     told = {
         "receipt": None
         if members is None
-        else dict(members) | ({"signature": detached(row.text)} if is_signed else {}),
-        "jws": row.text if is_signed else None,
+        else dict(members) | ({"signature": detached(held.text)} if is_signed else {}),
+        "jws": held.text if is_signed else None,
         "verified": is_verified,
-        "caller": row.caller,
+        "caller": held.caller,
     }
     return msgspec.json.format(msgspec.json.encode(told), indent=2).decode()
 

@@ -35,9 +35,14 @@ def verify(arguments: argparse.Namespace) -> int:
     """
     teller: Teller = JsonTeller(sys.stdout) if arguments.json else TextTeller(sys.stdout)
     checkpoints = [_checkpoint(path) for path in arguments.checkpoint]
-    run = Verification(keys=_keys(arguments), checkpoints=checkpoints, tell=teller.tell)
+    run = Verification(
+        keys=_keys(arguments),
+        checkpoints=checkpoints,
+        tell=teller.tell,
+        trusts_packed_keys=arguments.trust_packed_keys,
+    )
     run.verify(arguments.path)
-    teller.conclude(run.counts, run.refused)
+    teller.conclude(run.outcome)
     if arguments.json:
         for reason in run.refused:
             print(f"vetted-mw: {reason}", file=sys.stderr)

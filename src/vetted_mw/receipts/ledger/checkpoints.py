@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 from dataclasses import dataclass
@@ -11,15 +12,17 @@ import msgspec
 
 from vetted_mw.instants import rfc3339
 from vetted_mw.receipts.canonical import canonical
+from vetted_mw.receipts.jwks import Jwks, PublicKey
 from vetted_mw.receipts.jws import CHECKPOINT_TYPE, MalformedJwsError, compact, read_jws
 from vetted_mw.receipts.ledger.faults import reason_of
 from vetted_mw.receipts.ledger.file import connected, place_of
 from vetted_mw.receipts.ledger.merkle import MerkleTree
 from vetted_mw.receipts.ledger.reading import LedgerReader
 from vetted_mw.receipts.sealed import LedgerUnavailableError
+from vetted_mw.receipts.signing import JwsRefusedError, verify_jws
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -62,7 +65,8 @@ class _Payload(msgspec.Struct, forbid_unknown_fields=True):
 def make_checkpoint(path: Path, signer: Signer | None, now: datetime) -> Checkpoint:
     """Compute the root over every row, and keep it in the file. Reads the whole file; beside live writers if need be.
 
-    Where the file has a checkpoint of the same size already, that one is returned if it says the same.
+    Where the file has a checkpoint of the same rows already, that one is returned: with a key, one that it signed. So a
+    signed one comes to stand beside one that was made without the key.
 
     Args:
         path: of the ledger.
@@ -75,11 +79,12 @@ def make_checkpoint(path: Path, signer: Signer | None, now: datetime) -> Checkpo
             size, so that rows must have been changed since.
     """
     made, earlier = _computed(path, signer, now)
-    if earlier is not None:
-        known = read_checkpoint(earlier)
-        if known.root != made.root:
-            raise LedgerUnavailableError("contradicted")
-        return known
+    known = list(_readable(earlier))
+    if any(one.root != made.root for one in known):
+        raise LedgerUnavailableError("contradicted")
+    fitting = [one for one in known if signer is None or _is_signed_by(signer, one)]
+    if fitting:
+        return next((one for one in fitting if not one.text.startswith("{")), fitting[0])
     _store(path, made)
     return made
 
@@ -113,14 +118,14 @@ def checkpoint_matches(rows: Iterable[LedgerRow], checkpoint: Checkpoint) -> boo
     return _written(tree) == checkpoint.root
 
 
-def _computed(path: Path, signer: Signer | None, now: datetime) -> tuple[Checkpoint, str | None]:
-    """Return the checkpoint of what the file holds, and the text of an earlier one of the same size."""
+def _computed(path: Path, signer: Signer | None, now: datetime) -> tuple[Checkpoint, list[str]]:
+    """Return the checkpoint of what the file holds, and the texts of earlier ones of the same size."""
     tree = MerkleTree()
     with LedgerReader(path) as reader:
         for row in reader.rows():
             tree.add(row.text.encode())
         heads = {head.ledger_id: head.seq for head in reader.heads()}
-        earlier = next((one.text for one in reader.checkpoints() if one.tree_size == len(tree)), None)
+        earlier = [one.text for one in reader.checkpoints() if one.tree_size == len(tree)]
     root = _written(tree)
     text = _signed(
         {
@@ -133,6 +138,22 @@ def _computed(path: Path, signer: Signer | None, now: datetime) -> tuple[Checkpo
         signer,
     )
     return Checkpoint(tree_size=len(tree), root=root, text=text), earlier
+
+
+def _readable(texts: Iterable[str]) -> Iterator[Checkpoint]:
+    """Yield those that are checkpoints; of what is none, `verify` tells."""
+    for text in texts:
+        with contextlib.suppress(MalformedCheckpointError):
+            yield read_checkpoint(text)
+
+
+def _is_signed_by(signer: Signer, checkpoint: Checkpoint) -> bool:
+    keys = Jwks(keys={signer.kid: PublicKey(x=signer.jwk["x"], kid=signer.kid)})
+    try:
+        verify_jws(checkpoint.text, keys, typ=CHECKPOINT_TYPE)
+    except JwsRefusedError:
+        return False
+    return True
 
 
 def _signed(payload: Mapping[str, Any], signer: Signer | None) -> str:
@@ -149,7 +170,9 @@ def _store(path: Path, checkpoint: Checkpoint) -> None:
     try:
         connection = connected(place_of(path), durability="full")
         try:
-            connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (checkpoint.tree_size, checkpoint.text))
+            connection.execute(
+                "INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (checkpoint.tree_size, checkpoint.text)
+            )
         finally:
             connection.close()
     except sqlite3.Error as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,7 @@ class LedgerReader:
     def __init__(self, path: Path) -> None:
         self._path = Path(path)
         self._open: sqlite3.Connection | None = None
+        self._was_alone = False
 
     def __enter__(self) -> Self:
         try:
@@ -106,7 +108,12 @@ class LedgerReader:
             raise LedgerUnreadableError("cannot_open") from None
         if not is_there:
             raise LedgerUnreadableError("missing")
-        self._open = self._connected()
+        self._was_alone = not any(path.exists() for path in self._beside())
+        try:
+            self._open = self._connected()
+        except LedgerUnreadableError:
+            self._leave_as_found()
+            raise
         return self
 
     def __exit__(
@@ -115,6 +122,7 @@ class LedgerReader:
         if self._open is not None:
             self._open.close()
             self._open = None
+            self._leave_as_found()
 
     def rows(self, since: str | None = None, until: str | None = None) -> Iterator[LedgerRow]:
         """Yield the receipts in the order in which they were committed to the file.
@@ -146,8 +154,8 @@ class LedgerReader:
         return tuple(Head(ledger_id=ledger_id, seq=seq, text=text) for ledger_id, seq, text in found)
 
     def checkpoints(self) -> tuple[CheckpointRow, ...]:
-        """Return the checkpoints, the smallest tree first."""
-        found = self._all("SELECT tree_size, jws FROM checkpoints ORDER BY tree_size")
+        """Return the checkpoints, the smallest tree first, of one size in the order they were made in."""
+        found = self._all("SELECT tree_size, jws FROM checkpoints ORDER BY tree_size, rowid")
         if any(list(map(type, one)) != [int, str] for one in found):
             raise LedgerUnreadableError("corrupt")
         return tuple(CheckpointRow(tree_size=size, text=text) for size, text in found)
@@ -163,6 +171,23 @@ class LedgerReader:
             if error.reason not in ("cannot_open", "read_only") or (log.exists() and log.stat().st_size):
                 raise
             return _snapshot(f"{place.as_uri()}?mode=ro&immutable=1")
+
+    def _beside(self) -> tuple[Path, Path]:
+        """Return where SQLite keeps the write-ahead log and its index."""
+        place = self._path.resolve()
+        return Path(f"{place}-wal"), Path(f"{place}-shm")
+
+    def _leave_as_found(self) -> None:
+        """Let SQLite take away the empty log that reading made beside a file nobody has open.
+
+        A reader cannot. A writer that writes nothing can, as it leaves, and does so only where it is alone.
+        """
+        log, _index = self._beside()
+        with contextlib.suppress(OSError, sqlite3.Error):  # where it cannot be, two empty files stay
+            if self._was_alone and log.exists() and not log.stat().st_size:
+                uri = f"{self._path.resolve().as_uri()}?mode=rw"
+                with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)) as connection:
+                    connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
     def _rows(self, sql: str, values: list[str]) -> Iterator[LedgerRow]:
         for found in self._each(sql, values):

@@ -28,7 +28,7 @@ _STATEMENTS = (
         PRIMARY KEY (ledger_id, seq)
     )""",
     "CREATE TABLE heads (ledger_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, jws TEXT NOT NULL)",
-    "CREATE TABLE checkpoints (tree_size INTEGER PRIMARY KEY, jws TEXT NOT NULL)",
+    "CREATE TABLE checkpoints (tree_size INTEGER NOT NULL, jws TEXT NOT NULL UNIQUE)",
     "CREATE INDEX receipts_issued_at ON receipts (issued_at)",
     "CREATE INDEX receipts_caller ON receipts (caller, issued_at)",
     "CREATE INDEX receipts_request_id ON receipts (request_id)",

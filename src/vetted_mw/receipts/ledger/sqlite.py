@@ -9,11 +9,13 @@ import threading
 import time
 import uuid
 import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from vetted_mw.receipts.ledger.checkpointer import Checkpointer
 from vetted_mw.receipts.ledger.job import Job
+from vetted_mw.receipts.ledger.readers import Readers
 from vetted_mw.receipts.ledger.reading import LedgerReader, LedgerUnreadableError
 from vetted_mw.receipts.ledger.writer import LIMIT_SECONDS, Writer
 from vetted_mw.receipts.sealed import LedgerUnavailableError, StoredReceipt
@@ -104,7 +106,9 @@ class SqliteLedger:
         try:
             self._writer().submit(Job(tuple(entries), signer))
         except LedgerUnavailableError as error:
-            _LOG.debug("a receipt was not kept", extra={"reason": error.reason})
+            # The writer tells of its own state, once; that nobody writes any more, only this can tell.
+            level = logging.WARNING if error.reason == "closed" else logging.DEBUG
+            _LOG.log(level, "a receipt was not kept", extra={"reason": error.reason})
 
     async def is_ready(self) -> bool:
         """Whether a receipt could be kept now: at once after a write that went well, else by trying one."""
@@ -125,9 +129,7 @@ class SqliteLedger:
             raise LedgerUnavailableError("closed")
         try:
             async with asyncio.timeout(LIMIT_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._threads.readers, _found, self._path, query_id
-                )
+                return await asyncio.wrap_future(self._threads.readers.submit(partial(_found, self._path, query_id)))
         except TimeoutError:
             raise LedgerUnavailableError("timeout") from None
 
@@ -161,7 +163,7 @@ class _Threads:
 
     def __init__(self, writer: Writer, checkpointer: Checkpointer) -> None:
         self.writer = writer
-        self.readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="vetted-ledger-reader")
+        self.readers = Readers()
         self._checkpointer = checkpointer
         self._over: Future[None] = Future()
         self._over.set_running_or_notify_cancel()
@@ -173,7 +175,7 @@ class _Threads:
         """Let the threads end once what is queued is written, without waiting."""
         self._checkpointer.stop()
         self.writer.stop()
-        self.readers.shutdown(wait=False)
+        self.readers.stop()
 
     async def aclose(self) -> None:
         """Do the same, and wait."""

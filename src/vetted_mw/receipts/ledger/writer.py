@@ -144,19 +144,26 @@ class Writer:
             return ()
         if self._fault is not None and not self._may_try():
             return _all_failed(jobs, self._fault)
+        told: list[tuple[Job, Told]] = []
         try:
-            told = self._kept(self._opened(), jobs)
+            self._keep(self._opened(), jobs, told)
         except Exception as error:  # noqa: BLE001 (whatever it is, the thread lives on and those who wait hear of it)
             reason = error.reason if isinstance(error, LedgerUnavailableError) else reason_of(error)
             self._fail(reason)
-            return _all_failed(jobs, reason)
+            return [*told, *_all_failed(jobs[len(told) :], reason)]
         self._recover()
         return told
 
-    def _kept(self, file: LedgerFile, jobs: Sequence[Job]) -> Sequence[tuple[Job, Told]]:
-        """Keep the jobs in one commit; where one of them cannot be kept, each in its own."""
+    def _keep(self, file: LedgerFile, jobs: Sequence[Job], told: list[tuple[Job, Told]]) -> None:
+        """Keep the jobs in one commit; where one of them cannot be kept, each in its own.
+
+        Args:
+            file: the ledger.
+            jobs: what to keep.
+            told: gets what became of each, in their order; what is in it holds, whatever is raised later.
+        """
         try:
-            return self._committed_together(file, jobs)
+            told += self._committed_together(file, jobs)
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
                 raise
@@ -164,9 +171,13 @@ class Writer:
         except Exception as error:  # noqa: BLE001 (a signer may raise anything; its text could hold anything)
             _LOG.error("a receipt cannot be sealed", extra={"error": type(error).__name__})
             reason = "unsealable"
+        else:
+            return
         if len(jobs) == 1:
-            return _all_failed(jobs, reason)
-        return [told for job in jobs for told in self._kept(file, [job])]
+            told += _all_failed(jobs, reason)
+            return
+        for job in jobs:
+            self._keep(file, [job], told)
 
     def _committed_together(self, file: LedgerFile, jobs: Sequence[Job]) -> Sequence[tuple[Job, Told]]:
         made = []
