@@ -52,7 +52,8 @@ def test_what_the_gateway_wrote_contradicts_nothing() -> None:
     """The trace, the usage and the names of the very answer pass, and so does what is not told."""
     assert not list(trace_faults(TRACE, RECEIPT))
     assert not list(answer_faults(ANSWER, RECEIPT))
-    for told in (None, {}, [], {"receipt_signal": {}, "default_region": {}}):
+    nothing: list[Any] = [None, {}, [], {"receipt_signal": {}, "default_region": {}}]
+    for told in nothing:
         assert not list(trace_faults(told, RECEIPT))
     assert not list(answer_faults({"choices": []}, RECEIPT))
     assert not list(trace_faults({"default_region": None}, RECEIPT | {"default_region": None}))
@@ -113,6 +114,12 @@ def test_an_upstreams_members_that_were_edited_are_told(changes: dict[str, Any],
     chunk = ANSWER | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]} | changes
     (fault,) = stream_faults(f"data: {json.dumps(chunk)}\n\n".encode(), RECEIPT)
     assert word in fault
+
+
+def test_a_receipt_without_numbers_is_left_to_its_own_checks() -> None:
+    """Where the receipt's figures are none, nothing can be said of their difference."""
+    broken = RECEIPT | {"gco2e": "x"}
+    assert not list(trace_faults({"default_region": {"lower_by_gco2e": 1.0}}, broken))
 
 
 def test_sums_and_reports_are_not_held_against_one_answer() -> None:

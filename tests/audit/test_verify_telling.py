@@ -77,8 +77,18 @@ def test_of_an_answer_it_says_who_where_and_how_much(capsys: pytest.CaptureFixtu
         f" {receipt['gco2e_ci90_hi']}); content: not bound (response_digest is null)"
     )
     assert lines[4].startswith("checked 1 receipt, 1 signed and verified")
-    assert "ledger" not in ran.out
+    assert "another ledger" not in ran.out
     assert "routing_trace" in ran.out
+
+
+def test_a_receipt_of_odd_types_is_told_as_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The line about it stands for what was read, and what was read may be a forgery."""
+    odd = {"query_id": "a", "receipt_version": "1", "gco2e": "none", "issuer": 5, "region": "a\x1b[2J"}
+    (tmp_path / "odd.json").write_text(json.dumps(odd))
+    ran = receipts(capsys, "verify", tmp_path / "odd.json")
+    assert ran.code == 1
+    assert "odd.json: 1 receipt, no signature verified\n" in ran.out
+    assert "receipt a: a\\x1b[2J, None, none g CO2e (None to None)" in ran.out
 
 
 @pytest.mark.usefixtures("rows")

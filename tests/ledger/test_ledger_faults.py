@@ -65,6 +65,23 @@ async def test_what_was_not_kept_is_counted_in_the_next_head(
     assert [record.__dict__["not_kept"] for record in caplog.records if "again" in record.message] == [4]
 
 
+async def test_losses_after_the_newest_row_are_told_at_the_close(
+    path: Path, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage that no further row follows is not forgotten: the head of the newest row says it when all is closed."""
+    async with opened(path, monotonic=ticks) as ledger:
+        await ledger.keep([entry()], None)
+        with monkeypatch.context() as broken:
+            broken.setattr(file.LedgerFile, "append", failing(sqlite3.SQLITE_FULL))
+            assert await refused(ledger) == "disk_full"
+        ticks.seconds += 2
+        assert await ledger.is_ready()
+    with LedgerReader(path) as reader:
+        (head,) = reader.heads()
+    assert payload_of(head.text)["not_kept"] == 1
+    hold_to_its_word(path)
+
+
 async def test_a_ledger_of_another_name_does_not_tell_the_same_losses_again(
     path: Path, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ def page(report: Report) -> str:
 def _header(report: Report) -> Element:
     told = f"Receipts issued {report.period}: {count(report.totals.receipts)}."
     issuers = report.totals.issuers
-    by = [h("p", "Issuer: ", h("bdi", some(issuers, _NAMED)), class_="soft")] if issuers else []
+    by = [h("p", "Issuer, as the receipts say: ", h("bdi", some(issuers, _NAMED)), class_="soft")] if issuers else []
     return h("header", h("h1", _TITLE), h("p", told, class_="soft"), *by)
 
 

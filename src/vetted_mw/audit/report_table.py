@@ -49,7 +49,7 @@ def report_table(report: Report) -> str:
     """Return the report as text: a part for each boundary, then what it rests on."""
     totals = report.totals
     parts = [f"Receipts issued {report.period}: {count(totals.receipts)}, of {report.source}"]
-    parts += [f"Issuer: {some(totals.issuers, _NAMED)}"] if totals.issuers else []
+    parts += [f"Issuer, as the receipts say: {some(totals.issuers, _NAMED)}"] if totals.issuers else []
     if not totals.boundaries:
         parts.append("No receipt was issued in this period, so there is nothing to add up.")
     for boundary in totals.boundaries:

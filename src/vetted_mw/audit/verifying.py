@@ -63,7 +63,7 @@ class Verification:
 
     def verify(self, paths: Sequence[Path]) -> None:
         """Verify everything that was named, and hold it against each other."""
-        if len(paths) > 1 or any(path.is_dir() for path in paths):
+        if len(paths) > 1 or any(path.is_dir() and not (path / packed.MANIFEST).is_file() for path in paths):
             with Copies() as self._copies:
                 self._verify_all(paths)
                 compare(self._copies, ledgers=self._ledgers, packs=self._packs, tell=self._tell)
@@ -86,10 +86,10 @@ class Verification:
             before = (self.outcome.counts.receipts, self._problems, len(self.refused))
             try:
                 self._verify(path)
+                if before == (self.outcome.counts.receipts, self._problems, len(self.refused)):
+                    self.refused.append(f"{shown(path)}: holds no receipt{_hint(path)}")
             except OSError as error:
                 self.refused.append(f"{shown(path)}: cannot be read ({error.strerror or 'no file'})")
-            if before == (self.outcome.counts.receipts, self._problems, len(self.refused)):
-                self.refused.append(f"{shown(path)}: holds no receipt{_hint(path)}")
 
     def _verify(self, path: Path) -> None:
         if path.is_dir():
@@ -208,11 +208,7 @@ class Verification:
 
 def _hint(path: Path) -> str:
     """Say how a ledger that is in use comes to be empty in a copy."""
-    try:
-        is_ledger = path.is_file() and kind_of(path) is Kind.LEDGER
-    except OSError:
-        return ""
-    if not is_ledger:
+    if not path.is_file() or kind_of(path) is not Kind.LEDGER:
         return ""
     return ': copied while in use, without its -wal file? Copy a live one with sqlite3 FILE ".backup COPY"'
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from vetted_mw.receipts.jws import Signer
+    from vetted_mw.receipts.ledger.batch import Prepared
+
 __all__ = ["LIMIT_SECONDS", "Writer"]
 
 _LOG = logging.getLogger("vetted_mw")
@@ -74,6 +77,7 @@ class Writer:
         self._looked_at = monotonic()
         self._busy_since: float | None = None
         self._losses = _Losses()
+        self._newest: tuple[Prepared, Signer | None] | None = None
 
     def submit(self, job: Job) -> None:
         """Hand a job over.
@@ -191,6 +195,7 @@ class Writer:
             at, losses = rfc3339(self._now(), milliseconds=True), self._losses.count
             file.append(rows, made[last].head(at=at, not_kept=losses, signer=jobs[last].signer))
             self._losses.told = losses
+            self._newest = made[last], jobs[last].signer
             self._seq = seq
         else:
             file.touch()
@@ -219,6 +224,7 @@ class Writer:
     def _begin_anew(self) -> None:
         """Go on under another name; what its heads said is not said once more."""
         self._ledger_id, self._seq = self._new_id(), 0
+        self._newest = None
         self._losses.forget_told()
 
     def _may_try(self) -> bool:
@@ -248,10 +254,18 @@ class Writer:
         if self._file is None:
             return
         try:
+            self._tell_of_the_last_losses(self._file)
             self._file.fold()
             self._file.close()
         except sqlite3.Error as error:
             _LOG.warning("the ledger was not closed in order", extra={"reason": reason_of(error)})
+
+    def _tell_of_the_last_losses(self, file: LedgerFile) -> None:
+        """Let the head say what was lost after the newest row: no other row comes to say it."""
+        if self._newest is not None and self._losses.count != self._losses.told:
+            newest, signer = self._newest
+            at = rfc3339(self._now(), milliseconds=True)
+            file.restate(self._ledger_id, newest.head(at=at, not_kept=self._losses.count, signer=signer))
 
 
 class _Losses:
