@@ -30,7 +30,9 @@ def test_the_page_works_from_top_to_bottom(tmp_path: Path) -> None:
     (tmp_path / "jwks.json").write_text(json.dumps(jwks(by)))
     (tmp_path / "key.pem").write_text(private_pem())
     (tmp_path / "key.pem").chmod(0o600)
-    (tmp_path / "vetted.toml").write_text('[signing]\nkey = { file = "key.pem" }\n[ledger]\npath = "receipts.sqlite3"\n')
+    (tmp_path / "vetted.toml").write_text(
+        '[signing]\nkey = { file = "key.pem" }\n[ledger]\npath = "receipts.sqlite3"\n'
+    )
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "vetted-mw"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vetted_mw "$@"\n')

@@ -48,7 +48,8 @@ def written(path: Path, document: object, **layout: Any) -> Path:
 def stream_of(*pieces: str, receipt: Any = None, end: str = "\n\n", comment: bool = False) -> bytes:
     """Return a stream whose finish chunk carries the receipt, or a comment after it."""
     chunks: list[dict[str, Any]] = [
-        {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for piece in pieces
+        {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
+        for piece in pieces
     ]
     last: dict[str, Any] = {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     if receipt is not None and not comment:

@@ -133,6 +133,26 @@ async def test_calls_of_several_models_are_rows_though_no_receipt_is_told() -> N
     assert len({row.request_id for row in ledger.receipts}) == 1
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_calls_whose_receipt_was_refused_are_rows(calls: int) -> None:
+    """Asked for measured energy that is not there, the answer has no receipt, and each call is kept as parametric."""
+    ledger = MemoryLedger()
+
+    async def answer(_request: object) -> Reply:
+        for _call in range(calls):
+            await gateway.http_client.post("http://vetted/v1/chat/completions", json={"model": "m", "messages": HELLO})
+        return Reply(content=chat_completion())
+
+    async with FakeUpstream() as paris:
+        gateway = over(ledger, paris)
+        async with running(in_app(gateway, answer)) as app:
+            exchange = await asking(app, vetted={"tier": "telemetry"})
+    receipt, trace = members_of(exchange)
+    assert (receipt, trace["receipt_error"]) == (None, "tier_unavailable")
+    assert [(row.tier, row.calls) for row in ledger.receipts] == [("parametric", 1)] * calls
+    assert len({row.request_id for row in ledger.receipts}) == 1
+
+
 async def test_what_a_handler_reports_is_a_row() -> None:
     """A call by a client of the handler's own is kept as reported."""
     ledger = MemoryLedger()

@@ -202,6 +202,21 @@ async def test_an_answer_whose_receipt_is_withheld_is_no_row() -> None:
     assert ledger.rows == []
 
 
+@both
+async def test_work_whose_receipt_was_refused_is_a_row_of_its_own(*, stream: bool) -> None:
+    """Measured energy was asked for and is not there: no receipt is told, and the work is in the ledger, as parametric."""
+    ledger = MemoryLedger()
+    async with FakeUpstream() as paris, keyed(ledger, paris) as gateway:
+        body = asked(stream=stream, vetted={"tier": "telemetry"})
+        exchange = await asgi_exchange(VettedProxy(gateway), path=PATH, json=body)
+    assert told(exchange)["receipt"] is None
+    assert told(exchange)["routing_trace"]["receipt_error"] == "tier_unavailable"
+    (row,) = ledger.receipts
+    assert (row.tier, row.completion_tokens, row.response_digest) == ("parametric", 2, None)
+    assert row.request_id is not msgspec.UNSET
+    assert row.request_id != row.query_id
+
+
 async def test_rows_belong_to_the_caller_who_asked() -> None:
     """Each configured caller's receipts are kept under its name."""
     ledger = MemoryLedger()

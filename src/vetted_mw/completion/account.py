@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vetted_mw.completion.observing import abandoned_receipts, measured_of, observed, unobserved
+from vetted_mw.completion.observing import abandoned_receipts, measured_of, observed, unobserved, untold_receipts
 from vetted_mw.completion.sealing import keep_later, sealed
 from vetted_mw.errors import LedgerRefusedError
 from vetted_mw.receipts.receipt import ReceiptError
@@ -88,8 +88,9 @@ class Account:
         """Sign the receipt and keep it; returns what the caller is told where it had to be kept and could not."""
         if not self._is_kept:
             self._is_kept = True  # what is handed over now is written, whoever waits for it or not
-            beside = self.spent(self.query_id)
-            self._receipted = await sealed(self._core, self.made(), beside=beside, caller=self._asked.caller)
+            made = self.made()
+            beside = [*self.spent(self.query_id), *self._untold(made)]
+            self._receipted = await sealed(self._core, made, beside=beside, caller=self._asked.caller)
         is_refused = self._receipted is not None and self._receipted.error == ReceiptError.LEDGER_UNAVAILABLE
         return LedgerRefusedError.told() if is_refused else None
 
@@ -99,9 +100,11 @@ class Account:
             return
         self._is_kept = True
         if self._core.ledger is not None:
-            own = self._new().receipt if self._attempts.serving is not None and self.seen is not None else None
-            spent = self.spent(self.query_id)
-            keep_later(self._core, spent if own is None else [*spent, own], caller=self._asked.caller)
+            receipts = self.spent(self.query_id)
+            if self._attempts.serving is not None and self.seen is not None:
+                own = self._new()
+                receipts += self._untold(own) if own.receipt is None else [own.receipt]
+            keep_later(self._core, receipts, caller=self._asked.caller)
 
     def observation(self) -> Observation:
         """Return what was observed of the serving region's answer; only when one served."""
@@ -141,6 +144,11 @@ class Account:
             decision=asked.decision,
             request_id=request_id,
         )
+
+    def _untold(self, made: Receipted) -> list[Receipt]:
+        """Make the row of an answer that was seen and carries no receipt, where there is one to make."""
+        is_whole = made.receipt is not None or self._core.ledger is None or self.seen is None
+        return [] if is_whole else untold_receipts(self._core, self.observation(), made)
 
     def _new(self) -> Receipted:
         if self.seen is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vetted_mw.receipts.measured import read_measured
 from vetted_mw.receipts.observation import Observation
+from vetted_mw.receipts.receipt import ReceiptError
 from vetted_mw.routing.options import Tier
 from vetted_mw.routing.values import AttemptOutcome
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.chat.response import Answer
     from vetted_mw.chat.sse import AnswerStream
-    from vetted_mw.core import Core
+    from vetted_mw.core import Core, Receipted
     from vetted_mw.grid.signal import SignalReading
     from vetted_mw.proxy.attempt import Answered
     from vetted_mw.proxy.streamed import StreamedAnswer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from vetted_mw.routing.options import Options
     from vetted_mw.routing.regions import Region
 
-__all__ = ["abandoned_receipts", "measured_of", "observed", "unobserved"]
+__all__ = ["abandoned_receipts", "measured_of", "observed", "unobserved", "untold_receipts"]
 
 _SPENT_STATUS = {AttemptOutcome.CLIENT_DISCONNECT: "client_abort", AttemptOutcome.SHUTTING_DOWN: "shutting_down"}
 
@@ -127,6 +128,30 @@ def abandoned_receipts(
         if receipt is not None:
             receipts.append(receipt)
     return receipts
+
+
+def untold_receipts(core: Core, observation: Observation, told: Receipted) -> list[Receipt]:
+    """Make the ledger's row of an answer that carries no receipt because it cannot be made as the caller asked for it.
+
+    The work was done all the same. The row is parametric and says so; it has an id of its own, so that nothing passes
+    for the receipt that was refused.
+
+    Args:
+        core: what it saw of the gateway.
+        observation: of the answer.
+        told: what became of its receipt.
+    """
+    if core.ledger is None or told.error != ReceiptError.TIER_UNAVAILABLE:
+        return []
+    row = replace(
+        observation,
+        query_id=core.new_id(),
+        request_id=observation.request_id or observation.query_id,
+        tier=Tier.PARAMETRIC,
+        response_digest=None,
+    )
+    receipt = core.receipted(row).receipt
+    return [] if receipt is None else [receipt]
 
 
 def _reading(decision: Decision, region: Region) -> SignalReading | None:

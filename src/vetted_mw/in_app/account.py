@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vetted_mw.completion.observing import unobserved
+from vetted_mw.completion.observing import unobserved, untold_receipts
 from vetted_mw.completion.sealing import keep_later, sealed
 from vetted_mw.errors import LedgerRefusedError
 from vetted_mw.receipts.binding import new_nonce
@@ -112,14 +112,21 @@ class RouteAccount:
         if len({(one.region.code, one.model, one.reported) for one in observations}) > 1:
             return self._core.withheld("several_calls"), beside
         own = replace(summed(observations), query_id=answer_id, response_digest=digest)
-        return replace(self._core.receipted(own), nonce=self.nonce), beside
+        made = self._core.receipted(own)
+        if alone is not None:
+            beside += untold_receipts(self._core, own, made)
+        return replace(made, nonce=self.nonce), beside
 
     def _parts(self, observations: Sequence[Observation], answer_id: str) -> list[Receipt]:
         """Make the receipt of each call, for the ledger alone."""
         if self._core.ledger is None:
             return []
-        made = (self._core.receipted(replace(one, request_id=answer_id)).receipt for one in observations)
-        return [receipt for receipt in made if receipt is not None]
+        parts: list[Receipt] = []
+        for one in observations:
+            part = replace(one, request_id=answer_id)
+            made = self._core.receipted(part)
+            parts += untold_receipts(self._core, part, made) if made.receipt is None else [made.receipt]
+        return parts
 
     def _reported(self, report: Report) -> Observation:
         core, asked = self._core, self._asked
