@@ -25,6 +25,7 @@ from audit.auditing import (
 )
 from receipts.keys import jwks
 from receipts.ledgers import made_receipt
+from vetted_mw.audit import across
 from vetted_mw.audit.findings import Code
 from vetted_mw.audit.ledger import AuditedLedger
 from vetted_mw.audit.packing import write_pack
@@ -124,6 +125,16 @@ def test_a_pack_is_held_against_the_ledger_it_was_made_of(tmp_path: Path) -> Non
     ledger(tmp_path / "again.db")
     found = findings_in(pack, tmp_path / "again.db")
     assert [code for code, _ in problems(found)] == [Code.MISSING_ROW] * 5
+
+
+def test_copies_are_looked_up_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Millions wait on disk; none of them is left out at the end of a part."""
+    monkeypatch.setattr(across, "_BATCH", 2)
+    rows = ledger(tmp_path / "l.db")
+    (tmp_path / "rows.jsonl").write_text("".join(f"{row.text}\n" for row in rows))
+    delete_rows(tmp_path / "l.db", 1, 4, 5)
+    found = findings_in(tmp_path / "rows.jsonl", tmp_path / "l.db")
+    assert [one.place.seq for one in found if one.code is Code.MISSING_ROW] == [1, 4, 5]
 
 
 def test_a_copy_without_a_place_is_a_note_beside_a_ledger(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ __all__ = ["Copies", "compare"]
 _TABLE = """CREATE TABLE copies (query_id TEXT, ledger_id TEXT, seq INTEGER, issued_at TEXT, digest TEXT, file TEXT,
     line INTEGER, is_packed INTEGER, is_found INTEGER DEFAULT 0, known_in TEXT, other_in TEXT)"""
 _LARGEST = 2**53
+_BATCH = 1_000
 
 
 class Copies:
@@ -80,10 +81,15 @@ class Copies:
             yield ledger_id
 
     def wanted(self, ledger_id: str) -> Iterator[tuple[int, str, str]]:
-        """Yield key, id and digest of what was not found yet and names this ledger."""
-        yield from self._db.execute(
-            "SELECT rowid, query_id, digest FROM copies WHERE ledger_id = ? AND NOT is_found", (ledger_id,)
-        )
+        """Yield key, id and digest of what was not found yet and names this ledger; each may be noted meanwhile."""
+        last = 0
+        while batch := self._db.execute(
+            "SELECT rowid, query_id, digest FROM copies WHERE ledger_id = ? AND rowid > ? AND NOT is_found"
+            " ORDER BY rowid LIMIT ?",
+            (ledger_id, last, _BATCH),
+        ).fetchall():
+            yield from batch
+            last = batch[-1][0]
 
     def found(self, key: int) -> None:
         """Note that one is where it should be."""
@@ -147,7 +153,7 @@ class _Holder:
     def compare_ledger(self) -> None:
         with suppress(LedgerUnreadableError), AuditedLedger(self.path) as ledger:  # which was told when it was checked
             for ledger_id in [one for one in self.copies.ledger_ids() if ledger.has(one)]:
-                for key, query_id, digest in list(self.copies.wanted(ledger_id)):
+                for key, query_id, digest in self.copies.wanted(ledger_id):
                     row = ledger.find(query_id)
                     if row is not None and digest_of(row.text) == digest:
                         self.copies.found(key)

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from vetted_mw.chat.members import is_sprawling, is_utf8
-from vetted_mw.chat.transcript import UnreadMessage
 
-__all__ = ["Choice", "Chunk", "MalformedChunkError", "delta_of", "read_chunk"]
+__all__ = ["Choice", "Chunk", "MalformedChunkError", "UnreadMessage", "delta_of", "read_chunk"]
 
 _NULL = msgspec.Raw(b"null")
 _SMALL_BYTES = 4096
@@ -21,6 +20,10 @@ _MANY_IN_CHUNK = 200_000
 
 class MalformedChunkError(ValueError):
     """Not a JSON object in UTF-8. Content-free."""
+
+
+class UnreadMessage(dict[str, Any]):
+    """A message or delta that our reader does not hold: there is something in it, and nobody knows what."""
 
 
 class Choice(msgspec.Struct):

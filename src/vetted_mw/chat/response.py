@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vetted_mw.chat.chunk import UnreadMessage
 from vetted_mw.chat.counts import is_count, read_usage, text_length
 from vetted_mw.chat.members import is_sprawling, is_utf8, joined
-from vetted_mw.chat.transcript import Transcript, UnreadMessage
+from vetted_mw.chat.transcript import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

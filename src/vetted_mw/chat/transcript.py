@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vetted_mw.chat.chunk import UnreadMessage
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from vetted_mw.chat.chunk import Choice
 
-__all__ = ["Transcript", "UnreadMessage", "text_of"]
+__all__ = ["Transcript", "text_of"]
 
 _OPENING = b'[{"content":"'
 _HASHED_AT = 4096
@@ -27,10 +29,6 @@ _ENTRY_BYTES = 256
 """What a choice or a call weighs beside its text."""
 # Escapes what RFC 8785 escapes and in its way, character by character: texts can be written piece by piece.
 _QUOTED = msgspec.json.Encoder().encode
-
-
-class UnreadMessage(dict[str, Any]):
-    """A message or delta that our reader does not hold: there is something in it, and nobody knows what."""
 
 
 @dataclass(slots=True)
