@@ -92,7 +92,7 @@ def test_callers_copies_are_a_collection(tmp_path: Path) -> None:
     found = findings_in(path)
     assert not problems(found)
     assert [text for _, text in notes(found)] == [
-        "3 receipts are callers' copies: a collection, in which no gap can be seen"
+        "3 receipts as callers hold them: a collection, in which no gap can be seen"
     ]
     copies[1]["gco2e"] = 0.004
     found = findings_in(lines(path, [json.dumps(one) for one in copies]))
@@ -183,7 +183,7 @@ def test_a_checkpoint_fits_the_lines_or_not(tmp_path: Path, texts: list[str]) ->
     assert codes(found) == {Code.ORDER, Code.CHECKPOINT}
     beside = lines(tmp_path / "r.jsonl", [*texts, text])
     assert [note for _, note in notes(findings_in(beside))] == [
-        "1 heads or checkpoints: a checkpoint is compared when it is given with --checkpoint"
+        "1 line with a head or checkpoint: give checkpoints with --checkpoint"
     ]
 
 

@@ -338,6 +338,16 @@ def test_reading_leaves_no_file_behind(tmp_path: Path) -> None:
         assert live.execute("SELECT count(*) FROM checkpoints").fetchone() == (1,)
 
 
+def test_a_file_that_may_only_be_read_is_left_alone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that was made read-only lies in a folder that is not: nothing is put beside it."""
+    path = tmp_path / "l.db"
+    ledger(path)
+    monkeypatch.setattr("vetted_mw.receipts.ledger.reading.os.access", lambda *_arguments: False)
+    with LedgerReader(path) as reader:
+        assert len(list(reader.rows())) == 5
+        assert [one.name for one in tmp_path.iterdir()] == ["l.db"]
+
+
 def test_a_writer_that_comes_meanwhile_keeps_its_log(tmp_path: Path) -> None:
     """Only SQLite takes the log away, and only from a file that nobody else has open."""
     path = tmp_path / "l.db"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from vetted_mw.audit.findings import shown
 from vetted_mw.chat.counts import Usage, read_usage
@@ -14,7 +14,7 @@ from vetted_mw.instants import parse_rfc3339
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["answer_faults", "stream_faults", "trace_faults"]
+__all__ = ["Fault", "answer_faults", "stream_faults", "trace_faults"]
 
 _TOLERANCE = 1e-5
 _SECONDS = 0.001
@@ -31,15 +31,30 @@ _INSTANTS = ("observed_at", "requested_at")
 _COMPARISON = {"region": "default_region", "gco2e": "default_region_gco2e"}
 
 
-def trace_faults(trace: object, receipt: Mapping[str, Any]) -> Iterator[str]:
+class Fault(NamedTuple):
+    """Something that is told otherwise than the signed receipt has it.
+
+    Attributes:
+        text: what, in words.
+        is_sure: False where an honest answer may be so.
+    """
+
+    text: str
+    is_sure: bool = True
+
+
+def trace_faults(trace: object, receipt: Mapping[str, Any]) -> Iterator[Fault]:
     """Say what `routing_trace` tells otherwise than the signed receipt; what it leaves out is no fault.
 
     Args:
         trace: as it stands in the answer.
         receipt: the receipt beside it.
     """
-    if not isinstance(trace, Mapping):
-        return
+    if isinstance(trace, Mapping):
+        yield from map(Fault, _trace_faults(trace, receipt))
+
+
+def _trace_faults(trace: Mapping[str, Any], receipt: Mapping[str, Any]) -> Iterator[str]:
     if "region" in trace and trace["region"] != receipt.get("region"):
         yield _told("routing_trace.region", trace["region"], "region", receipt)
     if "receipt_error" in trace:
@@ -53,27 +68,33 @@ def trace_faults(trace: object, receipt: Mapping[str, Any]) -> Iterator[str]:
     yield from _difference_faults(trace.get("default_region"), receipt)
 
 
-def answer_faults(answer: Mapping[str, Any], receipt: Mapping[str, Any]) -> Iterator[str]:
-    """Say which of the upstream's own members are not those that the signed receipt names."""
+def answer_faults(answer: Mapping[str, Any], receipt: Mapping[str, Any]) -> Iterator[Fault]:
+    """Say which of the upstream's own members are not those that the signed receipt names.
+
+    An answer with another id than the upstream gave is an application's own, which may name and count as it likes; or
+    somebody edited it. Nothing signed tells which.
+    """
     usage = read_usage(answer.get("usage"))
     return _upstream_faults(model=answer.get("model"), id_=answer.get("id"), usage=usage, receipt=receipt)
 
 
-def stream_faults(stream: bytes, receipt: Mapping[str, Any]) -> Iterator[str]:
+def stream_faults(stream: bytes, receipt: Mapping[str, Any]) -> Iterator[Fault]:
     """Say the same of a saved stream, read as the gateway read it."""
     reader = AnswerStream(choices=_MANY, include_usage=True, max_frame_bytes=len(stream) + 1)
     reader.feed(stream)
     return _upstream_faults(model=reader.model, id_=reader.id, usage=reader.usage, receipt=receipt)
 
 
-def _upstream_faults(*, model: object, id_: object, usage: Usage | None, receipt: Mapping[str, Any]) -> Iterator[str]:
+def _upstream_faults(*, model: object, id_: object, usage: Usage | None, receipt: Mapping[str, Any]) -> Iterator[Fault]:
     if receipt.get("usage_source") == "reported" or receipt.get("calls") != 1:
         return  # the answer is the application's own, made of calls that its receipt adds up
     # What an upstream calls by an endless name is null in the receipt.
-    if isinstance(model, str) and model and receipt.get("upstream_model") not in {model, None}:
-        yield _told("model", model, "upstream_model", receipt)
     if isinstance(id_, str) and id_ and receipt.get("upstream_response_id") not in {id_, None}:
-        yield _told("id", id_, "upstream_response_id", receipt)
+        what = "an application's own answer, or an edited one; its model and usage were not compared"
+        yield Fault(f"{_told('id', id_, 'upstream_response_id', receipt)}: {what}", is_sure=False)
+        return
+    if isinstance(model, str) and model and receipt.get("upstream_model") not in {model, None}:
+        yield Fault(_told("model", model, "upstream_model", receipt))
     if usage is None or receipt.get("usage_source") != "upstream":
         return
     counts = {
@@ -83,7 +104,7 @@ def _upstream_faults(*, model: object, id_: object, usage: Usage | None, receipt
     }
     for name, count in counts.items():
         if count and count != receipt.get(name):  # what an upstream counts as 0 and is none was estimated
-            yield _told(f"usage: {name}", count, name, receipt)
+            yield Fault(_told(f"usage: {name}", count, name, receipt))
 
 
 def _part_faults(

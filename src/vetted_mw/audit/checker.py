@@ -101,9 +101,7 @@ class Checker:
             )
             self.tell(problem(Code.NO_KEY, place, what, count=count))
         if self.counts.unsigned and self.keys is None:
-            what = (
-                f"{counted(self.counts.unsigned, 'receipt')} not signed: who issued it and whether it changed is open"
-            )
+            what = f"{counted(self.counts.unsigned, 'receipt')} not signed: by whom, and whether changed since, is open"
             self.tell(note(Code.UNSIGNED, place, what, count=self.counts.unsigned))
         if self.counts.without_engine:
             what = (

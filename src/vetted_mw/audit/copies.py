@@ -17,6 +17,7 @@ from vetted_mw.receipts.jws import MalformedJwsError, from_b64url, reattached
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vetted_mw.audit.beside import Fault
     from vetted_mw.audit.checker import Checker
     from vetted_mw.audit.findings import Place
 
@@ -206,9 +207,10 @@ def _tell_absent(document: Mapping[str, Any], checker: Checker, place: Place) ->
     checker.tell(problem(Code.NO_RECEIPT, place, f"carries no receipt{why or ': it was taken out, or never issued'}"))
 
 
-def _tell_faults(faults: Iterator[str], receipt: Mapping[str, Any], checker: Checker, place: Place) -> None:
+def _tell_faults(faults: Iterator[Fault], receipt: Mapping[str, Any], checker: Checker, place: Place) -> None:
     for fault in faults:
-        checker.tell(problem(Code.CONTRADICTION, place.of(**identity(receipt)), fault))
+        told = problem if fault.is_sure else note
+        checker.tell(told(Code.CONTRADICTION, place.of(**identity(receipt)), fault.text))
 
 
 def _trace_of(document: object) -> object:

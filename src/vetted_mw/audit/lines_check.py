@@ -137,10 +137,10 @@ class _Check:
         elif self.rows:
             tell(note(Code.SKIPPED, place, "is one receipt alone: nothing can be said of the others of its ledger"))
         if self.copies:
-            what = f"{self.copies:,} receipts are callers' copies: a collection, in which no gap can be seen"
+            what = f"{counted(self.copies, 'receipt')} as callers hold them: a collection, in which no gap can be seen"
             tell(note(Code.SKIPPED, place, what))
         if others:
-            what = f"{others:,} heads or checkpoints: a checkpoint is compared when it is given with --checkpoint"
+            what = f"{counted(others, 'line')} with a head or checkpoint: give checkpoints with --checkpoint"
             tell(note(Code.SKIPPED, place, what))
         if self.rows + self.copies > 1:
             tell_ids(self.ids, place, self.checker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,9 @@ class LedgerReader:
 
     def _connected(self) -> sqlite3.Connection:
         place = self._path.resolve()
+        if self._was_alone and not os.access(place, os.W_OK):
+            # Nobody has it open. SQLite would make a log beside it all the same, and could not take it away again.
+            return _snapshot(f"{place.as_uri()}?mode=ro&immutable=1")
         try:
             return _snapshot(f"{place.as_uri()}?mode=ro")
         except LedgerUnreadableError as error:
