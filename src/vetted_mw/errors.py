@@ -295,7 +295,9 @@ class LedgerRefusedError(AnswerError):
     @classmethod
     def told(cls) -> LedgerRefusedError:
         """Return the error in the words every caller gets."""
-        return cls("The gateway cannot keep its receipts now and answers nothing without. Its operator finds why in its log.")
+        return cls(
+            "The gateway cannot keep its receipts now, and answers nothing without. Its log tells the operator why."
+        )
 
 
 class NotFoundError(AnswerError):

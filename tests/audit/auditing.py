@@ -13,8 +13,8 @@ import pytest
 
 from receipts.keys import jwks, signer
 from receipts.ledgers import made_receipt, write_ledger
-from vetted_mw.audit.findings import Code, Finding, Severity
-from vetted_mw.audit.verifying import Verification
+from vetted_mw.audit.verify.findings import Code, Finding, Severity
+from vetted_mw.audit.verify.verifying import Verification
 from vetted_mw.receipts.canonical import canonical
 from vetted_mw.receipts.jwks import parse_jwks
 from vetted_mw.receipts.jws import RECEIPT_TYPE, compact, read_jws
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from vetted_mw.audit.checkpoint_check import KeptApart
+    from vetted_mw.audit.verify.checkpoint_check import KeptApart
     from vetted_mw.receipts.jwks import Jwks
     from vetted_mw.receipts.sealed import Sealed
     from vetted_mw.receipts.signing import Ed25519Signer

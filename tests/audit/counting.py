@@ -10,8 +10,8 @@ from uuid import UUID
 import msgspec
 
 from receipts.ledgers import made_receipt
-from vetted_mw.audit.report_content import Report
-from vetted_mw.audit.totals import totals
+from vetted_mw.audit.report.content import Report
+from vetted_mw.audit.report.totals import totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -25,10 +25,10 @@ from audit.auditing import (
 )
 from receipts.keys import jwks
 from receipts.ledgers import made_receipt
-from vetted_mw.audit import across
-from vetted_mw.audit.findings import Code
 from vetted_mw.audit.ledger import AuditedLedger
-from vetted_mw.audit.packing import write_pack
+from vetted_mw.audit.pack.packing import write_pack
+from vetted_mw.audit.verify import across
+from vetted_mw.audit.verify.findings import Code
 from vetted_mw.receipts.jws import detached
 from vetted_mw.receipts.sealed import seal
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from audit.auditing import ledger, needs_openssl, payload_of
 from receipts.keys import jwks, private_pem, signer
-from vetted_mw.audit.findings import Code
-from vetted_mw.audit.pack import AGGREGATES, EDGES, JWKS, MANIFEST, METHOD_FOLDER, RECEIPTS
+from vetted_mw.audit.pack.pack import AGGREGATES, EDGES, JWKS, MANIFEST, METHOD_FOLDER, RECEIPTS
+from vetted_mw.audit.verify.findings import Code
 from vetted_mw.receipts.jwks import spki_pem
 from vetted_mw.receipts.jws import detached
 

@@ -9,8 +9,8 @@ import pytest
 
 from audit.auditing import SIGNER, codes, findings_in, payload_of, problems
 from receipts.ledgers import made_receipt
-from vetted_mw.audit.beside import answer_faults, stream_faults, trace_faults
-from vetted_mw.audit.findings import Code
+from vetted_mw.audit.verify.beside import answer_faults, stream_faults, trace_faults
+from vetted_mw.audit.verify.findings import Code
 from vetted_mw.receipts.jws import detached
 from vetted_mw.receipts.sealed import seal
 

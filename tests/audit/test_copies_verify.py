@@ -10,7 +10,7 @@ import pytest
 
 from audit.auditing import KEYS, SIGNER, codes, findings_in, notes, payload_of, problems
 from receipts.ledgers import made_receipt
-from vetted_mw.audit.findings import Code
+from vetted_mw.audit.verify.findings import Code
 from vetted_mw.chat.transcript import Transcript
 from vetted_mw.receipts.binding import digest_of_stream, nonce_text
 from vetted_mw.receipts.canonical import canonical
@@ -272,7 +272,7 @@ def test_a_number_without_canonical_form_is_told(tmp_path: Path) -> None:
 
 def test_a_file_of_unheard_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are read whole, so their size is bounded."""
-    from vetted_mw.audit import verifying
+    from vetted_mw.audit.verify import verifying
 
     monkeypatch.setattr(verifying, "_MOST_BYTES", 100)
     assert codes(findings_in(written(tmp_path / "a.json", answer()))) == {Code.TOO_LARGE}

@@ -12,7 +12,7 @@ from audit.auditing import KEYS, codes, delete_rows, findings_in, notes, problem
 from receipts.keys import private_pem
 from support import HELLO, MODEL, configured
 from vetted_mw import Gateway, VettedProxy
-from vetted_mw.audit.findings import Code
+from vetted_mw.audit.verify.findings import Code
 from vetted_mw.configuration import LedgerConfiguration, SigningConfiguration
 from vetted_mw.secret import Secret
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange

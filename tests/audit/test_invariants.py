@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from audit.auditing import KEYS, payload_of, signed
 from audit.test_tampering import MEMBERS
 from receipts.ledgers import made_receipt
-from vetted_mw.audit.checker import Checker
-from vetted_mw.audit.findings import Finding, Place, shown
-from vetted_mw.audit.invariants import broken_invariants, field_faults
+from vetted_mw.audit.verify.checker import Checker
+from vetted_mw.audit.verify.findings import Finding, Place, shown
+from vetted_mw.audit.verify.invariants import broken_invariants, field_faults
 from vetted_mw.receipts.canonical import NotCanonicalError
 from vetted_mw.receipts.sealed import seal
 from vetted_mw.routing.options import Boundary

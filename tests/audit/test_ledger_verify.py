@@ -30,9 +30,9 @@ from audit.auditing import (
 )
 from receipts.keys import jwks, signer
 from receipts.ledgers import made_receipt, write_ledger
-from vetted_mw.audit.checkpoint_check import KeptApart
-from vetted_mw.audit.findings import Code, Finding
 from vetted_mw.audit.ledger import AuditedLedger
+from vetted_mw.audit.verify.checkpoint_check import KeptApart
+from vetted_mw.audit.verify.findings import Code, Finding
 from vetted_mw.receipts.canonical import canonical
 from vetted_mw.receipts.jwks import parse_jwks
 from vetted_mw.receipts.jws import HEAD_TYPE
@@ -500,7 +500,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_in_a_folder_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody named it, but it may be what is missing."""
-    from vetted_mw.audit import verifying
+    from vetted_mw.audit.verify import verifying
 
     def denied(_path: Path) -> None:
         raise PermissionError(13, "Permission denied")

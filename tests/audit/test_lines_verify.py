@@ -24,11 +24,11 @@ from audit.auditing import (
 )
 from receipts.keys import signer
 from receipts.ledgers import made_receipt
-from vetted_mw.audit import tracks
-from vetted_mw.audit.checkpoint_check import KeptApart
-from vetted_mw.audit.findings import Code
-from vetted_mw.audit.ids import Ids
-from vetted_mw.audit.lines import lines_of
+from vetted_mw.audit.verify import tracks
+from vetted_mw.audit.verify.checkpoint_check import KeptApart
+from vetted_mw.audit.verify.findings import Code
+from vetted_mw.audit.verify.ids import Ids
+from vetted_mw.audit.verify.lines import lines_of
 from vetted_mw.receipts.jws import CHECKPOINT_TYPE, HEAD_TYPE, b64url, detached
 from vetted_mw.receipts.sealed import seal
 
@@ -224,7 +224,7 @@ def test_ledgers_beyond_count_are_told_once(tmp_path: Path, texts: list[str], mo
 
 def test_gaps_that_were_given_up_are_told(tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every gap is named, also those that are told before the end."""
-    from vetted_mw.audit import series
+    from vetted_mw.audit.verify import series
 
     monkeypatch.setattr(series, "_MOST_HOLES", 1)
     found = problems(findings_in(lines(tmp_path / "r.jsonl", [texts[1], texts[3], texts[4]])))
@@ -273,7 +273,7 @@ def test_receipts_without_a_ledger_have_no_gaps(tmp_path: Path) -> None:
 
 def test_very_many_ids_are_written_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits in memory is bounded."""
-    from vetted_mw.audit import ids as module
+    from vetted_mw.audit.verify import ids as module
 
     monkeypatch.setattr(module, "_BATCH", 2)
     with Ids() as ids:

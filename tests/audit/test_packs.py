@@ -34,10 +34,10 @@ from audit.auditing import (
 )
 from receipts.keys import jwks, signer
 from receipts.ledgers import made_receipt, write_ledger
-from vetted_mw.audit import pack as packed
-from vetted_mw.audit.findings import Code, Finding
 from vetted_mw.audit.ledger import AuditedLedger
-from vetted_mw.audit.packing import Packed, write_pack
+from vetted_mw.audit.pack import pack as packed
+from vetted_mw.audit.pack.packing import Packed, write_pack
+from vetted_mw.audit.verify.findings import Code, Finding
 from vetted_mw.receipts.ledger.checkpoints import make_checkpoint
 
 if TYPE_CHECKING:
@@ -561,7 +561,7 @@ def test_a_file_of_a_folder_that_cannot_be_opened_is_told(unpacked: Path, monkey
 
 def test_a_checkpoint_kept_apart_is_held_against_a_whole_pack(source: Path, tmp_path: Path) -> None:
     """`--checkpoint` works for a pack that holds every row, and says so for one that does not."""
-    from vetted_mw.audit.checkpoint_check import KeptApart
+    from vetted_mw.audit.verify.checkpoint_check import KeptApart
 
     whole, part = pack(source, *ALL)[0], pack(source)[0]
     apart = KeptApart(file="c", text=make_checkpoint(source, SIGNER, datetime(2026, 11, 23, tzinfo=UTC)).text)

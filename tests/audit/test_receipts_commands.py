@@ -14,7 +14,7 @@ import pytest
 from audit.auditing import LEDGER_ID, OTHER_LEDGER_ID, delete_rows, edit, ledger, needs_openssl, replace_row, rows_of
 from cli.commands import Ran, finished, run
 from receipts.keys import jwks, private_pem, signer
-from vetted_mw.audit import telling
+from vetted_mw.audit.verify import telling
 from vetted_mw.cli.receipts.units import GROUPS, UNITS
 from vetted_mw.receipts.receipt import Receipt
 

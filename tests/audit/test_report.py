@@ -14,9 +14,9 @@ import pytest
 from receipts.keys import signer
 from receipts.ledgers import made_receipt, write_ledger
 from vetted_mw.audit.ledger import AuditedLedger
-from vetted_mw.audit.packing import write_pack
-from vetted_mw.audit.report import report_command, report_of
-from vetted_mw.audit.report_rows import ledger_totals
+from vetted_mw.audit.pack.packing import write_pack
+from vetted_mw.audit.report.command import report_command, report_of
+from vetted_mw.audit.report.rows import ledger_totals
 from vetted_mw.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.counting import counted, report_of_rows
-from vetted_mw.audit.page import page
-from vetted_mw.audit.page_days import spans
-from vetted_mw.audit.page_marks import h, markup
-from vetted_mw.audit.report_content import largest, steps
-from vetted_mw.audit.report_table import report_table
-from vetted_mw.audit.sums import Summed, Sums
+from vetted_mw.audit.report.content import largest, steps
+from vetted_mw.audit.report.page.days import spans
+from vetted_mw.audit.report.page.marks import h, markup
+from vetted_mw.audit.report.page.page import page
+from vetted_mw.audit.report.sums import Summed, Sums
+from vetted_mw.audit.report.table import report_table
 
 
 def _sums(energy_wh: float) -> Sums:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.counting import START, counted, quarter, report_of_rows
-from vetted_mw.audit.page import page
-from vetted_mw.audit.report_csv import COLUMNS, sums_csv
-from vetted_mw.audit.report_table import report_table
-from vetted_mw.audit.totals import totals
+from vetted_mw.audit.report.csv_form import COLUMNS, sums_csv
+from vetted_mw.audit.report.page.page import page
+from vetted_mw.audit.report.table import report_table
+from vetted_mw.audit.report.totals import totals
 
 
 def _table(text: str) -> list[dict[str, str]]:

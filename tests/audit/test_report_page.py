@@ -11,7 +11,7 @@ import pytest
 
 from audit.browser import Browser, browser
 from audit.counting import START, counted, quarter, report_of_rows
-from vetted_mw.audit.page import page
+from vetted_mw.audit.report.page.page import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

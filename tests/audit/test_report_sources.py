@@ -20,14 +20,14 @@ from audit.counting import report_of_rows
 from receipts.keys import signer
 from receipts.ledgers import made_receipt, write_ledger
 from vetted_mw.audit.ledger import AuditedLedger
-from vetted_mw.audit.packing import write_pack
-from vetted_mw.audit.page import page
-from vetted_mw.audit.report import report_command, report_of
-from vetted_mw.audit.report_csv import REPORT_COLUMNS, report_csv
-from vetted_mw.audit.report_rows import counted, not_kept_of
-from vetted_mw.audit.report_table import report_table
-from vetted_mw.audit.sums import Counted
-from vetted_mw.audit.totals import OTHERS, Adder
+from vetted_mw.audit.pack.packing import write_pack
+from vetted_mw.audit.report.command import report_command, report_of
+from vetted_mw.audit.report.csv_form import REPORT_COLUMNS, report_csv
+from vetted_mw.audit.report.page.page import page
+from vetted_mw.audit.report.rows import counted, not_kept_of
+from vetted_mw.audit.report.sums import Counted
+from vetted_mw.audit.report.table import report_table
+from vetted_mw.audit.report.totals import OTHERS, Adder
 from vetted_mw.receipts.canonical import canonical
 from vetted_mw.receipts.jws import HEAD_TYPE, compact
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vetted_mw.audit.report_content import Report
+    from vetted_mw.audit.report.content import Report
     from vetted_mw.receipts.receipt import Receipt
 
 JULY, AUGUST, SEPTEMBER, OCTOBER = (f"2026-{month}-01T00:00:00.000Z" for month in ("07", "08", "09", "10"))

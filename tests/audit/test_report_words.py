@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vetted_mw.audit.page_marks import fitted, nice_ticks
-from vetted_mw.audit.report_words import (
+from vetted_mw.audit.report.page.marks import fitted, nice_ticks
+from vetted_mw.audit.report.sums import Summed
+from vetted_mw.audit.report.words import (
     ENERGY,
     MASS,
     count,
@@ -22,7 +23,6 @@ from vetted_mw.audit.report_words import (
     shortened,
     three_digits,
 )
-from vetted_mw.audit.sums import Summed
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vetted_mw.audit import series as module
-from vetted_mw.audit.series import Gap, Met, Series
+from vetted_mw.audit.verify import series as module
+from vetted_mw.audit.verify.series import Gap, Met, Series
 
 
 def missing(series: Series) -> set[int]:

@@ -12,8 +12,8 @@ from audit.auditing import KEYS, LEDGER_ID, SIGNER, payload_of, signed
 from receipts.keys import jwks, private_pem, signer
 from receipts.ledgers import made_receipt
 from receipts.making import maker, observed, reading
-from vetted_mw.audit.checker import Checker
-from vetted_mw.audit.findings import Code, Finding, Place
+from vetted_mw.audit.verify.checker import Checker
+from vetted_mw.audit.verify.findings import Code, Finding, Place
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.canonical import canonical
 from vetted_mw.receipts.engines import engine_named
@@ -307,7 +307,7 @@ def test_receipts_of_another_engine_pass(changes: dict[str, Any]) -> None:
 
 def test_energy_of_an_engine_that_is_not_here_is_taken_as_told_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """What follows from that energy is recomputed; that it was not itself is a note."""
-    from vetted_mw.audit import methods
+    from vetted_mw.audit.verify import methods
     from vetted_mw.receipts import recomputed
 
     pytest.importorskip("ecologits")
@@ -326,7 +326,7 @@ def test_energy_of_an_engine_that_is_not_here_is_taken_as_told_and_said_so(monke
 
 def test_whether_an_engine_is_installed_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine whose package is missing refuses to load, and counts as not here."""
-    from vetted_mw.audit import methods
+    from vetted_mw.audit.verify import methods
 
     def refuse(name: str) -> None:
         raise ConfigurationError(f"{name} is not installed")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.counting import counted, quarter
-from vetted_mw.audit.sums import Group, Key, Quality, Sums
-from vetted_mw.audit.totals import Adder, totals
+from vetted_mw.audit.report.sums import Group, Key, Quality, Sums
+from vetted_mw.audit.report.totals import Adder, totals
 
 FIGURES = ("energy_wh", "gco2e", "ml_water")
 SIGMAS = {"energy_wh": "sigma_energy", "gco2e": "sigma_gco2e", "ml_water": "sigma_water"}

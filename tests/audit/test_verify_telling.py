@@ -28,9 +28,9 @@ from audit.auditing import (
 )
 from cli.commands import Ran, run
 from receipts.keys import jwks, private_pem, signer
-from vetted_mw.audit import checker
-from vetted_mw.audit.findings import Code
-from vetted_mw.audit.verifying import Verification
+from vetted_mw.audit.verify import checker
+from vetted_mw.audit.verify.findings import Code
+from vetted_mw.audit.verify.verifying import Verification
 from vetted_mw.cli.receipts.checkpoint import checkpoint
 from vetted_mw.receipts.jwks import parse_jwks, spki_pem
 from vetted_mw.receipts.jws import HEAD_TYPE, detached

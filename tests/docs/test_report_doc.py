@@ -11,7 +11,7 @@ import pytest
 
 from receipts.ledgers import made_receipt, write_ledger
 from vetted_mw.audit.ledger import AuditedLedger
-from vetted_mw.audit.packing import write_pack
+from vetted_mw.audit.pack.packing import write_pack
 from vetted_mw.cli import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from vetted_mw.audit.report_rows import CountedLedger
+from vetted_mw.audit.report.rows import CountedLedger
 from vetted_mw.receipts.ledger.reading import LedgerRow, LedgerUnreadableError
 from vetted_mw.receipts.ledger.schema import create
 

@@ -51,6 +51,12 @@ class RouteAccount:
         self._is_kept = False
         self._answer_id = ""
         self._late: list[Completion] = []
+        self._ended: list[Completion] | None = None
+
+    @property
+    def told_calls(self) -> list[Completion]:
+        """The calls that the answer tells of: all so far, and once it has ended those that ended before it."""
+        return self.calls if self._ended is None else self._ended
 
     async def seal(self, digest: str | None) -> LedgerRefusedError | None:
         """Make the receipt of what was observed, sign it and keep it; call it once the handler's answer has ended.
@@ -99,7 +105,7 @@ class RouteAccount:
         different ones: none, each call beside it. One that is still under way tells what it used when it has ended.
         """
         self._late = [call for call in self.calls if call.attempts.is_under_way]
-        ended = [call for call in self.calls if not call.attempts.is_under_way]
+        self._ended = ended = [call for call in self.calls if not call.attempts.is_under_way]
         observations = [call.account.observation() for call in ended if call.has_served]
         observations += [self._reported(report) for report in self.reports]
         alone = observations[0] if len(observations) == 1 else None

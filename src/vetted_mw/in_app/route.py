@@ -265,11 +265,11 @@ class Route:
 
     def attempts(self) -> Sequence[AttemptRecord]:
         """Every attempt of every call, in order."""
-        return [record for call in self.account.calls for record in call.attempts.records]
+        return [record for call in self.account.told_calls for record in call.attempts.records]
 
     def settled(self) -> Settled:
         """What happened, with no region claimed that did not serve."""
-        regions = {call.attempts.serving for call in self.account.calls if call.attempts.serving is not None}
+        regions = {call.attempts.serving for call in self.account.told_calls if call.attempts.serving is not None}
         if self.account.reports:
             regions.add(self.region)
         if len(regions) != 1:
@@ -315,5 +315,5 @@ class Route:
                 await stream.aclose()
 
     def _told_decision(self) -> Decision:
-        served = [call.decision for call in self.account.calls if call.attempts.serving is not None]
+        served = [call.decision for call in self.account.told_calls if call.attempts.serving is not None]
         return served[0] if served else self.decision

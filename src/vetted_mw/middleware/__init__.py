@@ -29,8 +29,8 @@ class VettedMiddleware:
         gateway: owns configuration and live state; shared by every middleware built on it.
         mode: `forward` serves chat completions here; `in_app` lets the app's handler make the call.
         identify: the app's own authentication: given the scope, who asks, or None for 401.
-        endpoints: whether `/v1/models`, `/v1/regions`, `explain`, receipts by id, the JWKS, `/healthz` and `/readyz` are
-            answered here too.
+        endpoints: whether `/v1/models`, `/v1/regions`, `explain`, receipts by id, the JWKS, `/healthz` and `/readyz`
+            are answered here too.
 
     Raises:
         ConfigurationError: `mode` is neither of the two.

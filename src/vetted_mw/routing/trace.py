@@ -53,7 +53,7 @@ class ToldAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToldComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The same request in the default region, as the trace shows it: attributional, no statement on avoided emissions."""
+    """The same request in the default region, as the trace shows it: attributional, nothing about avoided emissions."""
 
     region: str
     gco2e: float

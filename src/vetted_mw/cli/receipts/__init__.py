@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vetted_mw.audit.report import report_command
+from vetted_mw.audit.report.command import report_command
 from vetted_mw.cli.receipts.checkpoint import checkpoint
 from vetted_mw.cli.receipts.export import export
 from vetted_mw.cli.receipts.show import show

@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from vetted_mw.audit.findings import shown
-from vetted_mw.audit.keys import own_signer
+from vetted_mw.audit.verify.findings import shown
+from vetted_mw.audit.verify.keys import own_signer
 from vetted_mw.cli.receipts.ledgers import Chosen, chosen, unreadable
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.ledger.checkpoints import make_checkpoint

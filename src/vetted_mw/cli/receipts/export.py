@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from vetted_mw.audit.findings import counted, shown
-from vetted_mw.audit.keys import jwks_bytes, own_jwks
 from vetted_mw.audit.ledger import AuditedLedger, LedgerUnreadableError
-from vetted_mw.audit.opening import kid_of
-from vetted_mw.audit.packing import Packed, write_pack
-from vetted_mw.audit.period import period_of
+from vetted_mw.audit.pack.packing import Packed, write_pack
+from vetted_mw.audit.pack.period import period_of
+from vetted_mw.audit.verify.findings import counted, shown
+from vetted_mw.audit.verify.keys import jwks_bytes, own_jwks
+from vetted_mw.audit.verify.opening import kid_of
 from vetted_mw.cli.receipts.ledgers import Chosen, chosen, unreadable
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.instants import rfc3339

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vetted_mw.audit.findings import shown
+from vetted_mw.audit.verify.findings import shown
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.settings import load_configuration
 

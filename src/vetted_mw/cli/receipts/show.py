@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vetted_mw.audit.checker import Checker
-from vetted_mw.audit.findings import Code, Place, problem, shown
-from vetted_mw.audit.keys import jwks_file, own_jwks
-from vetted_mw.audit.lookup import Held, held_in
-from vetted_mw.audit.opening import kid_of
-from vetted_mw.audit.pack import UnreadablePackError
+from vetted_mw.audit.pack.pack import UnreadablePackError
+from vetted_mw.audit.verify.checker import Checker
+from vetted_mw.audit.verify.findings import Code, Place, problem, shown
+from vetted_mw.audit.verify.keys import jwks_file, own_jwks
+from vetted_mw.audit.verify.lookup import Held, held_in
+from vetted_mw.audit.verify.opening import kid_of
 from vetted_mw.cli.receipts.ledgers import chosen, unreadable
 from vetted_mw.cli.receipts.units import GROUPS, UNITS
 from vetted_mw.cli.table import table
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from vetted_mw.audit.findings import Finding
+    from vetted_mw.audit.verify.findings import Finding
     from vetted_mw.receipts.jwks import Jwks
 
 __all__ = ["show"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vetted_mw.audit.checkpoint_check import KeptApart
-from vetted_mw.audit.findings import shown
-from vetted_mw.audit.keys import jwks_file, own_jwks
-from vetted_mw.audit.telling import JsonTeller, TextTeller
-from vetted_mw.audit.verifying import Verification
+from vetted_mw.audit.verify.checkpoint_check import KeptApart
+from vetted_mw.audit.verify.findings import shown
+from vetted_mw.audit.verify.keys import jwks_file, own_jwks
+from vetted_mw.audit.verify.telling import JsonTeller, TextTeller
+from vetted_mw.audit.verify.verifying import Verification
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.jwks import parse_jwks
 from vetted_mw.receipts.ledger.checkpoints import MalformedCheckpointError, read_checkpoint
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from vetted_mw.audit.telling import Teller
+    from vetted_mw.audit.verify.telling import Teller
     from vetted_mw.receipts.jwks import Jwks
 
 __all__ = ["verify"]

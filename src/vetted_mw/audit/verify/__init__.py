@@ -1,0 +1,1 @@
+"""What holds of receipts, ledgers and packs, and what does not."""
