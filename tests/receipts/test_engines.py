@@ -43,7 +43,7 @@ def test_without_its_package_the_engine_is_refused_with_the_remedy(monkeypatch: 
         raise PackageNotFoundError
 
     monkeypatch.setattr(ecologits, "version", missing)
-    with pytest.raises(ConfigurationError, match=r"ecologits==0\.11\.3.*not installed.*vetted-mw\[ecologits\]"):
+    with pytest.raises(ConfigurationError, match=r"ecologits==0\.11\.3.*not installed.*extra ecologits"):
         engine_named("ecologits")
 
 
