@@ -46,7 +46,7 @@ LEDGERS = ("one.sqlite3", "two.sqlite3")
 _VARIANTS = (
     ("", 10_000, LEDGERS[0]),
     ("idle_connection_seconds = 20", 10_000, LEDGERS[0]),  # every door is another one
-    ("commit_after_seconds = 0.02\nsse_keepalive_seconds = 0.02", 10_000, LEDGERS[1]),
+    ("commit_after_seconds = 0.02\nsse_keepalive_seconds = 0.1", 10_000, LEDGERS[1]),
     ("", 9_000, LEDGERS[1]),  # another board
 )
 """Further limits, the age limit of signals, and the ledger: what the operator changes from one reload to the next."""
