@@ -29,6 +29,7 @@ __all__ = [
     "RetiredKey",
     "ServerConfiguration",
     "SigningConfiguration",
+    "TelemetryConfiguration",
     "Upstream",
 ]
 
@@ -232,6 +233,22 @@ class ServerConfiguration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryConfiguration:
+    """What is told of requests, and by which names.
+
+    Attributes:
+        propagate: whether `traceparent` goes to upstreams.
+        genai_metrics: whether `gen_ai.*` metrics are recorded beside `vetted.*`; spans always carry `gen_ai.*`.
+        latest_genai: whether GenAI metrics go by the conventions' unreleased names, as `OTEL_SEMCONV_STABILITY_OPT_IN`
+            asks for them.
+    """
+
+    propagate: bool = True
+    genai_metrics: bool = True
+    latest_genai: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """Everything the operator decided, checked and frozen.
 
@@ -252,7 +269,7 @@ class Configuration:
         signing: what they are signed with.
         ledger: where they are kept.
         server: what `serve` binds.
-        propagate: whether `traceparent` goes to upstreams.
+        telemetry: what is told of requests.
         source: the file the settings came from, for messages; empty when none.
     """
 
@@ -272,5 +289,5 @@ class Configuration:
     signing: SigningConfiguration = field(default_factory=SigningConfiguration)
     ledger: LedgerConfiguration = field(default_factory=LedgerConfiguration)
     server: ServerConfiguration = field(default_factory=ServerConfiguration)
-    propagate: bool = True
+    telemetry: TelemetryConfiguration = field(default_factory=TelemetryConfiguration)
     source: str = ""

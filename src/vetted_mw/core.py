@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vetted_mw.routing.decision import Decision, Rules
     from vetted_mw.routing.options import Boundary, Options
     from vetted_mw.routing.regions import Region
+    from vetted_mw.telemetry.meters import Meters
     from vetted_mw.telemetry.recorder import Recorder
 
 __all__ = ["Closable", "Core", "Receipted"]
@@ -89,6 +90,7 @@ class Core:
         transports: code -> door of its upstream.
         maker: makes receipts.
         recorder: makes spans.
+        meters: record metrics.
         now: wall clock, aware UTC.
         monotonic: seconds that never go back.
         new_id: a fresh uuid4 as a string.
@@ -104,6 +106,7 @@ class Core:
     transports: Mapping[str, Transport]
     maker: ReceiptMaker
     recorder: Recorder
+    meters: Meters
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     new_id: Callable[[], str]
@@ -133,15 +136,21 @@ class Core:
         now = self.now()
         return decide(options, model, self.candidates(now), now, rules=rules)
 
-    def receipted(self, observation: Observation) -> Receipted:
-        """Make the receipt, or say why there is none; never a reason to lose the answer."""
+    def receipted(self, observation: Observation, *, level: int = logging.WARNING) -> Receipted:
+        """Make the receipt, or say why there is none; never a reason to lose the answer.
+
+        Args:
+            observation: what it is made of.
+            level: at which the log tells that there is none.
+        """
         try:
             made = self.maker.made(observation)
         except ReceiptWithheldError as withheld:
-            return self.withheld(withheld.reason.value)
+            return self.withheld(withheld.reason.value, level=level)
         except Exception as error:  # noqa: BLE001 (a receipt that cannot be made never costs the caller the completion)
-            _LOG.error("the energy model failed", extra={"error": type(error).__name__})
-            return self.withheld("engine_failed")
+            told_at = logging.ERROR if level >= logging.WARNING else level
+            _LOG.log(told_at, "the energy model failed", extra={"error": type(error).__name__})
+            return self.withheld("engine_failed", level=level)
         return Receipted(receipt=made.receipt, error=None, reading=made.reading, comparison=made.comparison)
 
     def withheld(self, reason: str, *, level: int = logging.WARNING) -> Receipted:

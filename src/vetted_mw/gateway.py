@@ -20,11 +20,15 @@ from vetted_mw.lifecycle.settings_watch import SettingsWatch
 from vetted_mw.lifecycle.traffic import InFlight, refusal
 from vetted_mw.proxy.transport import HttpxTransport, Transport
 from vetted_mw.settings import load_configuration
+from vetted_mw.telemetry.instruments import instruments_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
     from vetted_mw.configuration import Configuration, ServerConfiguration
     from vetted_mw.core import Core
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from vetted_mw.lifecycle.former import Former
     from vetted_mw.receipts.figures import EnergyModel
     from vetted_mw.receipts.sealed import ReceiptSink
+    from vetted_mw.telemetry.meters import Meters
+    from vetted_mw.telemetry.recorder import Recorder
 
 __all__ = ["Gateway"]
 
@@ -61,6 +67,8 @@ class Gateway:
         monotonic: seconds that never go back.
         new_id: a fresh uuid4 as a string.
         jitter: a number in [0, 1).
+        tracer_provider: where spans go; None: OpenTelemetry's global one, whenever it is set.
+        meter_provider: where metrics go, likewise.
         background: whether upstreams are probed, grid services asked and the settings file watched while it is open;
             without, only when told to.
         load: reads the settings anew, for `reload`; `from_env` and `from_file` bring their own.
@@ -82,6 +90,8 @@ class Gateway:
         monotonic: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         jitter: Callable[[], float] = random.random,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
         background: bool = True,
         load: Callable[[], Configuration] | None = None,
     ) -> None:
@@ -94,6 +104,8 @@ class Gateway:
             monotonic=monotonic,
             new_id=new_id,
             jitter=jitter,
+            instruments=instruments_for(meter_provider, latest_genai=configuration.telemetry.latest_genai),
+            tracer_provider=tracer_provider,
         )
         self._load = load
         self._server = configuration.server  # what it was started under, whatever is read later
@@ -156,10 +168,24 @@ class Gateway:
         """Return the instant on the gateway's wall clock, UTC."""
         return self._outside.now()
 
+    def monotonic(self) -> float:
+        """Return the instant on the gateway's other clock, seconds that never go back."""
+        return self._outside.monotonic()
+
     @property
     def board(self) -> SignalBoard:
         """The latest signal of each zone."""
         return self._held.rooms.board
+
+    @property
+    def recorder(self) -> Recorder:
+        """What starts the spans of requests."""
+        return self._held.rooms.recorder
+
+    @property
+    def meters(self) -> Meters:
+        """What records the metrics of requests."""
+        return self._held.rooms.meters
 
     @property
     def fleet(self) -> Fleet:

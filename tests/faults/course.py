@@ -7,9 +7,7 @@ import contextlib
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
-from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from faults.bodies import BODIES
@@ -253,14 +251,14 @@ def gateway_over(
     spans = Spans()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(spans)
-    with patch.object(trace, "get_tracer", provider.get_tracer):
-        gateway = Gateway(
-            configuration,
-            signals=[StaticSignals(INTENSITIES, now=lambda: NOW)],
-            transport=lambda upstream: _Watched(upstream, site),
-            now=lambda: NOW,
-            monotonic=monotonic,
-        )
+    gateway = Gateway(
+        configuration,
+        signals=[StaticSignals(INTENSITIES, now=lambda: NOW)],
+        transport=lambda upstream: _Watched(upstream, site),
+        now=lambda: NOW,
+        monotonic=monotonic,
+        tracer_provider=provider,
+    )
     return gateway, spans
 
 

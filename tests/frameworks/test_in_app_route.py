@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from openai import AsyncOpenAI
-from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -430,14 +429,11 @@ async def test_the_outer_requests_trace_goes_on_to_the_upstream(inner: dict[str,
     assert str(paris.requests[0].header("traceparent")).startswith(expected)
 
 
-async def test_each_call_is_one_span_of_its_own_ended_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_each_call_is_one_span_of_its_own_ended_once(caplog: pytest.LogCaptureFixture) -> None:
     """Two calls are two `chat` spans in the caller's trace, each ended with its own call, a stream's too."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
     ended: list[int] = []
 
     async def handle(_route: Route) -> None:
@@ -445,7 +441,7 @@ async def test_each_call_is_one_span_of_its_own_ended_once(
             await called(gateway, stream=stream)
             ended.append(sum(span.name.startswith("chat ") for span in exporter.get_finished_spans()))
 
-    async with FakeUpstream() as paris, gateway_over(paris) as gateway:
+    async with FakeUpstream() as paris, gateway_over(paris, options={"tracer_provider": provider}) as gateway:
         await asking(around(gateway, handle), headers={"traceparent": f"00-{'1' * 32}-{'4' * 16}-01"})
     spans = [span for span in exporter.get_finished_spans() if span.name.startswith("chat ")]
     provider.shutdown()

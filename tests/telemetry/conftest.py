@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from telemetry.spans import Spans
+from telemetry.spans import Spans, tracers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[TracerProvider]:
     """Return an SDK whose tracers a gateway made in this test gets."""
     made = TracerProvider(shutdown_on_exit=False)
-    monkeypatch.setattr(trace, "get_tracer", made.get_tracer)
+    monkeypatch.setattr(trace, "get_tracer", tracers_of(made))
     yield made
     made.shutdown()
 

@@ -9,16 +9,28 @@ import msgspec
 from support import HELLO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from opentelemetry.trace import Tracer
 
     from vetted_mw.testing import Exchange
 
 KNOWN = "mistral-medium-3"
 PARIS = "scaleway-par-1"
 GRAVELINES = "ovh-gra-1"
+SERVER = "POST /v1/chat/completions"
+
+
+def tracers_of(provider: TracerProvider) -> Callable[..., Tracer]:
+    """Return what takes the place of `trace.get_tracer`, so that gateways made meanwhile go by `provider`."""
+
+    def get_tracer(name: str, version: str, *, tracer_provider: object = None, schema_url: str | None = None) -> Tracer:
+        assert tracer_provider is None
+        return provider.get_tracer(name, version, schema_url=schema_url)
+
+    return get_tracer
 
 
 class Spans:
@@ -44,6 +56,11 @@ class Spans:
     def chat(self) -> ReadableSpan:
         """Return the one span of the logical request."""
         (span,) = [span for span in self.all if span.name.startswith("chat ")]
+        return span
+
+    def server(self) -> ReadableSpan:
+        """Return the one span of the HTTP request that is ours."""
+        (span,) = self.named(SERVER)
         return span
 
     def attempts(self) -> list[ReadableSpan]:

@@ -10,7 +10,7 @@ from opentelemetry.trace import StatusCode
 
 from streams.wall import Caller, role, until
 from support import configured
-from telemetry.spans import KNOWN, PARIS, asked, upstream
+from telemetry.spans import KNOWN, PARIS, SERVER, asked, upstream
 from vetted_mw import Gateway, VettedProxy
 from vetted_mw.testing import FakeAnswer, FakeUpstream
 
@@ -48,7 +48,7 @@ async def test_a_stream_committed_early_says_how_it_ended(
             else:
                 await gateway.drain(0)
             await answering
-    assert spans.names == ["vetted.route", "vetted.attempt", f"chat {KNOWN}"]
+    assert spans.names == ["vetted.route", "vetted.attempt", f"chat {KNOWN}", SERVER]
     chat = spans.chat()
     told = dict(chat.attributes or {})
     assert (told.get("vetted.stream.outcome"), told.get("error.type")) == (outcome, error)

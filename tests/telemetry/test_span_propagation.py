@@ -67,9 +67,10 @@ async def test_the_callers_trace_goes_on_and_its_baggage_stays_here(spans: Spans
         await asgi_exchange(app, json=asked(stream=stream), headers=INBOUND)
     (request,) = paris.requests
     assert _traceparent(request)[0] == TRACE
-    chat = spans.chat()
-    assert chat.parent is not None
-    assert format_span_id(chat.parent.span_id) == SPAN
+    server = spans.server()
+    assert server.parent is not None
+    assert format_span_id(server.parent.span_id) == SPAN
+    assert spans.chat().parent == server.context
     assert request.header("tracestate") == "vendor=kept"
     assert [name for name, _value in request.headers if name in {"baggage", "b3", "x-b3-traceid"}] == []
     assert "canary" not in str(request.headers)
@@ -104,7 +105,7 @@ async def test_a_malformed_parent_costs_the_parent_only(spans: Spans, header: st
     async with FakeUpstream() as paris, proxied({PARIS: upstream(paris.base_url)}) as app:
         exchange = await asgi_exchange(app, json=asked(), headers=[("traceparent", header), ("tracestate", "=,é=")])
     assert exchange.status == 200
-    assert spans.chat().parent is None
+    assert spans.server().parent is None
     assert _traceparent(paris.requests[0])[:2] == _ids(spans.attempts()[0])
 
 

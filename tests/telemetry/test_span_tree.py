@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from starlette.responses import JSONResponse, StreamingResponse
 
 from support import configured, proxied, unused_port
-from telemetry.spans import GRAVELINES, KNOWN, PARIS, asked, told, upstream
+from telemetry.spans import GRAVELINES, KNOWN, PARIS, SERVER, asked, told, upstream
 from vetted_mw import Gateway, VettedMiddleware
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange, chat_frames
 
@@ -37,15 +37,16 @@ def _attributes(span: ReadableSpan) -> dict[str, Any]:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_request_is_one_chat_span_over_its_decision_and_its_attempt(spans: Spans, stream: bool) -> None:
-    """The logical span is the parent of one route and one attempt span; each ends once, the logical one last."""
+    """The logical span is the parent of one route and one attempt span, and under the request's own; each ends once."""
     async with FakeUpstream() as paris, proxied({PARIS: upstream(paris.base_url)}) as app:
         await asgi_exchange(app, json=asked(stream=stream))
-    assert spans.names == ["vetted.route", "vetted.attempt", f"chat {KNOWN}"]
+    assert spans.names == ["vetted.route", "vetted.attempt", f"chat {KNOWN}", SERVER]
     chat = spans.chat()
-    assert chat.parent is None
+    assert spans.server().parent is None
+    assert chat.parent == spans.server().context
     assert [_parent(span) for span in spans.all[:2]] == [chat.context.span_id] * 2
     assert {span.context.trace_id for span in spans.all} == {chat.context.trace_id}
-    assert [span.kind for span in spans.all] == [SpanKind.INTERNAL, SpanKind.CLIENT, SpanKind.CLIENT]
+    assert [span.kind for span in spans.all] == [SpanKind.INTERNAL, SpanKind.CLIENT, SpanKind.CLIENT, SpanKind.SERVER]
     assert {span.status.status_code for span in spans.all} == {StatusCode.UNSET}
     assert all(not span.status.description for span in spans.all)
 
@@ -108,7 +109,7 @@ async def test_a_stream_is_spanned_to_its_end_and_not_only_to_its_headers(spans:
     async with FakeUpstream() as paris, proxied({PARIS: upstream(paris.base_url)}) as app:
         await asgi_exchange(app_sent, json=asked(stream=True))
     assert ended_at_start == ["vetted.route"]
-    assert len(spans.all) == 3
+    assert len(spans.all) == 4
 
 
 async def test_our_spans_are_never_current_for_anyone_else(spans: Spans) -> None:
@@ -134,6 +135,7 @@ async def test_the_hosts_own_span_is_the_parent(spans: Spans, provider: TracerPr
     with provider.get_tracer("host").start_as_current_span("POST /v1/chat/completions") as server:
         async with FakeUpstream() as paris, proxied({PARIS: upstream(paris.base_url)}) as app:
             await asgi_exchange(app, json=asked(), headers=[("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")])
+    assert [span.context.span_id for span in spans.named(SERVER)] == [server.get_span_context().span_id]
     assert _parent(spans.chat()) == server.get_span_context().span_id
     assert spans.chat().context.trace_id == server.get_span_context().trace_id
 
@@ -143,8 +145,9 @@ async def test_a_request_without_a_region_is_an_error_span(spans: Spans) -> None
     async with FakeUpstream() as paris, proxied({PARIS: upstream(paris.base_url)}) as app:
         exchange = await asgi_exchange(app, json=asked(vetted={"region": GRAVELINES}))
     assert exchange.status == 503
-    assert spans.names == ["vetted.route", f"chat {KNOWN}"]
-    assert [span.status.status_code for span in spans.all] == [StatusCode.ERROR] * 2
+    assert spans.names == ["vetted.route", f"chat {KNOWN}", SERVER]
+    assert [span.status.status_code for span in spans.all] == [StatusCode.ERROR] * 3
+    assert _attributes(spans.server())["error.type"] == "service_unavailable"
     assert _attributes(spans.route())["error.type"] == "no_region_available"
     assert "vetted.region" not in _attributes(spans.route())
     chat = _attributes(spans.chat())
@@ -226,7 +229,7 @@ async def test_a_caller_who_leaves_is_no_error(spans: Spans, stream: bool) -> No
             if not stream:
                 under_way.set()
             await serving
-    assert spans.names == ["vetted.route", "vetted.attempt", f"chat {KNOWN}"]
+    assert spans.names == ["vetted.route", "vetted.attempt", f"chat {KNOWN}", SERVER]
     assert {span.status.status_code for span in spans.all} == {StatusCode.UNSET}
     assert all("error.type" not in _attributes(span) for span in spans.all)
     assert _attributes(spans.chat()).get("vetted.stream.outcome") == ("client_disconnect" if stream else None)
@@ -258,7 +261,7 @@ async def test_a_handlers_calls_have_a_chat_span_each(
     chats = spans.named(f"chat {KNOWN}")
     assert [_parent(chat) for chat in chats] == [handler_span.context.span_id] * 2
     assert [_parent(attempt) for attempt in spans.attempts()] == [chat.context.span_id for chat in chats]
-    assert len(spans.all) == 7  # handler, and per call chat, route and attempt
+    assert len(spans.all) == 8  # request, handler, and per call chat, route and attempt
     assert "ended span" not in caplog.text  # what an SDK says of a second end
 
 

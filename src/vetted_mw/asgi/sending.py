@@ -29,11 +29,13 @@ class Sender:
 
     Attributes:
         started: whether the response has begun; after that no error answer can be sent.
+        status: HTTP status it has begun with; None before.
     """
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.started = False
+        self.status: int | None = None
 
     async def message(self, message: Message) -> None:
         """Send one message.
@@ -49,6 +51,7 @@ class Sender:
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
+        self.status = status
         await self.message({"type": "http.response.start", "status": status, "headers": headers})
 
     async def body(self, data: bytes, *, more: bool) -> None:

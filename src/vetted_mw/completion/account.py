@@ -14,6 +14,8 @@ from vetted_mw.routing.values import AttemptOutcome
 from vetted_mw.telemetry import names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vetted_mw.chat.response import Answer
     from vetted_mw.chat.sse import AnswerStream
     from vetted_mw.completion.asked import Asked
@@ -49,6 +51,8 @@ class Account:
     Attributes:
         query_id: of its receipt.
         answered: a whole answer, once there is one.
+        is_told: whether the receipt, or why there is none, belongs to an answer that the caller gets.
+        rows: what it used, receipt by receipt, as a ledger has them: set when it is sealed, or kept without an answer.
     """
 
     def __init__(
@@ -63,7 +67,10 @@ class Account:
         self._span = span
         self._nonce = nonce
         self._receipted: Receipted | None = None
-        self._is_kept = nonce is None
+        self.is_told = False
+        self.rows: Sequence[Receipt] = ()
+        self._is_route_kept = nonce is None
+        self._is_kept = False
 
     @property
     def seen(self) -> Answer | AnswerStream | None:
@@ -86,24 +93,34 @@ class Account:
 
     async def seal(self) -> LedgerRefusedError | None:
         """Sign the receipt and keep it; returns what the caller is told where it had to be kept and could not."""
+        if self._is_route_kept:
+            return None
         if not self._is_kept:
-            self._is_kept = True  # what is handed over now is written, whoever waits for it or not
+            self._is_kept = self.is_told = True  # what is handed over now is written, whoever waits for it or not
             made = self.made()
             beside = [*self.spent(self.query_id), *self._untold(made)]
+            self.rows = [*beside, *_own(made)]
             self._receipted = await sealed(self._core, made, beside=beside, caller=self._asked.caller)
+            self._tell_event(self._receipted)
         is_refused = self._receipted is not None and self._receipted.error == ReceiptError.LEDGER_UNAVAILABLE
         return LedgerRefusedError.told() if is_refused else None
 
     def keep_the_rest(self) -> None:
-        """Keep what was spent on an answer that nobody waits for any more, or that there is none of."""
+        """Keep what was spent on an answer that nobody waits for any more, or that there is none of.
+
+        What a call of an in-app handler used is the route's to keep; it is made here all the same, for its span and for
+        the meters.
+        """
         if self._is_kept:
             return
         self._is_kept = True
-        if self._core.ledger is not None:
-            receipts = self.spent(self.query_id)
-            if self._attempts.serving is not None and self.seen is not None:
-                own = self._new()
-                receipts += self._untold(own) if own.receipt is None else [own.receipt]
+        receipts = self.spent(self.query_id)
+        if self._attempts.serving is not None and self.seen is not None:
+            if self._receipted is None:
+                self._receipted = self._new(level=logging.DEBUG if self._is_route_kept else logging.WARNING)
+            receipts += self._untold(self._receipted) or _own(self._receipted)
+        self.rows = receipts
+        if not self._is_route_kept:
             keep_later(self._core, receipts, caller=self._asked.caller)
 
     def observation(self) -> Observation:
@@ -147,18 +164,20 @@ class Account:
 
     def _untold(self, made: Receipted) -> list[Receipt]:
         """Make the row of an answer that was seen and carries no receipt, where there is one to make."""
-        is_whole = made.receipt is not None or self._core.ledger is None or self.seen is None
+        is_whole = made.receipt is not None or self.seen is None
         return [] if is_whole else untold_receipts(self._core, self.observation(), made)
 
-    def _new(self) -> Receipted:
-        if self.seen is None:
-            # Begun early and broken before any content: the attempt has told its own trouble.
-            return self._core.withheld("no_observed_call", level=logging.INFO)
-        receipted = self._core.receipted(self.observation())
+    def _tell_event(self, receipted: Receipted) -> None:
         if receipted.error is None:
             self._span.event(names.RECEIPT_EMITTED_EVENT)
         else:
             self._span.event(names.RECEIPT_FAILED_EVENT, {names.REASON: receipted.error})
+
+    def _new(self, *, level: int = logging.WARNING) -> Receipted:
+        if self.seen is None:
+            # Begun early and broken before any content: the attempt has told its own trouble.
+            return self._core.withheld("no_observed_call", level=logging.INFO)
+        receipted = self._core.receipted(self.observation(), level=level)
         return replace(receipted, nonce=self._nonce)
 
     def _digest(self) -> str | None:
@@ -175,3 +194,7 @@ class Account:
         if not is_whole and self._delivery.is_behind:
             return None  # the last part may not have reached the caller
         return transcript.digest(whole=is_whole)
+
+
+def _own(made: Receipted) -> list[Receipt]:
+    return [] if made.receipt is None else [made.receipt]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.routing.decision import Decision
@@ -24,6 +26,7 @@ class Asked:
         decision: where it may go.
         inbound: the request's headers, lower-case names; only listed ones leave.
         caller: whose receipts these are; empty where nobody asks.
+        outer: holds the span of the HTTP request that its own spans belong under; None where nobody looks.
     """
 
     request: ChatRequest
@@ -31,3 +34,4 @@ class Asked:
     decision: Decision
     inbound: Headers
     caller: str = ""
+    outer: Context | None = None

@@ -141,6 +141,8 @@ class Attempts:
         for region in order:
             if budget == 0 or asyncio.get_running_loop().time() >= self.deadline:
                 break
+            if self.records:
+                self._core.meters.failed_over(self.records[-1], region, self._span.context)
             running = self._admitted(region)
             if running is None:
                 continue
@@ -177,7 +179,7 @@ class Attempts:
     def _admitted(self, region: str) -> _Running | None:
         lease = self._core.fleet.lease(region)
         if lease is None:
-            self.records.append(AttemptRecord(region=region, outcome=AttemptOutcome.NOT_ADMITTED, sent=False))
+            self._note(AttemptRecord(region=region, outcome=AttemptOutcome.NOT_ADMITTED, sent=False))
             return None
         configuration = self._core.configuration
         span = self._span.attempt(configuration.upstreams[region], configuration.regions[region])
@@ -243,8 +245,12 @@ class Attempts:
             sent=fault.sent,
             estimated_energy_wh=energy,
         )
-        self.records.append(record)
         running.span.end(record)
+        self._note(record)
+
+    def _note(self, record: AttemptRecord) -> None:
+        self.records.append(record)
+        self._core.meters.attempted(record, self._span.context)
 
 
 def _note_sent(running: _Running) -> None:

@@ -10,21 +10,22 @@ from vetted_mw.completion.account import Account
 from vetted_mw.completion.attempts import Attempts, NoneServedError
 from vetted_mw.completion.delivery import Delivery
 from vetted_mw.completion.span import completion_attributes
-from vetted_mw.completion.told import broken_stream, caller_fault, told_trace
-from vetted_mw.errors import AnswerError, CallerFaultError
+from vetted_mw.completion.told import broken_stream, caller_fault, error_word, told_trace
 from vetted_mw.proxy.attempt import fetch_answer
-from vetted_mw.proxy.headers import header_value
 from vetted_mw.proxy.outcome import Fault
 from vetted_mw.receipts.binding import new_nonce
 from vetted_mw.routing.decision import settle
 from vetted_mw.routing.refusal import refusal_for
 from vetted_mw.telemetry import names
+from vetted_mw.telemetry.ended import EndedOperation, receipt_outcome
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
     from vetted_mw.completion.asked import Asked
     from vetted_mw.core import Core
+    from vetted_mw.errors import AnswerError
     from vetted_mw.proxy.attempt import Answered
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.proxy.streamed import StreamedAnswer
@@ -50,6 +51,7 @@ class Completion:
     Attributes:
         account: what it used, and its receipt.
         failure: what was told when no region served, or when the stream broke after it began; None while all is well.
+        error: the same as a closed word for telemetry: its code, or the status of an error that was the upstream's own.
     """
 
     def __init__(
@@ -71,8 +73,9 @@ class Completion:
         self._placement = placement
         self._span = core.recorder.chat(
             core.known_model(self.request.model) or names.OTHER,
-            provider=core.configuration.regions[self._order[0]].gen_ai_provider if self._order else names.OPENAI,
-            inbound=_trace_context(asked.inbound),
+            provider=self._provider_of(self._order[0] if self._order else None),
+            outer=asked.outer,
+            headers=asked.inbound if bare else (),  # a handler's client may put its own trace context on its call
         )
         self._span.route(self.decision)
         nonce = None if bare else new_nonce()
@@ -98,10 +101,10 @@ class Completion:
             core, asked, attempts=self.attempts, delivery=self._delivery, span=self._span, nonce=nonce
         )
         self.failure: AnswerError | None = None
-        self._error: str | None = None
+        self.error: str | None = None
         self._closed = False
         self._is_told = False
-        self._span_ended = False
+        self._is_ended = False
         self._to_first_chunk: float | None = None
 
     # ---- getting the answer
@@ -182,7 +185,7 @@ class Completion:
             if streamed is not None:
                 self.attempts.ended(Fault(outcome=self.attempts.given_up_as, status=streamed.status))
             self.account.keep_the_rest()
-            self._end_span()
+            self._end()
 
     # ---- what happened
 
@@ -191,6 +194,11 @@ class Completion:
         """Milliseconds spent in here before the latest request left, waiting for upstreams that failed not counted."""
         sent = self.attempts.last_sent
         return 0.0 if sent is None else max(0.0, sent - self._started - self.attempts.waited) * 1000
+
+    @property
+    def context(self) -> Context:
+        """The context of its span, for what is told of it beside."""
+        return self._span.context
 
     @property
     def has_served(self) -> bool:
@@ -242,10 +250,33 @@ class Completion:
 
     # ---- inside
 
-    def _end_span(self) -> None:
-        if not self._span_ended:
-            self._span_ended = True
-            self._span.end(self._attributes() if self._span.is_recording else {}, error_type=self._error)
+    def _end(self) -> None:
+        """End the span and record the operation, once."""
+        if self._is_ended:
+            return
+        self._is_ended = True
+        meters, within = self._core.meters, self._span.context
+        self._span.end(self._attributes, error_type=self.error)
+        meters.worked(self.account.rows, within)
+        if self.account.is_told and self.account.receipted is not None:
+            meters.receipted(self.account.receipted.receipt, receipt_outcome(self.account.receipted.error), within)
+        meters.operated(self._operation(), within)
+
+    def _provider_of(self, region: str | None) -> str:
+        return names.OPENAI if region is None else self._core.configuration.regions[region].gen_ai_provider
+
+    def _operation(self) -> EndedOperation:
+        seen = self.account.seen
+        return EndedOperation(
+            provider=self._provider_of(self.attempts.serving or (self._order[0] if self._order else None)),
+            model=self.request.model,
+            response_model=None if seen is None else seen.model,
+            region=self.attempts.serving,
+            seconds=self._core.monotonic() - self._started,
+            to_first_chunk=self._to_first_chunk,
+            usage=None if seen is None else seen.usage,
+            error=self.error,
+        )
 
     def _refused(self, none: NoneServedError) -> AnswerError:
         error = caller_fault(none.fault) or refusal_for(
@@ -256,7 +287,7 @@ class Completion:
 
     def _note_failure(self, error: AnswerError) -> None:
         self.failure = error
-        self._error = error.code if not isinstance(error, CallerFaultError) else str(error.status)
+        self.error = error_word(error)
 
     def _note_first_chunk(self) -> None:
         if self._to_first_chunk is None and self._delivery.streamed is not None:
@@ -306,17 +337,8 @@ class Completion:
         return None if receipted is None else receipted.receipt
 
     def _receipt_placement(self) -> str:
-        if self._receipt() is None:
+        if self._receipt() is None or not self.account.is_told:
             return "none"
         if not self.request.stream:
             return "json_body"
         return "none" if self._placement is Placement.OFF and self.failure is None else "sse_chunk"
-
-
-def _trace_context(inbound: Headers) -> dict[str, str]:
-    """Return the caller's trace context, when it sent one."""
-    parent = header_value(inbound, b"traceparent")
-    if parent is None:
-        return {}
-    state = header_value(inbound, b"tracestate")
-    return {"traceparent": parent.decode("latin-1"), "tracestate": (state or b"").decode("latin-1")}

@@ -101,6 +101,8 @@ def abandoned_receipts(
 ) -> list[Receipt]:
     """Make a receipt for each attempt that was given up after its request had left: at least its prompt was read.
 
+    They are rows of the ledger, where there is one, and what metrics add up in any case.
+
     Args:
         core: what it saw of the gateway.
         spent: region and outcome of each of them.
@@ -109,8 +111,6 @@ def abandoned_receipts(
         decision: where it could go.
         request_id: the `query_id` of the answer they were tried for.
     """
-    if core.ledger is None or not spent:
-        return []
     receipts = []
     for code, outcome in spent:
         region = core.configuration.regions[code]
@@ -131,7 +131,7 @@ def abandoned_receipts(
 
 
 def untold_receipts(core: Core, observation: Observation, told: Receipted) -> list[Receipt]:
-    """Make the ledger's row of an answer that carries no receipt because it cannot be made as the caller asked for it.
+    """Make the row of an answer that carries no receipt because it cannot be made as the caller asked for it.
 
     The work was done all the same. The row is parametric and says so; it has an id of its own, so that nothing passes
     for the receipt that was refused.
@@ -141,7 +141,7 @@ def untold_receipts(core: Core, observation: Observation, told: Receipted) -> li
         observation: of the answer.
         told: what became of its receipt.
     """
-    if core.ledger is None or told.error != ReceiptError.TIER_UNAVAILABLE:
+    if told.error != ReceiptError.TIER_UNAVAILABLE:
         return []
     row = replace(
         observation,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vetted_mw.routing.decision import AttemptRecord, Decision, Settled
     from vetted_mw.routing.trace import ToldComparison
 
-__all__ = ["broken_stream", "caller_fault", "told_trace"]
+__all__ = ["broken_stream", "caller_fault", "error_word", "told_trace"]
 
 
 def told_trace(
@@ -59,6 +59,11 @@ def _comparison(receipted: Receipted | None) -> ToldComparison | msgspec.UnsetTy
     return told_comparison(
         found.region, value=there.value, low=there.low, high=there.high, here=receipted.receipt.gco2e
     )
+
+
+def error_word(error: AnswerError) -> str:
+    """Return an error as a closed word: the code of its kind, or the status of one that an upstream has worded."""
+    return str(error.status) if isinstance(error, CallerFaultError) else type(error).code
 
 
 def caller_fault(fault: Fault | None) -> CallerFaultError | None:

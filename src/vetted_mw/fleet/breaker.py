@@ -90,9 +90,10 @@ class Breaker:
 
     def state(self, now: float) -> BreakerState:
         """Say where it stands at `now`."""
-        if self._open_until is None:
+        open_until = self._open_until  # once: metrics are collected by other threads, which ask this too
+        if open_until is None:
             return BreakerState.CLOSED
-        return BreakerState.OPEN if now < self._open_until else BreakerState.HALF_OPEN
+        return BreakerState.OPEN if now < open_until else BreakerState.HALF_OPEN
 
     def seconds_left(self, now: float) -> float:
         """Seconds until it lets a probe through; 0 when it already does."""

@@ -84,6 +84,13 @@ class Fleet:
         known = self._regions.get(region)
         return None if known is None else known.state()
 
+    def glance(self, region: str) -> tuple[bool, int]:
+        """Say whether `region` could be sent a request, as far as is known, and how many attempts are under way there.
+
+        For collectors of metrics: unlike everything else here it may be called from any thread, and changes nothing.
+        """
+        return self._regions[region].glance()
+
     def lease(self, region: str) -> Lease | None:
         """Take the right to one attempt at `region`, or None when it admits none now, or has no upstream."""
         known = self._regions.get(region)
@@ -169,6 +176,10 @@ class _Region:
             network_p95_ms=None if quantiles is None else quantiles.p95_ms,
             queue=queue,
         )
+
+    def glance(self) -> tuple[bool, int]:
+        is_out = self._health() in {Health.DRAINED, Health.FAILING} or not self.member.breaker.admits(self._monotonic())
+        return not is_out, self.member.in_flight
 
     def lease(self) -> Lease | None:
         now = self._monotonic()

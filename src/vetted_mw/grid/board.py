@@ -142,6 +142,13 @@ class SignalBoard:
         """Return the zone's reading at `now`: the chain's first live-eligible one, else the most telling other one."""
         return self._latest.best(zone, now)
 
+    def glance(self, zone: str, now: datetime) -> tuple[str, SignalReading] | None:
+        """Return the measured reading that a zone is judged by, or would be if it were newer, and its source's name.
+
+        For collectors of metrics: unlike everything else here it may be called from any thread, and changes nothing.
+        """
+        return self._latest.glance(zone, now)
+
     def rows_for(self, zone: str, now: datetime) -> tuple[tuple[str, SignalReading], ...]:
         """Return what every source of the zone's chain last gave, in its order, each with the source's name."""
         return self._latest.rows_for(zone, now)

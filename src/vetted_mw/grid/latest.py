@@ -75,6 +75,26 @@ class LatestSignals:
             others.append(reading)
         return min(others, key=_tells_less, default=None)
 
+    def glance(self, zone: str, now: datetime) -> tuple[str, SignalReading] | None:
+        """Return the measured reading that a zone is judged by, or would be if it were newer, and its source's name.
+
+        For collectors of metrics: it may be called from any thread, changes nothing, and does not count as a look.
+        """
+        known = self._zones.get(zone)
+        if known is None:
+            return None
+        rows = []
+        for name in self.chain(zone):
+            signal = known.signals.get((name, SignalKind.MEASURED))
+            if signal is None:
+                continue
+            reading = read_at(signal, now)
+            if reading.live_eligible:
+                return name, reading
+            if _standing(reading) == _USABLE:
+                rows.append((name, reading))
+        return min(rows, key=lambda row: row[1].age_minutes, default=None)
+
     def rows_for(self, zone: str, now: datetime) -> tuple[tuple[str, SignalReading], ...]:
         """Return what every source of the zone's chain last gave, in its order, each with the source's name."""
         return tuple((name, read_at(signal, now)) for name, signal in self._chained(zone))

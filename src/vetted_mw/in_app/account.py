@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,11 @@ class RouteAccount:
             made, beside = self._made(None)
             own = [] if made.receipt is None else [made.receipt]
             keep_later(self._core, [*beside, *own], caller=self._asked.caller)
+
+    def reported(self) -> list[Receipt]:
+        """Make a receipt of each use that the handler has told, for the meters; its calls tell their own."""
+        made = (self._core.receipted(self._reported(report), level=logging.DEBUG) for report in self.reports)
+        return [one.receipt for one in made if one.receipt is not None]
 
     def keep_late(self, call: Completion) -> None:
         """Keep what a call used that was still under way when the answer ended, beside what the answer's receipt tells.

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["CURRENT", "Route", "current_route"]
 
 CURRENT: ContextVar[Route | None] = ContextVar("vetted_mw_route", default=None)
-_TRACE_CONTEXT = (b"traceparent", b"tracestate")
 
 
 def current_route() -> Route | None:
@@ -139,6 +138,21 @@ class Route:
         self.account.reports.append(report_of(usage, model=model or self._request.model))
 
     @property
+    def overhead_ms(self) -> float:
+        """Milliseconds spent in us, before the handler and in its calls."""
+        return self._overhead_ms + sum(call.overhead_ms for call in self.account.calls)
+
+    @property
+    def sent(self) -> int:
+        """Requests that left for upstreams."""
+        return sum(call.attempts.sent for call in self.account.calls)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the caller of the outer request was seen to leave."""
+        return self._presence.left
+
+    @property
     def failure(self) -> AnswerError | None:
         """What the handler's latest call was told when it failed; None when it went well, or there was none."""
         return self._refusal or (self.account.calls[-1].failure if self.account.calls else None)
@@ -223,13 +237,10 @@ class Route:
         )
 
     def _with_outer(self, headers: Headers) -> Headers:
-        """Give a call what is the outer request's: its key, never the SDK's placeholder, and its trace context."""
+        """Give a call what is the outer request's: its key, never the SDK's placeholder."""
         kept = [(name, value) for name, value in headers if name != b"authorization"]
-        names = [b"authorization"]
-        if header_value(kept, b"traceparent") is None:
-            names += _TRACE_CONTEXT
-        outer = ((name, header_value(self._inbound, name)) for name in names)
-        return [*kept, *((name, value) for name, value in outer if value is not None)]
+        key = header_value(self._inbound, b"authorization")
+        return kept if key is None else [*kept, (b"authorization", key)]
 
     def _check_options(self, request: ChatRequest, headers: Headers) -> None:
         own = parse_options(request.vetted_members, headers, regions=self._core.configuration.regions)
@@ -282,11 +293,8 @@ class Route:
         headers = [
             (b"x-vetted-decision-mode", settled.mode.value.encode()),
             (b"x-vetted-decision-reason", settled.reason.value.encode()),
-            (b"x-vetted-attempts", str(sum(call.attempts.sent for call in self.account.calls)).encode()),
-            (
-                b"x-vetted-overhead-ms",
-                f"{self._overhead_ms + sum(call.overhead_ms for call in self.account.calls):.2f}".encode(),
-            ),
+            (b"x-vetted-attempts", str(self.sent).encode()),
+            (b"x-vetted-overhead-ms", f"{self.overhead_ms:.2f}".encode()),
         ]
         receipted = self.account.receipted
         if receipted is not None and receipted.receipt is not None:

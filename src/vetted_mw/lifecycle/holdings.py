@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vetted_mw.core import Core
 from vetted_mw.fleet.probes import Probes
 from vetted_mw.lifecycle.former import Former
+from vetted_mw.lifecycle.glances import region_glances
 from vetted_mw.lifecycle.probing import ProbeGet
 from vetted_mw.lifecycle.rooms import Outside, Rooms, doors_for, rooms_for, with_new_fleet
 from vetted_mw.lifecycle.traffic import Traffic
@@ -15,6 +16,7 @@ from vetted_mw.lifecycle.traffic import Traffic
 if TYPE_CHECKING:
     from vetted_mw.configuration import Configuration
     from vetted_mw.proxy.transport import Transport
+    from vetted_mw.telemetry.gauges import RegionGlance
 
 __all__ = ["Holdings"]
 
@@ -58,7 +60,12 @@ class Holdings:
             await self.rooms.board.open(background=self._background)
             await _open_ledger(self.rooms, undoing)
             undoing.pop_all()
+        self._outside.instruments.watch.add(self)
         return await self._begin(self.rooms, doors)
+
+    def glances(self) -> list[RegionGlance]:
+        """Tell every configured region as it stands, for the gauges; from any thread."""
+        return region_glances(self.rooms, self._outside.now())
 
     async def move_to(self, configuration: Configuration) -> None:
         """Put another configuration in place, all of it or none; what it has in common with this one goes on.
@@ -95,6 +102,7 @@ class Holdings:
 
     async def aclose(self) -> None:
         """Close everything, whatever becomes of a part of it."""
+        self._outside.instruments.watch.discard(self)
         core, self.core = self.core, None
         cores = [*self.former.let_go(), *(() if core is None else (core,))]
         ledgers = {id(one.ledger): one.ledger for one in cores if one.ledger is not None}
@@ -113,6 +121,7 @@ class Holdings:
 
     def forget(self) -> None:
         """Let go of what lived in an event loop that was closed without us: it can be neither used nor closed."""
+        self._outside.instruments.watch.discard(self)
         self.core = self._probes = None
         self._admit()
         self.rooms.board.forget()
@@ -138,6 +147,7 @@ class Holdings:
             transports=doors,
             maker=rooms.maker,
             recorder=rooms.recorder,
+            meters=rooms.meters,
             now=outside.now,
             monotonic=outside.monotonic,
             new_id=outside.new_id,

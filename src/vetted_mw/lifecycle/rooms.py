@@ -16,12 +16,15 @@ from vetted_mw.receipts.engines import engine_named
 from vetted_mw.receipts.ledger.sqlite import SqliteLedger
 from vetted_mw.receipts.maker import ReceiptMaker
 from vetted_mw.receipts.signing import load_signer
+from vetted_mw.telemetry.meters import Meters
 from vetted_mw.telemetry.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AsyncExitStack
     from datetime import datetime
+
+    from opentelemetry.trace import TracerProvider
 
     from vetted_mw.configuration import Configuration, LedgerConfiguration, Upstream
     from vetted_mw.grid.source import SignalSource
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from vetted_mw.receipts.jws import Signer
     from vetted_mw.receipts.sealed import ReceiptSink
     from vetted_mw.signal_configuration import SignalConfiguration
+    from vetted_mw.telemetry.instruments import Instruments
 
 __all__ = ["Outside", "Rooms", "doors_for", "rooms_for", "with_new_fleet"]
 
@@ -49,6 +53,8 @@ class Outside:
         monotonic: seconds that never go back.
         new_id: a fresh uuid4 as a string.
         jitter: a number in [0, 1).
+        instruments: what metrics are recorded with.
+        tracer_provider: where spans go; None: the global one.
     """
 
     signals: tuple[SignalSource, ...]
@@ -59,6 +65,8 @@ class Outside:
     monotonic: Callable[[], float]
     new_id: Callable[[], str]
     jitter: Callable[[], float]
+    instruments: Instruments
+    tracer_provider: TracerProvider | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,7 @@ class Rooms:
         signer: signs them; None: they are not signed.
         ledger: keeps them; None: nobody does.
         recorder: makes spans.
+        meters: record metrics.
     """
 
     configuration: Configuration
@@ -86,6 +95,7 @@ class Rooms:
     signer: Signer | None
     ledger: ReceiptSink | None
     recorder: Recorder
+    meters: Meters
 
     async def close_board(self) -> None:
         """Stop asking the grid services; decisions already made hold what they need."""
@@ -120,7 +130,12 @@ def rooms_for(configuration: Configuration, outside: Outside, *, previous: Rooms
         maker=maker,
         signer=signer,
         ledger=_ledger(configuration, outside, previous),
-        recorder=Recorder(version=_VERSION, propagate=configuration.propagate),
+        recorder=Recorder(
+            version=_VERSION, propagate=configuration.telemetry.propagate, provider=outside.tracer_provider
+        ),
+        meters=Meters(
+            outside.instruments, models=configuration.known_models, genai=configuration.telemetry.genai_metrics
+        ),
     )
 
 

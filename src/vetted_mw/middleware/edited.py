@@ -41,6 +41,11 @@ class EditedSend:
         self._configuration = configuration
         self._editor: _Json | _Stream | None = None
 
+    @property
+    def error(self) -> AnswerError | None:
+        """What the caller was told in place of the handler's answer, or at its end; None while all is well."""
+        return None if self._editor is None else self._editor.error
+
     async def __call__(self, message: Message) -> None:
         """Take one message of the handler."""
         if message["type"] == "http.response.start":
@@ -90,6 +95,7 @@ class _Json:
         self._route = route
         self._max_bytes = configuration.limits.max_response_bytes
         self._held = bytearray()
+        self.error: AnswerError | None = None
 
     async def body(self, data: bytes, *, more: bool) -> None:
         """Take a part of the body; the route has ended when `more` is false."""
@@ -121,6 +127,7 @@ class _Json:
             if error is None:
                 content = self._edited(content)
             else:  # the operator wants no answer without a receipt that is kept
+                self.error = error
                 status, headers = error.status, [JSON, *retry_headers(error)]
                 content = error_envelope(error, trace=self._route.members()["routing_trace"])
         headers += [*self._route.headers_told(), (b"content-length", str(len(content)).encode())]
@@ -147,6 +154,7 @@ class _Stream:
         self._is_chat: bool | None = None
         self._ended = False
         self._closed = False
+        self.error: AnswerError | None = None
         self._transcript = Transcript(route.account.nonce)
         self._stream = AnswerStream(
             choices=route.choices,
@@ -229,6 +237,7 @@ class _Stream:
         return self._route.failure or UpstreamCutError("The answer ended before it was complete. Send it again.")
 
     async def _broken_off(self, error: AnswerError) -> bytes:
+        self.error = error
         await self._route.account.seal(self._transcript.digest(whole=False))
         return self._stream.flush_held() + error_frame(error, members=self._route.members())
 

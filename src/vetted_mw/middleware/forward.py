@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING
 from vetted_mw.asgi.intake import CallerLeftError, UntilCallerLeaves
 from vetted_mw.chat.response import add_members
 from vetted_mw.completion.completion import Completion
-from vetted_mw.errors import ShuttingDownError
+from vetted_mw.errors import CallerFaultError, ShuttingDownError
 from vetted_mw.middleware.responder import Responder
 from vetted_mw.proxy.headers import returning_headers
 from vetted_mw.routing.decision import AttemptOutcome
+from vetted_mw.telemetry import names
+from vetted_mw.telemetry.ended import EndedRequest, RequestOutcome, served_as
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
     from vetted_mw.core import Core
     from vetted_mw.errors import AnswerError
     from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
+    from vetted_mw.routing.decision import DecisionMode
 
 __all__ = ["ForwardResponder"]
 
@@ -69,6 +74,46 @@ class ForwardResponder(Responder):
             return [], None
         core, completion = self._begun
         return self._headers(core, completion, receipt=False), completion.trace()
+
+    def ended(self, *, status: int | None, error: str | None, seconds: float) -> EndedRequest:
+        """Tell how the request ended, with what its completion knows."""
+        if self._begun is None:
+            return EndedRequest(outcome=self.unanswered_as(), status=status, error=error, seconds=seconds)
+        core, completion = self._begun
+        attempts, settled = completion.attempts, completion.settled()
+        overhead = None
+        if attempts.last_sent is not None:
+            overhead = self.overhead_ms(core, until=attempts.last_sent, waited=attempts.waited) / 1000
+        receipted = completion.account.receipted
+        return EndedRequest(
+            outcome=self._outcome(completion, settled.mode),
+            status=status,
+            error=error or completion.error,
+            seconds=seconds,
+            stream=completion.request.stream,
+            model=core.known_model(completion.request.model) or names.OTHER,
+            policy=completion.decision.policy,
+            mode=settled.mode,
+            reason=settled.reason,
+            region=settled.region,
+            attempts=attempts.sent,
+            overhead_seconds=overhead,
+            receipt=None if receipted is None else receipted.receipt,
+        )
+
+    def innermost(self) -> Context:
+        """Return the context of the completion's span, or of the request's where there is none."""
+        return self.span.context if self._begun is None else self._begun[1].context
+
+    def _outcome(self, completion: Completion, mode: DecisionMode) -> RequestOutcome:
+        failure = completion.failure or self.error
+        if self.has_left:
+            return RequestOutcome.CLIENT_DISCONNECT
+        if failure is None:
+            return served_as(mode, completion.attempts.records)
+        if isinstance(failure, CallerFaultError) or not completion.attempts.sent:
+            return self.unanswered_as() if self.error is not None else RequestOutcome.REFUSED
+        return RequestOutcome.FAILED
 
     async def _json(self, core: Core, completion: Completion) -> None:
         answered = await completion.answer()

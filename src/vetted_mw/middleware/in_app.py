@@ -6,25 +6,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.shared_receive import SharedReceive
+from vetted_mw.chat.sse import Placement
+from vetted_mw.completion.completion import Completion
 from vetted_mw.in_app.route import CURRENT, Route
 from vetted_mw.middleware.edited import EditedSend
 from vetted_mw.middleware.responder import Responder
 from vetted_mw.proxy.connection import closed_surely
-from vetted_mw.routing.decision import Settled
-from vetted_mw.routing.refusal import refusal_for
-from vetted_mw.routing.trace import build_trace, encode_trace
+from vetted_mw.telemetry import names
+from vetted_mw.telemetry.ended import EndedRequest, RequestOutcome, receipt_outcome, served_as
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from opentelemetry.context import Context
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from vetted_mw.asgi.door import Identify
+    from vetted_mw.completion.asked import Asked
     from vetted_mw.core import Core
     from vetted_mw.gateway import Gateway
     from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
-    from vetted_mw.routing.decision import Decision
 
 __all__ = ["InAppResponder"]
+
+_BAD_REQUEST, _SERVER_FAULT = 400, 500
 
 
 class InAppResponder(Responder):
@@ -36,60 +40,146 @@ class InAppResponder(Responder):
         super().__init__(gateway, identify, scope, receive, send)
         self._app = app
         self._server_send = send
-        self._running: tuple[Route, SharedReceive] | None = None
-        self._refused: tuple[Core, Decision] | None = None
+        self._running: tuple[Core, Asked, Route, SharedReceive] | None = None
+        self._refused: tuple[Core, Completion] | None = None
+        self._status: int | None = None
+        self._has_failed = False
+
+    @property
+    def status(self) -> int | None:
+        """HTTP status of the answer, the handler's or ours; None when there was none."""
+        return self._status if self._running is not None else self.sender.status
 
     async def answer(self) -> None:
         """Answer the request; what the app's own handler raises goes on to the app's own error handling."""
         await super().answer()
         if self._running is not None:
-            await self._run_handler(*self._running)
+            _core, _asked, route, receive = self._running
+            await self._run_handler(route, receive)
 
     async def serve(self, in_flight: InFlight) -> None:
         """Decide; with no eligible region the caller gets our error and the handler is not run."""
         core = in_flight.core
         taken = await self.taken_in(core)
-        decision = taken.asked.decision
-        if not decision.order:
-            self._refused = (core, decision)
-            raise refusal_for(decision, (), options=taken.asked.options)
+        asked = taken.asked
+        if not asked.decision.order:
+            await self._refuse_all(core, asked)
         receive = SharedReceive(taken.body.raw, self.receive)
         route = Route(
             core,
-            replace(taken.asked, inbound=list(self.scope["headers"])),
+            replace(asked, inbound=list(self.scope["headers"])),
             rules=taken.rules,
             overhead_ms=self.overhead_ms(core, until=None, waited=0.0),
             look_out=receive.look_out,
         )
-        self._running = route, receive
+        self._running = core, asked, route, receive
 
     def told(self) -> tuple[Headers, bytes | None]:
         """Return headers and trace of a decision that found no region."""
         if self._refused is None:
             return [], None
-        core, decision = self._refused
-        settled = Settled(mode=decision.mode, reason=decision.reason, region=None, operational=None)
-        trace = build_trace(decision, settled, (), receipt_reading=None, detail=core.configuration.trace_detail)
-        headers = [
-            (b"x-vetted-decision-mode", settled.mode.value.encode()),
-            (b"x-vetted-decision-reason", settled.reason.value.encode()),
-            (b"x-vetted-attempts", b"0"),
-        ]
-        return headers, encode_trace(trace)
+        core, completion = self._refused
+        overhead = self.overhead_ms(core, until=None, waited=0.0)
+        return completion.headers(overhead_ms=overhead, receipt=False), completion.trace()
+
+    def ended(self, *, status: int | None, error: str | None, seconds: float) -> EndedRequest:
+        """Tell how the request ended, with what its handler's calls know."""
+        if self._running is None:
+            return self._ended_unanswered(status=status, error=error, seconds=seconds)
+        core, asked, route, _receive = self._running
+        settled, receipted = route.settled(), route.account.receipted
+        return EndedRequest(
+            outcome=self._outcome(route),
+            status=status,
+            error=error,
+            seconds=seconds,
+            stream=asked.request.stream,
+            model=core.known_model(asked.request.model) or names.OTHER,
+            policy=asked.decision.policy,
+            mode=settled.mode,
+            reason=settled.reason,
+            region=settled.region,
+            attempts=route.sent,
+            overhead_seconds=route.overhead_ms / 1000 if route.sent else None,
+            receipt=None if receipted is None else receipted.receipt,
+        )
+
+    def innermost(self) -> Context:
+        """Return the context of the request's span: the handler's calls have spans of their own."""
+        return self.span.context
+
+    async def _refuse_all(self, core: Core, asked: Asked) -> None:
+        """Tell a decision that found no region the way a completion of ours does, span and metrics included.
+
+        Raises:
+            AnswerError: always.
+        """
+        completion = Completion(core, asked, placement=Placement.OFF, bare=True)
+        self._refused = core, completion
+        try:
+            await completion.answer()
+        finally:
+            await completion.aclose()
+
+    def _ended_unanswered(self, *, status: int | None, error: str | None, seconds: float) -> EndedRequest:
+        ended = EndedRequest(outcome=self.unanswered_as(), status=status, error=error, seconds=seconds)
+        if self._refused is None:
+            return ended
+        core, completion = self._refused
+        decision = completion.decision
+        return replace(
+            ended,
+            stream=completion.request.stream,
+            model=core.known_model(completion.request.model) or names.OTHER,
+            policy=decision.policy,
+            mode=decision.mode,
+            reason=decision.reason,
+        )
+
+    def _outcome(self, route: Route) -> RequestOutcome:
+        if self.has_left or route.has_left:
+            return RequestOutcome.CLIENT_DISCONNECT
+        if self._has_failed or self._status is None or self._status >= _SERVER_FAULT:
+            return RequestOutcome.FAILED
+        if self._status >= _BAD_REQUEST:
+            return RequestOutcome.REFUSED
+        return served_as(route.settled().mode, route.attempts())
 
     async def _run_handler(self, route: Route, receive: SharedReceive) -> None:
-        configuration = route.configuration
-        edited = EditedSend(self._server_send, route, configuration)
+        edited = EditedSend(self._noting_send, route, route.configuration)
         self.scope.setdefault("state", {})["vetted"] = route
         token = CURRENT.set(route)
         try:
             await self._app(self.scope, receive, edited)
         except Exception:
+            self._has_failed = True
             await edited.failed()
             raise
         finally:
             CURRENT.reset(token)
             await closed_surely(_closed(receive, route))
+            self._note_answer(edited, route)
+
+    async def _noting_send(self, message: Message) -> None:
+        """Send what the handler sends, and note what it says of the answer."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        try:
+            await self._server_send(message)
+        except OSError:  # how some servers say that the caller is gone
+            self.has_left = True
+            raise
+
+    def _note_answer(self, edited: EditedSend, route: Route) -> None:
+        if edited.error is not None:
+            self.error = edited.error
+            self._has_failed = True
+        core = self._running[0] if self._running is not None else None
+        receipted = route.account.receipted
+        if core is not None:
+            core.meters.worked(route.account.reported(), self.span.context)
+        if core is not None and receipted is not None:
+            core.meters.receipted(receipted.receipt, receipt_outcome(receipted.error), self.span.context)
 
 
 async def _closed(receive: SharedReceive, route: Route) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,15 +10,21 @@ from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
 from vetted_mw.asgi.intake import Body, CallerLeftError, Inflow, read_body
+from vetted_mw.asgi.paths import route_path
 from vetted_mw.asgi.sending import Sender, own_fault
 from vetted_mw.chat.request import parse_request
 from vetted_mw.completion.asked import Asked
 from vetted_mw.completion.sealing import require_ledger
-from vetted_mw.errors import AnswerError, ShuttingDownError
+from vetted_mw.completion.told import error_word
+from vetted_mw.errors import AnswerError, InternalError, ShuttingDownError
 from vetted_mw.routing.decision import Rules, check_policy
 from vetted_mw.routing.options import parse_options
+from vetted_mw.telemetry.costs_no_answer import COSTS_NO_ANSWER
+from vetted_mw.telemetry.ended import EndedRequest, RequestOutcome
+from vetted_mw.telemetry.recorder import correlated
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from starlette.types import Receive, Scope, Send
 
     from vetted_mw.core import Core
@@ -46,7 +53,18 @@ class TakenIn:
 
 
 class Responder(ABC):
-    """Answers one request; born in `__call__`, holds what belongs to that request only."""
+    """Answers one request; born in `__call__`, holds what belongs to that request only.
+
+    Attributes:
+        gateway: owns what lives.
+        scope: the request's.
+        receive: the server's.
+        sender: wraps the server's `send`.
+        in_flight: counts it while it is answered; None before it was let in.
+        span: of the HTTP request, the host's or ours.
+        error: what the caller was told when no answer was its answer; None while all is well.
+        has_left: whether the caller went away before its answer had ended.
+    """
 
     def __init__(self, gateway: Gateway, identify: Identify | None, scope: Scope, receive: Receive, send: Send) -> None:
         self.gateway = gateway
@@ -54,18 +72,28 @@ class Responder(ABC):
         self.receive = receive
         self.sender = Sender(send)
         self.in_flight: InFlight | None = None
+        self.error: AnswerError | None = None
+        self.has_left = False
+        self.span = gateway.recorder.server(
+            path=route_path(scope).removesuffix("/"), scheme=scope.get("scheme", "http"), headers=scope["headers"]
+        )
         self._inflow = Inflow(scope, receive, gateway.configuration.limits)
         self._identify = identify
+        self._arrived = gateway.monotonic()
         self._started = 0.0
         self._reading = 0.0
 
     async def respond(self) -> None:
-        """Answer the request and count it as in flight meanwhile."""
+        """Answer the request, count it as in flight meanwhile, and tell how it ended."""
         try:
             await self.answer()
+        except asyncio.CancelledError:
+            self.has_left = True  # how some servers tell it
+            raise
         finally:
             if self.in_flight is not None:
                 self.in_flight.leave()
+            self._tell_end()
 
     async def answer(self) -> None:
         """Answer the request, whatever happens; nothing escapes that could carry what the caller wrote."""
@@ -73,7 +101,7 @@ class Responder(ABC):
             self.in_flight = await self.gateway.enter()
             await self.serve(self.in_flight)
         except CallerLeftError:
-            _LOG.debug("the caller left before its answer ended")
+            self._note_left()
         except AnswerError as error:
             await self._refuse(error)
         except Exception as error:  # noqa: BLE001 (the last wall: what an exception says may be the caller's words)
@@ -86,6 +114,25 @@ class Responder(ABC):
     @abstractmethod
     def told(self) -> tuple[Headers, bytes | None]:
         """Return the `x-vetted-*` headers and the trace an error answer carries; nothing before a decision."""
+
+    @abstractmethod
+    def ended(self, *, status: int | None, error: str | None, seconds: float) -> EndedRequest:
+        """Tell how the request ended, and what is known of it.
+
+        Args:
+            status: of the answer; None when there was none.
+            error: a closed word for what the caller was told in place of its answer.
+            seconds: from its arrival to its end.
+        """
+
+    @abstractmethod
+    def innermost(self) -> Context:
+        """Return the context that what is told of the request at its end belongs to."""
+
+    @property
+    def status(self) -> int | None:
+        """HTTP status of the answer; None when there was none."""
+        return self.sender.status
 
     async def taken_in(self, core: Core) -> TakenIn:
         """Let the request in and decide where it may go.
@@ -112,6 +159,7 @@ class Responder(ABC):
             decision=core.decide(options, request.model, admitted.rules),
             inbound=headers,
             caller=admitted.caller.name,
+            outer=self.span.context,
         )
         return TakenIn(asked=asked, body=body, rules=admitted.rules)
 
@@ -120,7 +168,30 @@ class Responder(ABC):
         end = core.monotonic() if until is None else until
         return max(0.0, end - self._started - self._reading - waited) * 1000
 
+    def unanswered_as(self) -> RequestOutcome:
+        """Say how a request ended that had no answer of its own, before any upstream was asked."""
+        if self.has_left:
+            return RequestOutcome.CLIENT_DISCONNECT
+        is_ours = self.error is None or self.error.code == InternalError.code
+        return RequestOutcome.FAILED if is_ours else RequestOutcome.REFUSED
+
+    def _tell_end(self) -> None:
+        """Tell span, meters and log how it ended; one line in the log per request, none of it the caller's words."""
+        with COSTS_NO_ANSWER:
+            error = None if self.error is None else error_word(self.error)
+            ended = self.ended(status=self.status, error=error, seconds=self.gateway.monotonic() - self._arrived)
+            self.gateway.meters.ended(ended, self.innermost())
+            if _LOG.isEnabledFor(logging.INFO):
+                with correlated(self.innermost()) as ids:
+                    _LOG.info("a chat completion ended", extra=ended.logged() | ids)
+        self.span.end(status=self.status, error=None if self.error is None else error_word(self.error))
+
+    def _note_left(self) -> None:
+        self.has_left = True
+        _LOG.debug("the caller left before its answer ended")
+
     async def _refuse(self, error: AnswerError) -> None:
+        self.error = error
         if self.sender.started:
             return  # the response has begun: closing it unfinished is the only honest end left
         headers, trace = self.told()
@@ -130,4 +201,4 @@ class Responder(ABC):
         try:
             await self.sender.error(error, headers=headers, trace=trace, inflow=self._inflow)
         except CallerLeftError:
-            _LOG.debug("the caller left before its answer ended")
+            self._note_left()

@@ -7,7 +7,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.sse import Placement
-from vetted_mw.configuration import Configuration, Limits, ReceiptConfiguration, ServerConfiguration
+from vetted_mw.configuration import (
+    Configuration,
+    Limits,
+    ReceiptConfiguration,
+    ServerConfiguration,
+    TelemetryConfiguration,
+)
 from vetted_mw.receipts.models import ModelSize, size_for, unknown_size
 from vetted_mw.settings.catalogue import catalogue_of
 from vetted_mw.settings.evidence import ledger_of, signing_of
@@ -19,9 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vetted_mw.settings.reading import Written
-    from vetted_mw.settings.schema import ModelSettings
+    from vetted_mw.settings.schema import ModelSettings, TelemetrySettings
 
 __all__ = ["frozen"]
+
+_SEMCONV_VARIABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
+"""OpenTelemetry's own switch, shared with other instrumentations: tokens between commas."""
 
 
 def frozen(written: Written, *, environ: Mapping[str, str]) -> Configuration:
@@ -66,8 +75,17 @@ def frozen(written: Written, *, environ: Mapping[str, str]) -> Configuration:
         signing=signing_of(written, environ),
         ledger=ledger_of(written),
         server=ServerConfiguration(**settings.server.model_dump()),
-        propagate=settings.telemetry.propagate != "off",
+        telemetry=_telemetry(settings.telemetry, environ),
         source="" if written.file is None else str(written.file),
+    )
+
+
+def _telemetry(settings: TelemetrySettings, environ: Mapping[str, str]) -> TelemetryConfiguration:
+    chosen = {token.strip() for token in environ.get(_SEMCONV_VARIABLE, "").split(",")}
+    return TelemetryConfiguration(
+        propagate=settings.propagate != "off",
+        genai_metrics=settings.metrics != "vetted",
+        latest_genai="gen_ai_latest_experimental" in chosen,
     )
 
 

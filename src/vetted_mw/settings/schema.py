@@ -190,9 +190,10 @@ class ServerSettings(Section):
 
 
 class TelemetrySettings(Section):
-    """`[telemetry]`: what upstreams learn of the trace."""
+    """`[telemetry]`: what upstreams learn of the trace, and which metrics there are."""
 
     propagate: Literal["traceparent", "off"] = "traceparent"
+    metrics: Literal["genai+vetted", "vetted"] = "genai+vetted"
 
 
 class VettedSettings(BaseSettings):

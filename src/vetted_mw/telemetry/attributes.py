@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.chat.response import Answer
     from vetted_mw.chat.sse import AnswerStream
+    from vetted_mw.configuration import Upstream
+    from vetted_mw.routing.regions import Region
 
-__all__ = ["answer_attributes", "receipt_attributes", "request_attributes", "server_attributes", "trace_attributes"]
+__all__ = [
+    "answer_attributes",
+    "attempt_attributes",
+    "receipt_attributes",
+    "request_attributes",
+    "server_attributes",
+    "server_span_attributes",
+    "trace_attributes",
+]
 
 _MAX_ID = 200
 
@@ -57,6 +67,28 @@ def server_attributes(base_url: str) -> dict[str, AttributeValue]:
     url = urlsplit(base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
     return {names.SERVER_ADDRESS: url.hostname or "", names.SERVER_PORT: port}
+
+
+def server_span_attributes(*, path: str, scheme: str) -> dict[str, AttributeValue]:
+    """Return what is known of an HTTP request when its span starts: the configured path and the scheme."""
+    return {
+        names.HTTP_METHOD: "POST",
+        names.HTTP_ROUTE: path,
+        names.URL_PATH: path,
+        names.URL_SCHEME: "https" if scheme == "https" else "http",
+    }
+
+
+def attempt_attributes(upstream: Upstream, region: Region, *, index: int) -> dict[str, AttributeValue]:
+    """Return what is known of one try when it starts: where it goes, and the how-many-eth it is."""
+    return {
+        names.HTTP_METHOD: "POST",
+        **server_attributes(upstream.base_url),
+        names.URL_SCHEME: urlsplit(upstream.base_url).scheme,
+        names.REGION: region.code,
+        names.COUNTRY: region.country,
+        names.ATTEMPT_INDEX: index,
+    }
 
 
 def receipt_attributes(receipt: Mapping[str, object]) -> dict[str, AttributeValue]:

@@ -8,9 +8,7 @@ stream would leave its span current in the caller's context.
 from __future__ import annotations
 
 import contextlib
-import logging
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import msgspec
 from opentelemetry import context, trace
@@ -19,25 +17,26 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from vetted_mw.routing.trace import told_signal
 from vetted_mw.telemetry import names
-from vetted_mw.telemetry.attributes import server_attributes, trace_attributes
+from vetted_mw.telemetry.attributes import attempt_attributes, server_span_attributes, trace_attributes
+from vetted_mw.telemetry.costs_no_answer import COSTS_NO_ANSWER
+from vetted_mw.telemetry.points import NOT_AN_ERROR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from types import TracebackType
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
     from vetted_mw.configuration import Upstream
     from vetted_mw.routing.decision import AttemptRecord, Decision
     from vetted_mw.routing.regions import Region
 
-__all__ = ["AttemptSpan", "ChatSpan", "Recorder"]
+__all__ = ["AttemptSpan", "ChatSpan", "Recorder", "ServerSpan", "correlated"]
 
-_LOG = logging.getLogger("vetted_mw")
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
-_NOT_AN_ERROR = frozenset({"success", "client_disconnect", "not_admitted"})
+_TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
+_SERVER_FAULT = 500
 
 
 class Recorder:
@@ -46,88 +45,130 @@ class Recorder:
     Args:
         version: of this package.
         propagate: whether upstreams get `traceparent`.
+        provider: where spans go; None: the global one, whenever it is set.
     """
 
-    def __init__(self, *, version: str, propagate: bool) -> None:
-        self._tracer = trace.get_tracer(names.INSTRUMENTATION, version, schema_url=names.SCHEMA_URL)
+    def __init__(self, *, version: str, propagate: bool, provider: TracerProvider | None = None) -> None:
+        self._tracer = trace.get_tracer(
+            names.INSTRUMENTATION, version, tracer_provider=provider, schema_url=names.SCHEMA_URL
+        )
         self._propagate = propagate
 
-    def chat(self, model: str, *, provider: str, inbound: Mapping[str, str]) -> ChatSpan:
-        """Start the span of one logical request.
+    def server(self, *, path: str, scheme: str, headers: Iterable[tuple[bytes, bytes]]) -> ServerSpan:
+        """Start the span of one HTTP request, unless the host has one for it.
+
+        Args:
+            path: one of the configured ones, never what surrounds it in a host.
+            scheme: `http` or `https`.
+            headers: the caller's; its trace context is gone on with.
+        """
+        here = context.get_current()
+        if trace.get_current_span(here).get_span_context().is_valid:
+            return ServerSpan(INVALID_SPAN, here)
+        parent = _extracted(headers, here)
+        span = self._start(f"POST {path}", parent, SpanKind.SERVER, server_span_attributes(path=path, scheme=scheme))
+        return ServerSpan(span, trace.set_span_in_context(span, parent))
+
+    def chat(
+        self, model: str, *, provider: str, outer: Context | None = None, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> ChatSpan:
+        """Start the span of one logical request: under the span that is current, else under the one of the request.
 
         Args:
             model: the requested name, already clamped to known ones.
             provider: `gen_ai.provider.name` of the region the request goes to first.
-            inbound: the caller's `traceparent` and `tracestate`; used only where no span is current.
+            outer: holds the span of the HTTP request; used where no span is current.
+            headers: of an in-app handler's call: trace context that its own client put there goes before `outer`.
         """
-        parent: Context | None = None
-        if inbound and not trace.get_current_span().get_span_context().is_valid:
-            parent = _TRACE_CONTEXT.extract(inbound, context.get_current())
-        attributes = {names.OPERATION_NAME: "chat", names.PROVIDER_NAME: provider, names.REQUEST_MODEL: model}
-        span = self._start(f"chat {model}", parent, SpanKind.CLIENT, attributes)
+        parent = context.get_current()
+        if not trace.get_current_span(parent).get_span_context().is_valid:
+            parent = _extracted(headers, parent if outer is None else outer)
+        attributes = {names.OPERATION_NAME: names.CHAT, names.PROVIDER_NAME: provider, names.REQUEST_MODEL: model}
+        span = self._start(f"{names.CHAT} {model}", parent, SpanKind.CLIENT, attributes)
         return ChatSpan(self, span, trace.set_span_in_context(span, parent))
 
     def _start(
         self, name: str, parent: Context | None, kind: SpanKind, attributes: Mapping[str, AttributeValue]
     ) -> Span:
-        with _COSTS_NO_ANSWER:
+        with COSTS_NO_ANSWER:
             return self._tracer.start_span(name, context=parent, kind=kind, attributes=attributes)
         return INVALID_SPAN
 
 
+class ServerSpan:
+    """The span of one HTTP request, ours or the host's; only ours is ended, exactly once.
+
+    Attributes:
+        context: what the request's other spans are children of.
+    """
+
+    def __init__(self, span: Span, inside: Context) -> None:
+        self._span = span
+        self.context = inside
+
+    def end(self, *, status: int | None, error: str | None) -> None:
+        """End the span.
+
+        Args:
+            status: of the answer; None when there was none.
+            error: what the caller was told, a closed word; it counts where the fault is on this side.
+        """
+
+        def describe() -> None:
+            if status is not None:
+                self._span.set_attribute(names.HTTP_STATUS, status)
+            if status is not None and status >= _SERVER_FAULT:
+                _mark_error(self._span, error or str(status))
+
+        _end(self._span, describe)
+
+
 class ChatSpan:
-    """The one span of a logical request; ended exactly once."""
+    """The one span of a logical request; ended exactly once.
+
+    Attributes:
+        context: with the span in it, for what is recorded beside it.
+    """
 
     def __init__(self, recorder: Recorder, span: Span, inside: Context) -> None:
         self._recorder = recorder
         self._span = span
-        self._context = inside
+        self.context = inside
         self._attempts = 0
 
     def route(self, decision: Decision) -> None:
         """Record the decision as a span of its own."""
-        span = self._recorder._start(names.ROUTE_SPAN, self._context, SpanKind.INTERNAL, {})  # noqa: SLF001 (one module, one recorder)
+        span = self._recorder._start(names.ROUTE_SPAN, self.context, SpanKind.INTERNAL, {})  # noqa: SLF001 (one module, one recorder)
         _end(span, lambda: _describe_decision(span, decision))
 
     def attempt(self, upstream: Upstream, region: Region) -> AttemptSpan:
         """Start the span of one try."""
-        attributes: dict[str, AttributeValue] = {
-            names.HTTP_METHOD: "POST",
-            **server_attributes(upstream.base_url),
-            names.URL_SCHEME: urlsplit(upstream.base_url).scheme,
-            names.REGION: region.code,
-            names.COUNTRY: region.country,
-            names.ATTEMPT_INDEX: self._attempts,
-        }
+        attributes = attempt_attributes(upstream, region, index=self._attempts)
         self._attempts += 1
-        span = self._recorder._start(names.ATTEMPT_SPAN, self._context, SpanKind.CLIENT, attributes)  # noqa: SLF001
-        inside = trace.set_span_in_context(span, self._context)
+        span = self._recorder._start(names.ATTEMPT_SPAN, self.context, SpanKind.CLIENT, attributes)  # noqa: SLF001
+        inside = trace.set_span_in_context(span, self.context)
         return AttemptSpan(span, inside, propagate=self._recorder._propagate)  # noqa: SLF001
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
         """Note that something happened now."""
-        with _COSTS_NO_ANSWER:
+        with COSTS_NO_ANSWER:
             self._span.add_event(name, attributes)
 
-    def end(self, attributes: Mapping[str, AttributeValue], *, error_type: str | None) -> None:
+    def end(self, attributes: Callable[[], Mapping[str, AttributeValue]], *, error_type: str | None) -> None:
         """End the span.
 
         Args:
-            attributes: what `telemetry.attributes` made of trace and receipt.
+            attributes: returns what `telemetry.attributes` makes of trace and receipt; asked only by a span that
+                records.
             error_type: a closed word when the caller got an error or a cut stream; None otherwise.
         """
 
         def describe() -> None:
-            self._span.set_attributes(attributes)
+            self._span.set_attributes(attributes())
             if error_type is not None:
                 _mark_error(self._span, error_type)
 
         _end(self._span, describe)
-
-    @property
-    def is_recording(self) -> bool:
-        """Whether building attributes is worth the time."""
-        return self._span.is_recording()
 
 
 class AttemptSpan:
@@ -160,35 +201,36 @@ class AttemptSpan:
         def describe() -> None:
             if record.status is not None:
                 self._span.set_attribute(names.HTTP_STATUS, record.status)
-            if record.outcome.value not in _NOT_AN_ERROR:
+            if record.outcome not in NOT_AN_ERROR:
                 _mark_error(self._span, record.outcome.value)
 
         _end(self._span, describe)
 
 
-class _CostsNoAnswer:
-    """Swallow what a tracer or a span processor raises, with a line in the log."""
-
-    def __enter__(self) -> None:
-        """Begin; nothing is kept, so that one instance serves every request."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        if kind is None or not isinstance(error, Exception):
-            return False
-        # Its text could hold anything, so only its kind is told.
-        _LOG.warning("a span could not be recorded", extra={"error": kind.__name__})
-        return True
-
-
-_COSTS_NO_ANSWER = _CostsNoAnswer()
+@contextlib.contextmanager
+def correlated(within: Context) -> Iterator[dict[str, str]]:
+    """Make the span of `within` current for one line of the log, and give its ids; nothing may be awaited inside."""
+    span = trace.get_current_span(within).get_span_context()
+    token = context.attach(within)
+    try:
+        yield (
+            {}
+            if not span.is_valid
+            else {
+                "trace_id": trace.format_trace_id(span.trace_id),
+                "span_id": trace.format_span_id(span.span_id),
+            }
+        )
+    finally:
+        context.detach(token)
 
 
 def _end(span: Span, describe: Callable[[], None]) -> None:
     """Describe a span that records, and end it whatever became of the description."""
-    with _COSTS_NO_ANSWER:
+    with COSTS_NO_ANSWER:
         if span.is_recording():
             describe()
-    with _COSTS_NO_ANSWER:
+    with COSTS_NO_ANSWER:
         span.end()
 
 
@@ -222,3 +264,16 @@ def _injected(inside: Context) -> list[tuple[bytes, bytes]]:
     carrier: dict[str, str] = {}
     _TRACE_CONTEXT.inject(carrier, inside)
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in carrier.items()]
+
+
+def _extracted(headers: Iterable[tuple[bytes, bytes]], around: Context) -> Context:
+    """Return `around` with the trace context that headers bring; as it is where they bring none."""
+    carrier: dict[str, str] = {}
+    for name, value in headers:
+        if name in _TRACE_HEADERS:
+            carrier.setdefault(name.decode("ascii"), value.decode("latin-1"))
+    if "traceparent" not in carrier:
+        return around
+    with COSTS_NO_ANSWER:
+        return _TRACE_CONTEXT.extract(carrier, around)
+    return around
