@@ -21,6 +21,7 @@ import uvicorn
 from bench.evidence import evidence_measured
 from bench.measuring import Load, Round, process, request_of, round_of, unused_port
 from bench.table import compared
+from bench.telemetry import telemetry_measured
 from vetted_mw.demo.grid_service import TOKEN, GridService
 from vetted_mw.demo.model_server import ModelServers
 from vetted_mw.routing.regions import load_catalogue
@@ -61,6 +62,7 @@ def main() -> int:
     parser.add_argument(
         "--evidence", action="store_true", help="with signing and ledger, each and both, and with neither"
     )
+    parser.add_argument("--telemetry", action="store_true", help="with no telemetry, the API alone, and an SDK")
     parser.add_argument("--serve-upstream", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--serve-grid", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -72,6 +74,8 @@ def main() -> int:
         return 0
     if arguments.evidence:
         measured = evidence_measured
+    elif arguments.telemetry:
+        measured = telemetry_measured
     else:
         measured = _signals_measured if arguments.signals else _hanging_measured if arguments.hanging else _measured
     asyncio.run(measured(arguments.seconds))

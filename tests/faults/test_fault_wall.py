@@ -157,7 +157,8 @@ def test_the_spans_tell_what_the_trace_tells(case: Case) -> None:
     """One span for the request and its decision, one for each attempt with its region, status and outcome."""
     seen = _seen(case)
     names = [span.name for span in seen.spans]
-    assert sorted(names) == sorted(["chat _OTHER", "vetted.route", *["vetted.attempt"] * len(seen.told.attempts)])
+    attempts = ["vetted.attempt"] * len(seen.told.attempts)
+    assert sorted(names) == sorted(["POST /v1/chat/completions", "chat _OTHER", "vetted.route", *attempts])
     spans = [dict(span.attributes or {}) for span in seen.spans if span.name == "vetted.attempt"]
     assert [
         (span["vetted.region"], span.get("error.type", "success"), span.get("http.response.status_code"))

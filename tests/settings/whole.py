@@ -229,7 +229,7 @@ FIRST: dict[str, Any] = {
         "retired": [{"file": "retired.pem", "not_before": "2025-01-01T00:00:00Z", "not_after": "2026-01-01T00:00:00Z"}],
     },
     "ledger": {"path": "receipts.sqlite3", "durability": "normal", "policy": "fail_closed"},
-    "telemetry": {"propagate": "off"},
+    "telemetry": {"propagate": "off", "metrics": "vetted"},
 }
 
 SECOND: dict[str, Any] = {
@@ -426,7 +426,7 @@ SECOND: dict[str, Any] = {
     },
     "signing": {"key": {"file": "signing.pem"}, "alg": "EdDSA", "retired": [{"file": "retired.json"}]},
     "ledger": {"path": "others.sqlite3", "durability": "full", "policy": "fail_open"},
-    "telemetry": {"propagate": "traceparent"},
+    "telemetry": {"propagate": "traceparent", "metrics": "genai+vetted"},
 }
 
 # One value each, so they cannot change anything: they are in the schema so that a file may say what it relies on.

@@ -326,9 +326,9 @@ class Completion:
             request=self.request,
             attempts=self.attempts,
             seen=self.account.seen,
-            receipt=self._receipt(),
+            decision=self.decision,
+            receipted=self.account.receipted,
             receipt_placement=self._receipt_placement(),
-            trace=self.trace(),
             to_first_chunk=self._to_first_chunk,
         )
 

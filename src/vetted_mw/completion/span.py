@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from vetted_mw.routing.decision import AttemptOutcome
+from vetted_mw.routing.decision import AttemptOutcome, settle
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.attributes import (
     answer_attributes,
+    decision_attributes,
     receipt_attributes,
     request_attributes,
     server_attributes,
-    trace_attributes,
+    signal_attributes,
 )
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     from vetted_mw.chat.sse import AnswerStream
     from vetted_mw.completion.attempts import Attempts
     from vetted_mw.configuration import Upstream
-    from vetted_mw.core import Core
-    from vetted_mw.receipts.receipt import Receipt
+    from vetted_mw.core import Core, Receipted
+    from vetted_mw.routing.decision import Decision
 
 __all__ = ["completion_attributes"]
 
@@ -43,9 +42,9 @@ def completion_attributes(
     request: ChatRequest,
     attempts: Attempts,
     seen: Answer | AnswerStream | None,
-    receipt: Receipt | None,
+    decision: Decision,
+    receipted: Receipted | None,
     receipt_placement: str,
-    trace: bytes,
     to_first_chunk: float | None,
 ) -> dict[str, AttributeValue]:
     """Return the attributes of one completion that has ended.
@@ -55,12 +54,14 @@ def completion_attributes(
         request: what the caller asked.
         attempts: what was tried.
         seen: what was observed of the answer; None when nothing was.
-        receipt: None when there is none.
+        decision: where it could go.
+        receipted: what became of its receipt; None where nobody asked for it.
         receipt_placement: where the caller got it.
-        trace: the routing trace as it was told.
         to_first_chunk: seconds to a stream's first content; None for JSON, and for a stream without any.
     """
-    attributes = trace_attributes(msgspec.json.decode(trace)) | request_attributes(request)
+    settled = settle(decision, attempts.records, serving=attempts.serving)
+    attributes = decision_attributes(decision.policy, settled.mode, settled.reason, settled.operational)
+    attributes |= request_attributes(request)
     attributes[names.ATTEMPT_COUNT] = attempts.sent
     attributes[names.FAILOVER] = len(attempts.records) > 1
     attributes[names.RECEIPT_PLACEMENT] = receipt_placement
@@ -70,15 +71,17 @@ def completion_attributes(
         attributes[names.TIME_TO_FIRST_CHUNK] = to_first_chunk
     if request.stream and attempts.serving is not None:  # begun, by its first content or by a commit before it
         attributes[names.STREAM_OUTCOME] = _STREAM_OUTCOMES.get(attempts.records[-1].outcome, "upstream_cut")
-    if receipt is not None:
-        attributes |= receipt_attributes(msgspec.to_builtins(receipt))
+    if receipted is not None and receipted.receipt is not None:
+        attributes |= receipt_attributes(receipted.receipt)
+    if receipted is not None and receipted.reading is not None:
+        attributes |= signal_attributes(names.RECEIPT_SIGNAL, receipted.reading)
     return attributes
 
 
 def _serving_attributes(core: Core, serving: str, seen: Answer | AnswerStream | None) -> dict[str, AttributeValue]:
     region = core.configuration.regions[serving]
     upstream = core.configuration.upstreams[serving]
-    attributes = server_attributes(upstream.base_url)
+    attributes = dict(server_attributes(upstream.base_url))
     if seen is not None:
         attributes |= answer_attributes(seen, model=_told_model(core, seen.model, upstream))
     attributes[names.PROVIDER_NAME] = region.gen_ai_provider

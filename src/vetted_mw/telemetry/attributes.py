@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from vetted_mw.routing.trace import told_signal
 from vetted_mw.telemetry import names
 
 if TYPE_CHECKING:
@@ -16,19 +19,24 @@ if TYPE_CHECKING:
     from vetted_mw.chat.response import Answer
     from vetted_mw.chat.sse import AnswerStream
     from vetted_mw.configuration import Upstream
+    from vetted_mw.grid.signal import SignalReading
+    from vetted_mw.receipts.receipt import Receipt
     from vetted_mw.routing.regions import Region
+    from vetted_mw.routing.values import DecisionMode, DecisionReason, RoutePolicy
 
 __all__ = [
     "answer_attributes",
     "attempt_attributes",
+    "decision_attributes",
     "receipt_attributes",
     "request_attributes",
     "server_attributes",
     "server_span_attributes",
-    "trace_attributes",
+    "signal_attributes",
 ]
 
 _MAX_ID = 200
+_RECEIPT_FIELDS = tuple((names.RECEIPT_PREFIX + field, field) for field in names.RECEIPT_FIELDS)
 
 
 def request_attributes(request: ChatRequest) -> dict[str, AttributeValue]:
@@ -62,11 +70,12 @@ def answer_attributes(answer: Answer | AnswerStream, *, model: str) -> dict[str,
     return found
 
 
-def server_attributes(base_url: str) -> dict[str, AttributeValue]:
+@functools.lru_cache(maxsize=1024)
+def server_attributes(base_url: str) -> Mapping[str, AttributeValue]:
     """Return address and port of an upstream; never its path or query."""
     url = urlsplit(base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
-    return {names.SERVER_ADDRESS: url.hostname or "", names.SERVER_PORT: port}
+    return MappingProxyType({names.SERVER_ADDRESS: url.hostname or "", names.SERVER_PORT: port})
 
 
 def server_span_attributes(*, path: str, scheme: str) -> dict[str, AttributeValue]:
@@ -91,27 +100,29 @@ def attempt_attributes(upstream: Upstream, region: Region, *, index: int) -> dic
     }
 
 
-def receipt_attributes(receipt: Mapping[str, object]) -> dict[str, AttributeValue]:
+def receipt_attributes(receipt: Receipt) -> dict[str, AttributeValue]:
     """Return `vetted.receipt.*` for the fields dashboards show; the attribute's name is the field's path."""
-    return {
-        names.RECEIPT_PREFIX + name: value
-        for name in names.RECEIPT_FIELDS
-        if isinstance(value := receipt.get(name), (str, int, float))
+    return {name: getattr(receipt, field) for name, field in _RECEIPT_FIELDS}
+
+
+def decision_attributes(
+    policy: RoutePolicy, mode: DecisionMode, reason: DecisionReason, operational: SignalReading | None
+) -> dict[str, AttributeValue]:
+    """Return `vetted.routing_trace.*` for what was decided, and the signal it was decided by."""
+    found: dict[str, AttributeValue] = {
+        names.ROUTE_POLICY: policy.value,
+        names.DECISION_MODE: mode.value,
+        names.DECISION_REASON: reason.value,
     }
+    return found if operational is None else found | signal_attributes(names.OPERATIONAL_SIGNAL, operational)
 
 
-def trace_attributes(trace: Mapping[str, object]) -> dict[str, AttributeValue]:
-    """Return `vetted.routing_trace.*` for the decision and both signals."""
-    found: dict[str, AttributeValue] = {}
-    for name in ("route_policy", "decision_mode", "decision_reason"):
-        value = trace.get(name)
-        if isinstance(value, str):
-            found[names.TRACE_PREFIX + name] = value
-    for member in ("operational_signal", "receipt_signal"):
-        signal = trace.get(member)
-        if isinstance(signal, dict):
-            for name in names.SIGNAL_FIELDS:
-                value = signal.get(name)
-                if isinstance(value, (str, int, float)):
-                    found[f"{names.TRACE_PREFIX}{member}.{name}"] = value
-    return found
+def signal_attributes(member: str, reading: SignalReading) -> dict[str, AttributeValue]:
+    """Return a signal's part of `vetted.routing_trace.*`, as the trace tells it.
+
+    Args:
+        member: of the trace.
+        reading: what that member tells.
+    """
+    told = told_signal(reading)
+    return {f"{names.TRACE_PREFIX}{member}.{field}": getattr(told, field) for field in names.SIGNAL_FIELDS}

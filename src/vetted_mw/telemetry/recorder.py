@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import msgspec
 from opentelemetry import context, trace
 from opentelemetry.trace import INVALID_SPAN, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from vetted_mw.routing.trace import told_signal
+from vetted_mw.routing.values import Rejection
 from vetted_mw.telemetry import names
-from vetted_mw.telemetry.attributes import attempt_attributes, server_span_attributes, trace_attributes
+from vetted_mw.telemetry.attributes import attempt_attributes, decision_attributes, server_span_attributes
 from vetted_mw.telemetry.costs_no_answer import COSTS_NO_ANSWER
 from vetted_mw.telemetry.points import NOT_AN_ERROR
 
@@ -135,14 +134,29 @@ class ChatSpan:
         self._span = span
         self.context = inside
         self._attempts = 0
+        self._is_recording = False
+        with COSTS_NO_ANSWER:
+            self._is_recording = span.is_recording()
 
     def route(self, decision: Decision) -> None:
-        """Record the decision as a span of its own."""
-        span = self._recorder._start(names.ROUTE_SPAN, self.context, SpanKind.INTERNAL, {})  # noqa: SLF001 (one module, one recorder)
-        _end(span, lambda: _describe_decision(span, decision))
+        """Record the decision as a span of its own; without a span that records, nothing is built for one."""
+        if not self._is_recording:
+            return
+        with COSTS_NO_ANSWER:
+            attributes = _route_attributes(decision)
+            span = self._recorder._start(names.ROUTE_SPAN, self.context, SpanKind.INTERNAL, attributes)  # noqa: SLF001 (one module, one recorder)
+
+            def describe() -> None:
+                _tell_rejected(span, decision)
+                if not decision.order:
+                    _mark_error(span, names.NO_REGION)
+
+            _end(span, describe)
 
     def attempt(self, upstream: Upstream, region: Region) -> AttemptSpan:
-        """Start the span of one try."""
+        """Start the span of one try; without a span that records, its upstream is told of the trace as it stands."""
+        if not self._is_recording:
+            return AttemptSpan(INVALID_SPAN, self.context, propagate=self._recorder._propagate)  # noqa: SLF001
         attributes = attempt_attributes(upstream, region, index=self._attempts)
         self._attempts += 1
         span = self._recorder._start(names.ATTEMPT_SPAN, self.context, SpanKind.CLIENT, attributes)  # noqa: SLF001
@@ -151,8 +165,9 @@ class ChatSpan:
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
         """Note that something happened now."""
-        with COSTS_NO_ANSWER:
-            self._span.add_event(name, attributes)
+        if self._is_recording:
+            with COSTS_NO_ANSWER:
+                self._span.add_event(name, attributes)
 
     def end(self, attributes: Callable[[], Mapping[str, AttributeValue]], *, error_type: str | None) -> None:
         """End the span.
@@ -239,30 +254,31 @@ def _mark_error(span: Span, error_type: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
-def _describe_decision(span: Span, decision: Decision) -> None:
+def _route_attributes(decision: Decision) -> dict[str, AttributeValue]:
     chosen = decision.order[0] if decision.order else None
     operational = None if chosen is None else decision.readings.get(chosen)
-    signal = None if operational is None else msgspec.to_builtins(told_signal(operational))
-    told = {
-        "route_policy": decision.policy.value,
-        "decision_mode": decision.mode.value,
-        "decision_reason": decision.reason.value,
-        "operational_signal": signal,
-    }
-    span.set_attributes({**trace_attributes(told), names.CANDIDATES: list(decision.order)})
-    rejected = [verdict for verdict in decision.verdicts if verdict.rejected is not None]
-    for verdict in rejected[: names.MAX_REJECTED_EVENTS]:
-        reason = "" if verdict.rejected is None else verdict.rejected.value
-        span.add_event(names.REJECTED_EVENT, {names.REGION: verdict.candidate.region.code, names.REASON: reason})
-    if chosen is None:
-        _mark_error(span, names.NO_REGION)
-    else:
-        span.set_attribute(names.REGION, chosen)
+    attributes = decision_attributes(decision.policy, decision.mode, decision.reason, operational)
+    attributes[names.CANDIDATES] = decision.order
+    if chosen is not None:
+        attributes[names.REGION] = chosen
+    return attributes
+
+
+def _tell_rejected(span: Span, decision: Decision) -> None:
+    """Tell why each region of the operator's is not among the candidates; the rest of the catalogue never could be."""
+    rejected = [
+        (verdict.candidate.region.code, verdict.rejected)
+        for verdict in decision.verdicts
+        if verdict.rejected is not None and verdict.rejected is not Rejection.NOT_CONFIGURED
+    ]
+    for code, why in rejected[: names.MAX_REJECTED_EVENTS]:
+        span.add_event(names.REJECTED_EVENT, {names.REGION: code, names.REASON: why.value})
 
 
 def _injected(inside: Context) -> list[tuple[bytes, bytes]]:
     carrier: dict[str, str] = {}
-    _TRACE_CONTEXT.inject(carrier, inside)
+    with COSTS_NO_ANSWER:
+        _TRACE_CONTEXT.inject(carrier, inside)
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in carrier.items()]
 
 
