@@ -94,7 +94,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     names.OVERHEAD: ("s", {names.STREAM}),
     names.CARBON_INTENSITY: ("g/kWh", {names.REGION, names.SOURCE}),
     names.SIGNAL_AGE: ("s", {names.REGION, names.SOURCE}),
-    names.REGIONS_HEALTHY: ("1", {names.REGION}),
+    names.REGIONS_HEALTHY: ("{region}", {names.REGION}),
     names.IN_FLIGHT: ("{request}", {names.REGION}),
 }
 
@@ -180,7 +180,7 @@ ENDS = {
     "served_degraded": _degraded,
     "refused": _malformed,
     "refused by an upstream": _caller_fault,
-    "refused for want of a region": _pinned_nowhere,
+    "failed for want of a region": _pinned_nowhere,
     "failed": _all_failed,
     "failed in a stream": _cut,
 }

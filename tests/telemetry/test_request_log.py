@@ -118,18 +118,18 @@ async def test_the_span_is_current_while_the_line_is_written(
     assert not trace.get_current_span().get_span_context().is_valid
 
 
-REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
-    "malformed": ({"model": KNOWN}, 400, "invalid_request"),
-    "an unknown region": (asked(vetted={"region": "mars"}), 400, "invalid_region"),
-    "a region without an upstream": (asked(vetted={"region": "ovh-gra-1"}), 503, "service_unavailable"),
+REFUSALS: dict[str, tuple[dict[str, Any], int, str, str]] = {
+    "malformed": ({"model": KNOWN}, 400, "invalid_request", "refused"),
+    "an unknown region": (asked(vetted={"region": "mars"}), 400, "invalid_region", "refused"),
+    "a region without an upstream": (asked(vetted={"region": "ovh-gra-1"}), 503, "service_unavailable", "failed"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSALS)
 @pytest.mark.parametrize("mode", ["forward", "in_app"])
 async def test_a_refusal_leaves_its_line_too(caplog: pytest.LogCaptureFixture, case: str, mode: Any) -> None:
-    """Status and a closed word say what was wrong, in both modes."""
-    body, status, code = REFUSALS[case]
+    """Status and a closed word say what was wrong, the outcome whose fault it was, in both modes."""
+    body, status, code, outcome = REFUSALS[case]
 
     async def handler(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError
@@ -139,7 +139,7 @@ async def test_a_refusal_leaves_its_line_too(caplog: pytest.LogCaptureFixture, c
         exchange = await asgi_exchange(app, json=body)
     assert exchange.status == status
     (line,) = lines(caplog)
-    assert (line["outcome"], line["status"], line["error"], line["attempts"]) == ("refused", status, code, 0)
+    assert (line["outcome"], line["status"], line["error"], line["attempts"]) == (outcome, status, code, 0)
     assert "region" not in line
 
 

@@ -198,7 +198,7 @@ class Attempts:
             raise
         except BaseException:
             self._running = None
-            self._record(running, Fault(outcome=self.given_up_as, sent=running.sent))
+            self._record(running, Fault(outcome=self.given_up_as, status=running.status, sent=running.sent))
             raise
 
     def _call(self, running: _Running) -> Call:
@@ -221,6 +221,7 @@ class Attempts:
             nonce=self._nonce,
             on_leaving=self._note_leaving,
             on_sent=lambda: _note_sent(running),
+            on_head=lambda status: _note_head(running, status),
             on_connected=lambda seconds: core.fleet.connected(region, seconds),
             on_usage_refused=lambda: core.fleet.usage_option_refused(region),
             now=core.now,
@@ -255,6 +256,10 @@ class Attempts:
 
 def _note_sent(running: _Running) -> None:
     running.sent = True
+
+
+def _note_head(running: _Running, status: int) -> None:
+    running.status = status
 
 
 def _is_redirect(status: int | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.sse import Placement, error_frame
@@ -11,6 +12,7 @@ from vetted_mw.completion.attempts import Attempts, NoneServedError
 from vetted_mw.completion.delivery import Delivery
 from vetted_mw.completion.span import completion_attributes
 from vetted_mw.completion.told import broken_stream, caller_fault, error_word, told_trace
+from vetted_mw.errors import AnswerError, InternalError
 from vetted_mw.proxy.attempt import fetch_answer
 from vetted_mw.proxy.outcome import Fault
 from vetted_mw.receipts.binding import new_nonce
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
     from vetted_mw.completion.asked import Asked
     from vetted_mw.core import Core
-    from vetted_mw.errors import AnswerError
     from vetted_mw.proxy.attempt import Answered
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.proxy.streamed import StreamedAnswer
@@ -105,6 +106,8 @@ class Completion:
         self._closed = False
         self._is_told = False
         self._is_ended = False
+        self._is_given = False
+        self._finished: tuple[float, int] | None = None
         self._to_first_chunk: float | None = None
 
     # ---- getting the answer
@@ -122,6 +125,7 @@ class Completion:
         self.account.answered = answered
         self.attempts.ended(None)
         error = await self.account.seal()
+        self._note_finished()
         if error is not None:
             self._note_failure(error)
             raise error
@@ -166,6 +170,7 @@ class Completion:
         await self._delivery.aclose()
         if self._closed:
             return b"" if self._is_told else None
+        self._is_told = True  # by what is returned here
         streamed = self._delivery.streamed
         is_over = streamed is not None and (streamed.fault is not None or streamed.stream.complete)
         if streamed is not None and is_over and not self._delivery.is_behind:  # only its end was still waited for
@@ -175,6 +180,11 @@ class Completion:
             Fault(outcome=self.attempts.given_up_as, status=None if streamed is None else streamed.status)
         )
         return await self._broken_off(error)
+
+    def failed_by(self, error: Exception) -> None:
+        """Note what ended it from outside, where it has not failed by itself; whoever calls this tells the caller."""
+        if self.failure is None:
+            self._note_failure(error if isinstance(error, AnswerError) else InternalError("The gateway failed."))
 
     async def aclose(self) -> None:
         """Close the upstream's connection and the spans, on every way out; a stream still open was left."""
@@ -211,6 +221,7 @@ class Completion:
 
     def members(self) -> dict[str, bytes]:
         """Encode receipt and trace under their names on the wire; a receipt that was withheld is `null`."""
+        self._is_given = True
         if self._bare:
             return {}
         receipt = self.account.made().encoded()
@@ -256,23 +267,28 @@ class Completion:
             return
         self._is_ended = True
         meters, within = self._core.meters, self._span.context
-        self._span.end(self._attributes, error_type=self.error)
+        seconds, at = self._finished or (self._core.monotonic(), None)
+        self._span.end(self._attributes, error_type=self.error, finished_at=at)
         meters.worked(self.account.rows, within)
         if self.account.is_told and self.account.receipted is not None:
             meters.receipted(self.account.receipted.receipt, receipt_outcome(self.account.receipted.error), within)
-        meters.operated(self._operation(), within)
+        meters.operated(self._operation(seconds - self._started), within)
+
+    def _note_finished(self) -> None:
+        """Note when the operation was over: its span ends then, inside that of a host, which ends with what we send."""
+        self._finished = self._core.monotonic(), time.time_ns()
 
     def _provider_of(self, region: str | None) -> str:
         return names.OPENAI if region is None else self._core.configuration.regions[region].gen_ai_provider
 
-    def _operation(self) -> EndedOperation:
+    def _operation(self, seconds: float) -> EndedOperation:
         seen = self.account.seen
         return EndedOperation(
             provider=self._provider_of(self.attempts.serving or (self._order[0] if self._order else None)),
             model=self.request.model,
             response_model=None if seen is None else seen.model,
             region=self.attempts.serving,
-            seconds=self._core.monotonic() - self._started,
+            seconds=seconds,
             to_first_chunk=self._to_first_chunk,
             usage=None if seen is None else seen.usage,
             error=self.error,
@@ -301,12 +317,16 @@ class Completion:
         if streamed.fault is not None:
             return await self._broken_off(broken_stream(streamed.fault))
         error = await self.account.seal()
-        return streamed.stream.close(self.members()) if error is None else await self._broken_off(error)
+        if error is not None:
+            return await self._broken_off(error)
+        self._note_finished()
+        return streamed.stream.close(self.members())
 
     async def _broken_off(self, error: AnswerError) -> bytes:
         """Return the one honest end of an answer that broke after it had begun."""
         self._note_failure(error)
         await self.account.seal()
+        self._note_finished()
         return error_frame(error, members=self.members())
 
     def _stream(self) -> StreamedAnswer:
@@ -330,6 +350,8 @@ class Completion:
             receipted=self.account.receipted,
             receipt_placement=self._receipt_placement(),
             to_first_chunk=self._to_first_chunk,
+            # Nobody came for more, so the end may not have been sent; a handler's client need not read on behind it.
+            has_left=self._closed and not (self._is_told or self._bare),
         )
 
     def _receipt(self) -> Receipt | None:
@@ -337,7 +359,7 @@ class Completion:
         return None if receipted is None else receipted.receipt
 
     def _receipt_placement(self) -> str:
-        if self._receipt() is None or not self.account.is_told:
+        if self._receipt() is None or not (self.account.is_told and self._is_given):
             return "none"
         if not self.request.stream:
             return "json_body"

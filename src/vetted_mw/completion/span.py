@@ -36,7 +36,7 @@ _STREAM_OUTCOMES = {
 }
 
 
-def completion_attributes(
+def completion_attributes(  # noqa: PLR0913 (one for each thing that has become known by then)
     core: Core,
     *,
     request: ChatRequest,
@@ -46,6 +46,7 @@ def completion_attributes(
     receipted: Receipted | None,
     receipt_placement: str,
     to_first_chunk: float | None,
+    has_left: bool,
 ) -> dict[str, AttributeValue]:
     """Return the attributes of one completion that has ended.
 
@@ -57,6 +58,7 @@ def completion_attributes(
         decision: where it could go.
         receipted: what became of its receipt; None where nobody asked for it.
         receipt_placement: where the caller got it.
+        has_left: whether the caller of a stream was gone before its end.
         to_first_chunk: seconds to a stream's first content; None for JSON, and for a stream without any.
     """
     settled = settle(decision, attempts.records, serving=attempts.serving)
@@ -70,7 +72,8 @@ def completion_attributes(
     if to_first_chunk is not None:
         attributes[names.TIME_TO_FIRST_CHUNK] = to_first_chunk
     if request.stream and attempts.serving is not None:  # begun, by its first content or by a commit before it
-        attributes[names.STREAM_OUTCOME] = _STREAM_OUTCOMES.get(attempts.records[-1].outcome, "upstream_cut")
+        outcome = AttemptOutcome.CLIENT_DISCONNECT if has_left else attempts.records[-1].outcome
+        attributes[names.STREAM_OUTCOME] = _STREAM_OUTCOMES.get(outcome, "upstream_cut")
     if receipted is not None and receipted.receipt is not None:
         attributes |= receipt_attributes(receipted.receipt)
     if receipted is not None and receipted.reading is not None:

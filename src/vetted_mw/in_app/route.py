@@ -188,7 +188,9 @@ class Route:
             answer = await (self._stream(completion) if request.stream else self._json(completion))
             if request.stream:
                 self._require_unanswered()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                completion.failed_by(error)
             await completion.aclose()
             raise
         finally:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from vetted_mw.asgi.intake import CallerLeftError, UntilCallerLeaves
 from vetted_mw.chat.response import add_members
 from vetted_mw.completion.completion import Completion
-from vetted_mw.errors import CallerFaultError, ShuttingDownError
-from vetted_mw.middleware.responder import Responder
+from vetted_mw.errors import ShuttingDownError
+from vetted_mw.middleware.responder import Responder, refused_as
 from vetted_mw.proxy.headers import returning_headers
 from vetted_mw.routing.decision import AttemptOutcome
 from vetted_mw.telemetry import names
@@ -58,12 +58,18 @@ class ForwardResponder(Responder):
                 await (self._stream(core, completion) if request.stream else self._json(core, completion))
         except ShuttingDownError as error:
             if not (request.stream and self.sender.started):
+                completion.failed_by(error)
                 raise
             await self._end_early(completion, error)
         except TimeoutError:
             if not whole.expired():
                 raise
             raise CallerLeftError from None
+        except CallerLeftError:
+            raise
+        except Exception as error:
+            completion.failed_by(error)
+            raise
         finally:
             in_flight.ends_by(None)
             await completion.aclose()
@@ -82,7 +88,7 @@ class ForwardResponder(Responder):
         core, completion = self._begun
         attempts, settled = completion.attempts, completion.settled()
         overhead = None
-        if attempts.last_sent is not None:
+        if attempts.last_sent is not None and attempts.sent:
             overhead = self.overhead_ms(core, until=attempts.last_sent, waited=attempts.waited) / 1000
         receipted = completion.account.receipted
         return EndedRequest(
@@ -109,11 +115,7 @@ class ForwardResponder(Responder):
         failure = completion.failure or self.error
         if self.has_left:
             return RequestOutcome.CLIENT_DISCONNECT
-        if failure is None:
-            return served_as(mode, completion.attempts.records)
-        if isinstance(failure, CallerFaultError) or not completion.attempts.sent:
-            return self.unanswered_as() if self.error is not None else RequestOutcome.REFUSED
-        return RequestOutcome.FAILED
+        return served_as(mode, completion.attempts.records) if failure is None else refused_as(failure)
 
     async def _json(self, core: Core, completion: Completion) -> None:
         answered = await completion.answer()

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from vetted_mw.asgi.shared_receive import SharedReceive
 from vetted_mw.chat.sse import Placement
 from vetted_mw.completion.completion import Completion
+from vetted_mw.errors import InternalError
 from vetted_mw.in_app.route import CURRENT, Route
 from vetted_mw.middleware.edited import EditedSend
-from vetted_mw.middleware.responder import Responder
+from vetted_mw.middleware.responder import Responder, refused_as
 from vetted_mw.proxy.connection import closed_surely
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.ended import EndedRequest, RequestOutcome, receipt_outcome, served_as
@@ -43,7 +44,6 @@ class InAppResponder(Responder):
         self._running: tuple[Core, Asked, Route, SharedReceive] | None = None
         self._refused: tuple[Core, Completion] | None = None
         self._status: int | None = None
-        self._has_failed = False
 
     @property
     def status(self) -> int | None:
@@ -139,7 +139,9 @@ class InAppResponder(Responder):
     def _outcome(self, route: Route) -> RequestOutcome:
         if self.has_left or route.has_left:
             return RequestOutcome.CLIENT_DISCONNECT
-        if self._has_failed or self._status is None or self._status >= _SERVER_FAULT:
+        if self.error is not None:
+            return refused_as(self.error)
+        if self._status is None or self._status >= _SERVER_FAULT:
             return RequestOutcome.FAILED
         if self._status >= _BAD_REQUEST:
             return RequestOutcome.REFUSED
@@ -152,7 +154,7 @@ class InAppResponder(Responder):
         try:
             await self._app(self.scope, receive, edited)
         except Exception:
-            self._has_failed = True
+            self.has_raised = True
             await edited.failed()
             raise
         finally:
@@ -171,9 +173,9 @@ class InAppResponder(Responder):
             raise
 
     def _note_answer(self, edited: EditedSend, route: Route) -> None:
-        if edited.error is not None:
-            self.error = edited.error
-            self._has_failed = True
+        self.error = edited.error
+        if self.error is None and self.has_raised and not (self.has_left or route.has_left):
+            self.error = InternalError("The application failed to answer.")
         core = self._running[0] if self._running is not None else None
         receipted = route.account.receipted
         if core is not None:

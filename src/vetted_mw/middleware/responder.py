@@ -16,7 +16,7 @@ from vetted_mw.chat.request import parse_request
 from vetted_mw.completion.asked import Asked
 from vetted_mw.completion.sealing import require_ledger
 from vetted_mw.completion.told import error_word
-from vetted_mw.errors import AnswerError, InternalError, ShuttingDownError
+from vetted_mw.errors import AnswerError, SaturatedError, ShuttingDownError
 from vetted_mw.routing.decision import Rules, check_policy
 from vetted_mw.routing.options import parse_options
 from vetted_mw.telemetry.costs_no_answer import COSTS_NO_ANSWER
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
 
-__all__ = ["Responder", "TakenIn"]
+__all__ = ["Responder", "TakenIn", "refused_as"]
 
+_SERVER_FAULT = 500
 _LOG = logging.getLogger("vetted_mw")
 
 
@@ -52,6 +53,16 @@ class TakenIn:
     rules: Rules
 
 
+def refused_as(error: AnswerError | None) -> RequestOutcome:
+    """Say whether a request without an answer was refused, for what its caller asked, or failed, for what we have not.
+
+    Args:
+        error: what the caller was told; None where there was nothing to tell it by.
+    """
+    is_callers = error is not None and error.status < _SERVER_FAULT and not isinstance(error, SaturatedError)
+    return RequestOutcome.REFUSED if is_callers else RequestOutcome.FAILED
+
+
 class Responder(ABC):
     """Answers one request; born in `__call__`, holds what belongs to that request only.
 
@@ -64,6 +75,7 @@ class Responder(ABC):
         span: of the HTTP request, the host's or ours.
         error: what the caller was told when no answer was its answer; None while all is well.
         has_left: whether the caller went away before its answer had ended.
+        has_raised: whether the app's own handler raised.
     """
 
     def __init__(self, gateway: Gateway, identify: Identify | None, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +86,7 @@ class Responder(ABC):
         self.in_flight: InFlight | None = None
         self.error: AnswerError | None = None
         self.has_left = False
+        self.has_raised = False
         self.span = gateway.recorder.server(
             path=route_path(scope).removesuffix("/"), scheme=scope.get("scheme", "http"), headers=scope["headers"]
         )
@@ -169,22 +182,19 @@ class Responder(ABC):
         return max(0.0, end - self._started - self._reading - waited) * 1000
 
     def unanswered_as(self) -> RequestOutcome:
-        """Say how a request ended that had no answer of its own, before any upstream was asked."""
-        if self.has_left:
-            return RequestOutcome.CLIENT_DISCONNECT
-        is_ours = self.error is None or self.error.code == InternalError.code
-        return RequestOutcome.FAILED if is_ours else RequestOutcome.REFUSED
+        """Say how a request ended that no upstream was asked for."""
+        return RequestOutcome.CLIENT_DISCONNECT if self.has_left else refused_as(self.error)
 
     def _tell_end(self) -> None:
         """Tell span, meters and log how it ended; one line in the log per request, none of it the caller's words."""
+        error = None if self.error is None else error_word(self.error)
         with COSTS_NO_ANSWER:
-            error = None if self.error is None else error_word(self.error)
             ended = self.ended(status=self.status, error=error, seconds=self.gateway.monotonic() - self._arrived)
             self.gateway.meters.ended(ended, self.innermost())
             if _LOG.isEnabledFor(logging.INFO):
                 with correlated(self.innermost()) as ids:
                     _LOG.info("a chat completion ended", extra=ended.logged() | ids)
-        self.span.end(status=self.status, error=None if self.error is None else error_word(self.error))
+        self.span.end(status=self.status, error=error, has_raised=self.has_raised)
 
     def _note_left(self) -> None:
         self.has_left = True

@@ -48,6 +48,7 @@ class Call:
         nonce: what the digest of a stream's content is keyed with; None: none is made.
         on_leaving: called just before the request goes to the transport.
         on_sent: called when its first bytes leave for the upstream.
+        on_head: called with the status of what came back.
         on_connected: called with the seconds a new connection took.
         on_usage_refused: called when the upstream accepts the request only without the usage option.
         now: the wall clock, for HTTP dates.
@@ -63,6 +64,7 @@ class Call:
     nonce: bytes | None = None
     on_leaving: Callable[[], None] = lambda: None
     on_sent: Callable[[], None] = lambda: None
+    on_head: Callable[[int], None] = lambda _status: None
     on_connected: Callable[[float], None] = lambda _seconds: None
     on_usage_refused: Callable[[], None] = lambda: None
     now: Callable[[], datetime] = field(default=_utc_now)
@@ -124,6 +126,7 @@ async def accepted(call: Call, *, include_usage: bool) -> Response:
         # The option was ours, not the caller's: the same upstream gets the request once more without it.
         await response.aclose()
         response = await _sent(call, include_usage=False)
+    call.on_head(response.status)
     try:
         fault = await _fault_of(call, response)
     except BaseException:

@@ -90,8 +90,10 @@ def server_span_attributes(*, path: str, scheme: str) -> dict[str, AttributeValu
 
 def attempt_attributes(upstream: Upstream, region: Region, *, index: int) -> dict[str, AttributeValue]:
     """Return what is known of one try when it starts: where it goes, and the how-many-eth it is."""
+    resent = {names.HTTP_RESEND_COUNT: index} if index else {}
     return {
         names.HTTP_METHOD: "POST",
+        **resent,
         **server_attributes(upstream.base_url),
         names.URL_SCHEME: urlsplit(upstream.base_url).scheme,
         names.REGION: region.code,

@@ -111,7 +111,7 @@ def create_gauges(meter: Meter, watch: Watch) -> None:
     )
     meter.create_observable_gauge(names.SIGNAL_AGE, [_observing(watch, _age)], "s", "Age of that measurement.")
     meter.create_observable_gauge(
-        names.REGIONS_HEALTHY, [_observing(watch, _health)], "1", "Whether a region could be sent a request."
+        names.REGIONS_HEALTHY, [_observing(watch, _health)], "{region}", "Whether a region could be sent a request."
     )
     meter.create_observable_up_down_counter(
         names.IN_FLIGHT, [_observing(watch, _in_flight)], "{request}", "Attempts under way at a region."

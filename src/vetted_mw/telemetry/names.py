@@ -30,6 +30,7 @@ TOKEN_TYPE: Final = "gen_ai.token.type"
 TOKEN_MODALITY: Final = "gen_ai.token.modality"
 
 HTTP_METHOD: Final = "http.request.method"
+HTTP_RESEND_COUNT: Final = "http.request.resend_count"
 HTTP_ROUTE: Final = "http.route"
 HTTP_STATUS: Final = "http.response.status_code"
 SERVER_ADDRESS: Final = "server.address"

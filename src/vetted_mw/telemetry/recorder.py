@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context, trace
 from opentelemetry.trace import INVALID_SPAN, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from vetted_mw.routing.values import Rejection
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.attributes import attempt_attributes, decision_attributes, server_span_attributes
 from vetted_mw.telemetry.costs_no_answer import COSTS_NO_ANSWER
 from vetted_mw.telemetry.points import NOT_AN_ERROR
+from vetted_mw.telemetry.propagation import extracted, injected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AttemptSpan", "ChatSpan", "Recorder", "ServerSpan", "correlated"]
 
-_TRACE_CONTEXT = TraceContextTextMapPropagator()
-_TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
 _SERVER_FAULT = 500
 
 
@@ -64,7 +62,7 @@ class Recorder:
         here = context.get_current()
         if trace.get_current_span(here).get_span_context().is_valid:
             return ServerSpan(INVALID_SPAN, here)
-        parent = _extracted(headers, here)
+        parent = extracted(headers, here)
         span = self._start(f"POST {path}", parent, SpanKind.SERVER, server_span_attributes(path=path, scheme=scheme))
         return ServerSpan(span, trace.set_span_in_context(span, parent))
 
@@ -81,7 +79,7 @@ class Recorder:
         """
         parent = context.get_current()
         if not trace.get_current_span(parent).get_span_context().is_valid:
-            parent = _extracted(headers, parent if outer is None else outer)
+            parent = extracted(headers, parent if outer is None else outer)
         attributes = {names.OPERATION_NAME: names.CHAT, names.PROVIDER_NAME: provider, names.REQUEST_MODEL: model}
         span = self._start(f"{names.CHAT} {model}", parent, SpanKind.CLIENT, attributes)
         return ChatSpan(self, span, trace.set_span_in_context(span, parent))
@@ -105,19 +103,20 @@ class ServerSpan:
         self._span = span
         self.context = inside
 
-    def end(self, *, status: int | None, error: str | None) -> None:
+    def end(self, *, status: int | None, error: str | None, has_raised: bool = False) -> None:
         """End the span.
 
         Args:
             status: of the answer; None when there was none.
             error: what the caller was told, a closed word; it counts where the fault is on this side.
+            has_raised: whether the host's own handler raised, whatever its status.
         """
 
         def describe() -> None:
             if status is not None:
                 self._span.set_attribute(names.HTTP_STATUS, status)
-            if status is not None and status >= _SERVER_FAULT:
-                _mark_error(self._span, error or str(status))
+            if has_raised or (status is not None and status >= _SERVER_FAULT):
+                _mark_error(self._span, error or str(status or names.OTHER))
 
         _end(self._span, describe)
 
@@ -169,13 +168,20 @@ class ChatSpan:
             with COSTS_NO_ANSWER:
                 self._span.add_event(name, attributes)
 
-    def end(self, attributes: Callable[[], Mapping[str, AttributeValue]], *, error_type: str | None) -> None:
+    def end(
+        self,
+        attributes: Callable[[], Mapping[str, AttributeValue]],
+        *,
+        error_type: str | None,
+        finished_at: int | None = None,
+    ) -> None:
         """End the span.
 
         Args:
             attributes: returns what `telemetry.attributes` makes of trace and receipt; asked only by a span that
                 records.
             error_type: a closed word when the caller got an error or a cut stream; None otherwise.
+            finished_at: when the operation was over, in nanoseconds since the epoch; None: now.
         """
 
         def describe() -> None:
@@ -183,7 +189,7 @@ class ChatSpan:
             if error_type is not None:
                 _mark_error(self._span, error_type)
 
-        _end(self._span, describe)
+        _end(self._span, describe, at=finished_at)
 
 
 class AttemptSpan:
@@ -196,7 +202,7 @@ class AttemptSpan:
     def __init__(self, span: Span, inside: Context, *, propagate: bool) -> None:
         self._span = span
         self._inside = inside
-        self.headers = _injected(inside) if propagate else []
+        self.headers = injected(inside) if propagate else []
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
@@ -240,13 +246,13 @@ def correlated(within: Context) -> Iterator[dict[str, str]]:
         context.detach(token)
 
 
-def _end(span: Span, describe: Callable[[], None]) -> None:
+def _end(span: Span, describe: Callable[[], None], *, at: int | None = None) -> None:
     """Describe a span that records, and end it whatever became of the description."""
     with COSTS_NO_ANSWER:
         if span.is_recording():
             describe()
     with COSTS_NO_ANSWER:
-        span.end()
+        span.end(at)
 
 
 def _mark_error(span: Span, error_type: str) -> None:
@@ -273,23 +279,3 @@ def _tell_rejected(span: Span, decision: Decision) -> None:
     ]
     for code, why in rejected[: names.MAX_REJECTED_EVENTS]:
         span.add_event(names.REJECTED_EVENT, {names.REGION: code, names.REASON: why.value})
-
-
-def _injected(inside: Context) -> list[tuple[bytes, bytes]]:
-    carrier: dict[str, str] = {}
-    with COSTS_NO_ANSWER:
-        _TRACE_CONTEXT.inject(carrier, inside)
-    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in carrier.items()]
-
-
-def _extracted(headers: Iterable[tuple[bytes, bytes]], around: Context) -> Context:
-    """Return `around` with the trace context that headers bring; as it is where they bring none."""
-    carrier: dict[str, str] = {}
-    for name, value in headers:
-        if name in _TRACE_HEADERS:
-            carrier.setdefault(name.decode("ascii"), value.decode("latin-1"))
-    if "traceparent" not in carrier:
-        return around
-    with COSTS_NO_ANSWER:
-        return _TRACE_CONTEXT.extract(carrier, around)
-    return around
