@@ -41,7 +41,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KEYS = {"SCALEWAY_API_KEY": "not-a-real-key", "ENTSOE_TOKEN": TOKEN, "GRID_KEY": "not-a-real-key"}
 DEMO_URL = "http://127.0.0.1:8080"
-RUN_WHOLE = {"docs/audit.md", "docs/signing.md"}
+RUN_WHOLE = {"docs/audit.md", "docs/observability.md", "docs/signing.md"}
 """Pages whose blocks build on one another: a test of their own runs each from top to bottom."""
 
 

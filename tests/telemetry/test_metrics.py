@@ -244,6 +244,17 @@ async def test_no_caller_makes_a_series(recorded: Recorded) -> None:
     assert "invention" not in str(found)
 
 
+async def test_an_upstreams_own_name_for_a_model_is_told_where_the_operator_wrote_it(recorded: Recorded) -> None:
+    """A model that is asked for by one name and answers by another has both on its duration."""
+    models = {KNOWN: {"upstream_names": {PARIS: "mistral-medium-2508"}}}
+    async with FakeUpstream(model="mistral-medium-2508") as paris:
+        async with proxied({PARIS: paris.base_url}, options=recorded.providers, models=models) as app:
+            await asgi_exchange(app, json=asked())
+        (point,) = points(recorded.metrics[names.OPERATION_DURATION])
+    assert dict(point)[names.REQUEST_MODEL] == KNOWN
+    assert dict(point)[names.RESPONSE_MODEL] == "mistral-medium-2508"
+
+
 async def test_what_is_summed_is_what_the_receipts_say(recorded: Recorded) -> None:
     """Energy, emissions and water over answers of both kinds are the sums of their receipts, in J, g and mL."""
     async with FakeUpstream(model=KNOWN) as paris, FakeUpstream(model=KNOWN) as gravelines:

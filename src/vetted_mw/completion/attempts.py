@@ -251,7 +251,8 @@ class Attempts:
 
     def _note(self, record: AttemptRecord) -> None:
         self.records.append(record)
-        self._core.meters.attempted(record, self._span.context)
+        if not self._core.meters.are_asleep:
+            self._core.meters.attempted(record, self._span.context)
 
 
 def _note_sent(running: _Running) -> None:

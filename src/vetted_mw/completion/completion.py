@@ -269,6 +269,8 @@ class Completion:
         meters, within = self._core.meters, self._span.context
         seconds, at = self._finished or (self._core.monotonic(), None)
         self._span.end(self._attributes, error_type=self.error, finished_at=at)
+        if meters.are_asleep:
+            return
         meters.worked(self.account.rows, within)
         if self.account.is_told and self.account.receipted is not None:
             meters.receipted(self.account.receipted.receipt, receipt_outcome(self.account.receipted.error), within)

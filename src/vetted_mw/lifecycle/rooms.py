@@ -134,9 +134,15 @@ def rooms_for(configuration: Configuration, outside: Outside, *, previous: Rooms
             version=_VERSION, propagate=configuration.telemetry.propagate, provider=outside.tracer_provider
         ),
         meters=Meters(
-            outside.instruments, models=configuration.known_models, genai=configuration.telemetry.genai_metrics
+            outside.instruments, models=_written_models(configuration), genai=configuration.telemetry.genai_metrics
         ),
     )
+
+
+def _written_models(configuration: Configuration) -> frozenset[str]:
+    """Return every model name that the operator wrote, the upstreams' own names for them included."""
+    theirs = (name for upstream in configuration.upstreams.values() for name in upstream.upstream_names.values())
+    return configuration.known_models | frozenset(theirs)
 
 
 def with_new_fleet(rooms: Rooms, outside: Outside) -> Rooms:

@@ -188,13 +188,17 @@ class Responder(ABC):
     def _tell_end(self) -> None:
         """Tell span, meters and log how it ended; one line in the log per request, none of it the caller's words."""
         error = None if self.error is None else error_word(self.error)
+        if not self.gateway.meters.are_asleep or _LOG.isEnabledFor(logging.INFO):
+            self._tell_ended(error)
+        self.span.end(status=self.status, error=error, has_raised=self.has_raised)
+
+    def _tell_ended(self, error: str | None) -> None:
         with COSTS_NO_ANSWER:
             ended = self.ended(status=self.status, error=error, seconds=self.gateway.monotonic() - self._arrived)
             self.gateway.meters.ended(ended, self.innermost())
             if _LOG.isEnabledFor(logging.INFO):
                 with correlated(self.innermost()) as ids:
                     _LOG.info("a chat completion ended", extra=ended.logged() | ids)
-        self.span.end(status=self.status, error=error, has_raised=self.has_raised)
 
     def _note_left(self) -> None:
         self.has_left = True

@@ -19,6 +19,8 @@ __all__ = ["GenaiInstruments", "Instruments", "LatestGenai", "PublishedGenai", "
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS = tuple(4**power for power in range(14))
+_API = f"{metrics.__name__}."
+"""Where the providers are defined that do nothing."""
 _OVERHEAD_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
 
@@ -76,6 +78,7 @@ class Instruments:
         receipts: of answers, by what became of them.
         overhead: s spent in us before the latest request left for an upstream.
         watch: what the observed gauges look at.
+        may_sleep: whether they are the global provider's, which may not have been set yet.
     """
 
     genai: GenaiInstruments
@@ -88,6 +91,12 @@ class Instruments:
     receipts: Counter
     overhead: Histogram
     watch: Watch
+    may_sleep: bool
+
+    @property
+    def are_asleep(self) -> bool:
+        """Whether no SDK has been set yet, so that whatever is recorded goes nowhere."""
+        return self.may_sleep and type(metrics.get_meter_provider()).__module__.startswith(_API)
 
 
 def instruments_for(provider: MeterProvider | None, *, latest_genai: bool) -> Instruments:
@@ -99,13 +108,13 @@ def instruments_for(provider: MeterProvider | None, *, latest_genai: bool) -> In
     """
     if provider is None:
         return _global_instruments(latest_genai=latest_genai)
-    return _made(_meter(provider), watch_over(provider), latest_genai=latest_genai)
+    return _made(_meter(provider), watch_over(provider), latest_genai=latest_genai, may_sleep=False)
 
 
 @functools.cache
 def _global_instruments(*, latest_genai: bool) -> Instruments:
     """Make them once: a proxy for a provider that may be set later is never let go of by the API."""
-    return _made(_meter(None), GLOBAL_WATCH, latest_genai=latest_genai)
+    return _made(_meter(None), GLOBAL_WATCH, latest_genai=latest_genai, may_sleep=True)
 
 
 def _meter(provider: MeterProvider | None) -> Meter:
@@ -114,7 +123,7 @@ def _meter(provider: MeterProvider | None) -> Meter:
     )
 
 
-def _made(meter: Meter, watch: Watch, *, latest_genai: bool) -> Instruments:
+def _made(meter: Meter, watch: Watch, *, latest_genai: bool, may_sleep: bool) -> Instruments:
     create_gauges(meter, watch)
     return Instruments(
         genai=_latest_genai(meter) if latest_genai else _published_genai(meter),
@@ -134,6 +143,7 @@ def _made(meter: Meter, watch: Watch, *, latest_genai: bool) -> Instruments:
             explicit_bucket_boundaries_advisory=_OVERHEAD_SECONDS,
         ),
         watch=watch,
+        may_sleep=may_sleep,
     )
 
 

@@ -50,6 +50,11 @@ class Meters:
         self._models = models
         self._genai = instruments.genai if genai else None
 
+    @property
+    def are_asleep(self) -> bool:
+        """Whether nobody records anything yet, so that nothing need be built for it."""
+        return self._instruments.are_asleep
+
     def attempted(self, record: AttemptRecord, context: Context) -> None:
         """Count one attempt that has ended."""
         with COSTS_NO_ANSWER:

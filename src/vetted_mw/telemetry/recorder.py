@@ -50,6 +50,12 @@ class Recorder:
             names.INSTRUMENTATION, version, tracer_provider=provider, schema_url=names.SCHEMA_URL
         )
         self._propagate = propagate
+        self._may_sleep = provider is None and isinstance(self._tracer, trace.ProxyTracer)
+
+    @property
+    def _is_asleep(self) -> bool:
+        """Whether no SDK has been set yet, so that every span would be one that nobody sees."""
+        return self._may_sleep and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
     def server(self, *, path: str, scheme: str, headers: Iterable[tuple[bytes, bytes]]) -> ServerSpan:
         """Start the span of one HTTP request, unless the host has one for it.
@@ -63,6 +69,8 @@ class Recorder:
         if trace.get_current_span(here).get_span_context().is_valid:
             return ServerSpan(INVALID_SPAN, here)
         parent = extracted(headers, here)
+        if self._is_asleep:
+            return ServerSpan(INVALID_SPAN, parent)
         span = self._start(f"POST {path}", parent, SpanKind.SERVER, server_span_attributes(path=path, scheme=scheme))
         return ServerSpan(span, trace.set_span_in_context(span, parent))
 
@@ -80,6 +88,8 @@ class Recorder:
         parent = context.get_current()
         if not trace.get_current_span(parent).get_span_context().is_valid:
             parent = extracted(headers, parent if outer is None else outer)
+        if self._is_asleep:
+            return ChatSpan(self, INVALID_SPAN, parent)
         attributes = {names.OPERATION_NAME: names.CHAT, names.PROVIDER_NAME: provider, names.REQUEST_MODEL: model}
         span = self._start(f"{names.CHAT} {model}", parent, SpanKind.CLIENT, attributes)
         return ChatSpan(self, span, trace.set_span_in_context(span, parent))
@@ -248,6 +258,8 @@ def correlated(within: Context) -> Iterator[dict[str, str]]:
 
 def _end(span: Span, describe: Callable[[], None], *, at: int | None = None) -> None:
     """Describe a span that records, and end it whatever became of the description."""
+    if span is INVALID_SPAN:
+        return
     with COSTS_NO_ANSWER:
         if span.is_recording():
             describe()
