@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -123,7 +124,7 @@ class Running:
 
 @contextlib.contextmanager
 def started(folder: Path, *arguments: object, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Start `python -m vetted_mw ...` in `folder`; whatever is still running at the end is killed."""
+    """Start `python -m vetted_mw ...` in `folder`; whatever is still running at the end is killed, workers too."""
     command = [sys.executable, "-m", "vetted_mw", *map(str, arguments)]
     process = subprocess.Popen(
         command,
@@ -132,6 +133,7 @@ def started(folder: Path, *arguments: object, environ: Mapping[str, str] | None 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     running = Running(process=process)
     reader = threading.Thread(target=running.read)
@@ -139,7 +141,8 @@ def started(folder: Path, *arguments: object, environ: Mapping[str, str] | None 
     try:
         yield running
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         reader.join()
         assert process.stdout is not None

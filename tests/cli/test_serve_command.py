@@ -195,6 +195,7 @@ def test_without_the_server_extra_it_says_what_to_install(command: str, tmp_path
 def calm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put back what `serve` sets for its whole process."""
     monkeypatch.setenv("VETTED_CONFIG", "")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     handler, limits = signal.getsignal(signal.SIGTERM), resource.getrlimit(resource.RLIMIT_NOFILE)
     yield
     signal.signal(signal.SIGTERM, handler)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vetted_mw.cli.signal_warnings import signal_warnings
+from vetted_mw.cli.telemetry import has_page, is_page_served
 from vetted_mw.cli.told import signing_kid, source_paces, sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.services import require_sources
@@ -109,6 +110,8 @@ def _warnings(configuration: Configuration) -> list[str]:
         for code, one in upstreams.items()
         if early >= one.limits.first_byte_seconds
     ]
+    if has_page() and not is_page_served(configuration.paths):
+        found.append("paths has /metrics: serve answers no scrapes there")
     return [*found, *signal_warnings(configuration), *_evidence_warnings(configuration)]
 
 

@@ -10,10 +10,13 @@ import os
 import signal
 import socket
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vetted_mw.cli.logs import configure_logging
 from vetted_mw.cli.orders import OrderedApp, hold_reload_orders
+from vetted_mw.cli.telemetry import ObservedApp, Sdk, has_page, is_page_served, planned
 from vetted_mw.cli.told import receipts_told, sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.gateway import Gateway
@@ -22,9 +25,11 @@ from vetted_mw.settings import forbid_open_host, load_configuration, require_led
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from starlette.types import ASGIApp
 
+    from vetted_mw.cli.telemetry import TelemetryPlan
     from vetted_mw.configuration import Configuration
 
 _SERVER_SECONDS = 5
@@ -53,22 +58,28 @@ def serve(arguments: argparse.Namespace) -> int:
     port = _free_port(host, configuration.server.port if arguments.port is None else arguments.port)
     interrupt_on_sigterm()
     hold_reload_orders()
-    _show(configuration, host=host, port=port)
-    run_server(host=host, port=port, workers=arguments.workers or configuration.server.workers, is_open=arguments.open)
+    workers = arguments.workers or configuration.server.workers
+    _show(configuration, planned(os.environ, workers=workers), host=host, port=port)
+    run_server(host=host, port=port, workers=workers, is_open=arguments.open)
     return 0
 
 
-def create_app(*, host: str, is_open: bool) -> ASGIApp:
-    """Build the app of one worker.
+def create_app(*, host: str, is_open: bool, workers: int = 1, meeting: Path | None = None) -> ASGIApp:
+    """Build the app of one worker, with the telemetry of its process.
 
     Args:
         host: the address it is bound to, which settings that are reloaded must suit as well.
         is_open: whether the operator said `--open`.
+        workers: how many there are.
+        meeting: the folder where they find each other; None: this one is alone.
     """
     configure_logging(logging.INFO)
     load = functools.partial(_checked_configuration, host=host, is_open=is_open)
-    gateway = Gateway(load(), load=load)
-    return OrderedApp(VettedProxy(gateway), gateway)
+    configuration = load()
+    sdk = Sdk(planned(os.environ, workers=workers), workers=workers, meeting=meeting)
+    gateway = Gateway(configuration, load=load)
+    app = OrderedApp(VettedProxy(gateway), gateway)
+    return ObservedApp(app, gateway, sdk=sdk)
 
 
 def run_server(*, host: str, port: int, workers: int, is_open: bool = False) -> None:
@@ -79,28 +90,44 @@ def run_server(*, host: str, port: int, workers: int, is_open: bool = False) -> 
     from vetted_mw.cli.workers import Workers  # noqa: PLC0415
 
     _raise_descriptor_limit()
-    config = uvicorn.Config(
-        functools.partial(create_app, host=host, is_open=is_open),
-        factory=True,
-        http=_http_protocol(),
-        host=host,
-        port=port,
-        workers=workers,
-        lifespan="on",
-        access_log=False,
-        server_header=False,
-        log_level="warning",
-        timeout_graceful_shutdown=_SERVER_SECONDS,
-        timeout_worker_healthcheck=_WORKER_SECONDS,
-    )
-    with contextlib.suppress(KeyboardInterrupt):  # how `serve` is told to stop
-        if workers > 1:
-            Workers(config, sockets=[config.bind_socket()]).run()
-        else:
-            server = uvicorn.Server(config)
-            server.run()
-            if not server.started:
-                sys.exit(STARTUP_FAILURE)
+    with _meeting_place(workers) as meeting:
+        config = uvicorn.Config(
+            functools.partial(create_app, host=host, is_open=is_open, workers=workers, meeting=meeting),
+            factory=True,
+            http=_http_protocol(),
+            host=host,
+            port=port,
+            workers=workers,
+            lifespan="on",
+            access_log=False,
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=_SERVER_SECONDS,
+            timeout_worker_healthcheck=_WORKER_SECONDS,
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # how `serve` is told to stop
+            if workers > 1:
+                Workers(config, sockets=[config.bind_socket()]).run()
+            else:
+                server = uvicorn.Server(config)
+                server.run()
+                if not server.started:
+                    sys.exit(STARTUP_FAILURE)
+
+
+@contextlib.contextmanager
+def _meeting_place(workers: int) -> Iterator[Path | None]:
+    """Make the folder where several workers ask each other for their metrics, for their user alone; None: none can be.
+
+    It is gone at the end.
+    """
+    with contextlib.ExitStack() as kept:
+        place = None
+        if workers > 1 and has_page():
+            with contextlib.suppress(OSError):  # nowhere to write: the page will say that it cannot be one
+                made = tempfile.TemporaryDirectory(prefix="vetted-mw-", ignore_cleanup_errors=True)
+                place = Path(kept.enter_context(made))
+        yield place
 
 
 def _checked_configuration(*, host: str, is_open: bool) -> Configuration:
@@ -177,12 +204,14 @@ def _raise_descriptor_limit() -> None:
         print(f"the limit of open files stays at {soft}", file=sys.stderr, flush=True)
 
 
-def _show(configuration: Configuration, *, host: str, port: int) -> None:
+def _show(configuration: Configuration, telemetry: TelemetryPlan, *, host: str, port: int) -> None:
     for code, upstream in configuration.upstreams.items():
         region = configuration.regions[code]
         print(f"region {code} ({region.location}, {region.country}) -> {upstream.base_url}", file=sys.stderr)
     print(f"default order: {', '.join(configuration.rules.default_order)}", file=sys.stderr)
     print(f"grid sources: {sources_told(configuration.signals)}", file=sys.stderr)
     print(f"receipts: {receipts_told(configuration)}", file=sys.stderr)
+    for line in telemetry.told(is_page_served=is_page_served(configuration.paths)):
+        print(line, file=sys.stderr)
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {', '.join(configuration.paths)} on http://{shown}:{port}", file=sys.stderr, flush=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.sse import Placement, error_frame
 from vetted_mw.completion.account import Account
 from vetted_mw.completion.attempts import Attempts, NoneServedError
 from vetted_mw.completion.delivery import Delivery
-from vetted_mw.completion.span import completion_attributes
+from vetted_mw.completion.telling import Telling
 from vetted_mw.completion.told import broken_stream, caller_fault, error_word, told_trace
 from vetted_mw.errors import AnswerError, InternalError
 from vetted_mw.proxy.attempt import fetch_answer
@@ -18,19 +17,15 @@ from vetted_mw.proxy.outcome import Fault
 from vetted_mw.receipts.binding import new_nonce
 from vetted_mw.routing.decision import settle
 from vetted_mw.routing.refusal import refusal_for
-from vetted_mw.telemetry import names
-from vetted_mw.telemetry.ended import EndedOperation, receipt_outcome
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.util.types import AttributeValue
 
     from vetted_mw.completion.asked import Asked
     from vetted_mw.core import Core
     from vetted_mw.proxy.attempt import Answered
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.proxy.streamed import StreamedAnswer
-    from vetted_mw.receipts.receipt import Receipt
     from vetted_mw.routing.decision import Settled
 
 __all__ = ["Completion"]
@@ -52,7 +47,6 @@ class Completion:
     Attributes:
         account: what it used, and its receipt.
         failure: what was told when no region served, or when the stream broke after it began; None while all is well.
-        error: the same as a closed word for telemetry: its code, or the status of an error that was the upstream's own.
     """
 
     def __init__(
@@ -64,27 +58,20 @@ class Completion:
         order: tuple[str, ...] | None = None,
         bare: bool = False,
     ) -> None:
-        self._started = core.monotonic()
         self.request = asked.request
         self.decision = asked.decision
         self._core = core
         self._options = asked.options
         self._bare = bare
         self._order = self.decision.order if order is None else order
-        self._placement = placement
-        self._span = core.recorder.chat(
-            core.known_model(self.request.model) or names.OTHER,
-            provider=self._provider_of(self._order[0] if self._order else None),
-            outer=asked.outer,
-            headers=asked.inbound if bare else (),  # a handler's client may put its own trace context on its call
-        )
-        self._span.route(self.decision)
+        first = self._order[0] if self._order else None
+        self._telling = Telling(core, asked, first=first, placement=placement, bare=bare)
         nonce = None if bare else new_nonce()
         self.attempts = Attempts(
             core,
             request=self.request,
             inbound=asked.inbound,
-            span=self._span,
+            span=self._telling.span,
             placement=placement,
             deadline=asyncio.get_running_loop().time() + core.configuration.limits.total_seconds,
             boundary=asked.options.boundary,
@@ -99,16 +86,11 @@ class Completion:
             keepalive_seconds=0.0 if bare else limits.sse_keepalive_seconds,
         )
         self.account = Account(
-            core, asked, attempts=self.attempts, delivery=self._delivery, span=self._span, nonce=nonce
+            core, asked, attempts=self.attempts, delivery=self._delivery, span=self._telling.span, nonce=nonce
         )
         self.failure: AnswerError | None = None
-        self.error: str | None = None
         self._closed = False
         self._is_told = False
-        self._is_ended = False
-        self._is_given = False
-        self._finished: tuple[float, int] | None = None
-        self._to_first_chunk: float | None = None
 
     # ---- getting the answer
 
@@ -125,7 +107,7 @@ class Completion:
         self.account.answered = answered
         self.attempts.ended(None)
         error = await self.account.seal()
-        self._note_finished()
+        self._telling.finished()
         if error is not None:
             self._note_failure(error)
             raise error
@@ -141,8 +123,9 @@ class Completion:
             await self._delivery.open()
         except NoneServedError as none:
             raise self._refused(none) from None
-        self._note_first_chunk()
         streamed = self._delivery.streamed
+        if streamed is not None:
+            self._telling.first_chunk()
         return (200, _EARLY_HEADERS) if streamed is None else (streamed.status, streamed.headers)
 
     async def next_part(self) -> bytes | None:
@@ -155,8 +138,8 @@ class Completion:
         except NoneServedError as none:
             self._closed = True
             return await self._broken_off(caller_fault(none.fault) or broken_stream(none.fault))
-        if self._to_first_chunk is None:
-            self._note_first_chunk()
+        if self._delivery.streamed is not None:
+            self._telling.first_chunk()
         if part is not None:
             return part
         await self._delivery.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot
@@ -194,8 +177,12 @@ class Completion:
             streamed = self._delivery.streamed
             if streamed is not None:
                 self.attempts.ended(Fault(outcome=self.attempts.given_up_as, status=streamed.status))
-            self.account.keep_the_rest()
-            self._end()
+            try:
+                self.account.keep_the_rest()
+            finally:
+                # Nobody came for more, so the end may not have been sent; a handler's client need not read on after it.
+                has_left = self._closed and not (self._is_told or self._bare)
+                self._telling.end(self.attempts, self.account, has_left=has_left)
 
     # ---- what happened
 
@@ -203,12 +190,17 @@ class Completion:
     def overhead_ms(self) -> float:
         """Milliseconds spent in here before the latest request left, waiting for upstreams that failed not counted."""
         sent = self.attempts.last_sent
-        return 0.0 if sent is None else max(0.0, sent - self._started - self.attempts.waited) * 1000
+        return 0.0 if sent is None else max(0.0, sent - self._telling.started - self.attempts.waited) * 1000
+
+    @property
+    def error(self) -> str | None:
+        """The failure as a closed word, for telemetry."""
+        return self._telling.error
 
     @property
     def context(self) -> Context:
         """The context of its span, for what is told of it beside."""
-        return self._span.context
+        return self._telling.context
 
     @property
     def has_served(self) -> bool:
@@ -221,7 +213,7 @@ class Completion:
 
     def members(self) -> dict[str, bytes]:
         """Encode receipt and trace under their names on the wire; a receipt that was withheld is `null`."""
-        self._is_given = True
+        self._telling.members_given()
         if self._bare:
             return {}
         receipt = self.account.made().encoded()
@@ -261,41 +253,6 @@ class Completion:
 
     # ---- inside
 
-    def _end(self) -> None:
-        """End the span and record the operation, once."""
-        if self._is_ended:
-            return
-        self._is_ended = True
-        meters, within = self._core.meters, self._span.context
-        seconds, at = self._finished or (self._core.monotonic(), None)
-        self._span.end(self._attributes, error_type=self.error, finished_at=at)
-        if meters.are_asleep:
-            return
-        meters.worked(self.account.rows, within)
-        if self.account.is_told and self.account.receipted is not None:
-            meters.receipted(self.account.receipted.receipt, receipt_outcome(self.account.receipted.error), within)
-        meters.operated(self._operation(seconds - self._started), within)
-
-    def _note_finished(self) -> None:
-        """Note when the operation was over: its span ends then, inside that of a host, which ends with what we send."""
-        self._finished = self._core.monotonic(), time.time_ns()
-
-    def _provider_of(self, region: str | None) -> str:
-        return names.OPENAI if region is None else self._core.configuration.regions[region].gen_ai_provider
-
-    def _operation(self, seconds: float) -> EndedOperation:
-        seen = self.account.seen
-        return EndedOperation(
-            provider=self._provider_of(self.attempts.serving or (self._order[0] if self._order else None)),
-            model=self.request.model,
-            response_model=None if seen is None else seen.model,
-            region=self.attempts.serving,
-            seconds=seconds,
-            to_first_chunk=self._to_first_chunk,
-            usage=None if seen is None else seen.usage,
-            error=self.error,
-        )
-
     def _refused(self, none: NoneServedError) -> AnswerError:
         error = caller_fault(none.fault) or refusal_for(
             self.decision, self.attempts.records, options=self._options, retry_after=none.retry_after
@@ -305,12 +262,7 @@ class Completion:
 
     def _note_failure(self, error: AnswerError) -> None:
         self.failure = error
-        self.error = error_word(error)
-
-    def _note_first_chunk(self) -> None:
-        if self._to_first_chunk is None and self._delivery.streamed is not None:
-            self._to_first_chunk = self._core.monotonic() - self._started
-            self._span.event(names.FIRST_CHUNK_EVENT)
+        self._telling.error = error_word(error)
 
     async def _end_of(self, streamed: StreamedAnswer) -> bytes:
         """Note how the stream ended and return its end for the caller."""
@@ -321,14 +273,14 @@ class Completion:
         error = await self.account.seal()
         if error is not None:
             return await self._broken_off(error)
-        self._note_finished()
+        self._telling.finished()
         return streamed.stream.close(self.members())
 
     async def _broken_off(self, error: AnswerError) -> bytes:
         """Return the one honest end of an answer that broke after it had begun."""
         self._note_failure(error)
         await self.account.seal()
-        self._note_finished()
+        self._telling.finished()
         return error_frame(error, members=self.members())
 
     def _stream(self) -> StreamedAnswer:
@@ -341,28 +293,3 @@ class Completion:
     def replaced(self) -> tuple[str, ...]:
         """Members of ours that the upstream's own stream had and that gave way."""
         return () if self._delivery.streamed is None else self._delivery.streamed.stream.replaced
-
-    def _attributes(self) -> dict[str, AttributeValue]:
-        return completion_attributes(
-            self._core,
-            request=self.request,
-            attempts=self.attempts,
-            seen=self.account.seen,
-            decision=self.decision,
-            receipted=self.account.receipted,
-            receipt_placement=self._receipt_placement(),
-            to_first_chunk=self._to_first_chunk,
-            # Nobody came for more, so the end may not have been sent; a handler's client need not read on behind it.
-            has_left=self._closed and not (self._is_told or self._bare),
-        )
-
-    def _receipt(self) -> Receipt | None:
-        receipted = self.account.receipted
-        return None if receipted is None else receipted.receipt
-
-    def _receipt_placement(self) -> str:
-        if self._receipt() is None or not (self.account.is_told and self._is_given):
-            return "none"
-        if not self.request.stream:
-            return "json_body"
-        return "none" if self._placement is Placement.OFF and self.failure is None else "sse_chunk"

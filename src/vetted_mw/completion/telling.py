@@ -1,0 +1,181 @@
+"""What spans and metrics tell of one completion: noted on its way, told once, at its end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from vetted_mw.chat.sse import Placement
+from vetted_mw.routing.decision import AttemptOutcome, settle
+from vetted_mw.telemetry import names
+from vetted_mw.telemetry.attributes import (
+    answer_attributes,
+    decision_attributes,
+    receipt_attributes,
+    request_attributes,
+    server_attributes,
+    signal_attributes,
+)
+from vetted_mw.telemetry.ended import EndedOperation, receipt_outcome
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.util.types import AttributeValue
+
+    from vetted_mw.completion.account import Account
+    from vetted_mw.completion.asked import Asked
+    from vetted_mw.completion.attempts import Attempts
+    from vetted_mw.configuration import Upstream
+    from vetted_mw.core import Core
+
+__all__ = ["Telling"]
+
+_STREAM_OUTCOMES = {
+    AttemptOutcome.SUCCESS: "completed",
+    AttemptOutcome.CLIENT_DISCONNECT: "client_disconnect",
+    AttemptOutcome.IDLE_TIMEOUT: "idle_timeout",
+    AttemptOutcome.SHUTTING_DOWN: "shutting_down",
+}
+
+
+class Telling:
+    """The span of one completion and its points on the metrics.
+
+    Args:
+        core: the gateway's rooms.
+        asked: what the caller asked.
+        first: code of the region that is tried first; None where there is none.
+        placement: where a stream carries the members.
+        bare: whether the answer carries no members, as the calls of an in-app handler do.
+
+    Attributes:
+        span: its own, with a span for its decision under it from the start.
+        started: when it began, on the gateway's monotonic clock.
+        error: a closed word for what its caller was told in place of its answer, or at its end; None while all is well.
+    """
+
+    def __init__(self, core: Core, asked: Asked, *, first: str | None, placement: Placement, bare: bool) -> None:
+        self.started = core.monotonic()
+        self.error: str | None = None
+        self._core = core
+        self._request = asked.request
+        self._decision = asked.decision
+        self._first = first
+        self._bare = bare
+        self._placement = placement
+        self.span = core.recorder.chat(
+            core.known_model(asked.request.model) or names.OTHER,
+            provider=self._provider_of(first),
+            outer=asked.outer,
+            headers=asked.inbound if bare else (),  # a handler's client may put its own trace context on its call
+        )
+        self.span.route(asked.decision)
+        self._to_first_chunk: float | None = None
+        self._finished: tuple[float, int] | None = None
+        self._are_members_given = False
+        self._has_ended = False
+
+    @property
+    def context(self) -> Context:
+        """The context of the span, for what is told beside it."""
+        return self.span.context
+
+    def first_chunk(self) -> None:
+        """Note that a stream's first content has come. Further calls do nothing."""
+        if self._to_first_chunk is None:
+            self._to_first_chunk = self._core.monotonic() - self.started
+            self.span.event(names.FIRST_CHUNK_EVENT)
+
+    def members_given(self) -> None:
+        """Note that receipt and trace were handed out, for the answer."""
+        self._are_members_given = True
+
+    def finished(self) -> None:
+        """Note that the operation is over: its span ends now, inside that of a host, which ends with what we send."""
+        self._finished = self._core.monotonic(), time.time_ns()
+
+    def end(self, attempts: Attempts, account: Account, *, has_left: bool) -> None:
+        """Tell everything, once.
+
+        Args:
+            attempts: what was tried.
+            account: what was used, and its receipt.
+            has_left: whether the end of a stream may not have been sent, since nobody came for more.
+        """
+        if self._has_ended:
+            return
+        self._has_ended = True
+        meters = self._core.meters
+        seconds, at = self._finished or (self._core.monotonic(), None)
+        self.span.end(
+            lambda: self._attributes(attempts, account, has_left=has_left), error_type=self.error, finished_at=at
+        )
+        if meters.are_asleep:
+            return
+        meters.worked(account.rows, self.context)
+        if account.is_told and account.receipted is not None:
+            meters.receipted(account.receipted.receipt, receipt_outcome(account.receipted.error), self.context)
+        meters.operated(self._operation(attempts, account, seconds - self.started), self.context)
+
+    def _operation(self, attempts: Attempts, account: Account, seconds: float) -> EndedOperation:
+        seen = account.seen
+        return EndedOperation(
+            provider=self._provider_of(attempts.serving or self._first),
+            model=self._request.model,
+            response_model=None if seen is None else seen.model,
+            region=attempts.serving,
+            seconds=seconds,
+            to_first_chunk=self._to_first_chunk,
+            usage=None if seen is None else seen.usage,
+            error=self.error,
+        )
+
+    def _attributes(self, attempts: Attempts, account: Account, *, has_left: bool) -> dict[str, AttributeValue]:
+        settled = settle(self._decision, attempts.records, serving=attempts.serving)
+        attributes = decision_attributes(self._decision.policy, settled.mode, settled.reason, settled.operational)
+        attributes |= request_attributes(self._request)
+        attributes[names.ATTEMPT_COUNT] = attempts.sent
+        attributes[names.FAILOVER] = len(attempts.records) > 1
+        attributes[names.RECEIPT_PLACEMENT] = self._receipt_placement(account)
+        if attempts.serving is not None:
+            attributes |= self._serving_attributes(attempts.serving, account)
+        if self._to_first_chunk is not None:
+            attributes[names.TIME_TO_FIRST_CHUNK] = self._to_first_chunk
+        if self._request.stream and attempts.serving is not None:  # begun, by its first content or by a commit before
+            outcome = AttemptOutcome.CLIENT_DISCONNECT if has_left else attempts.records[-1].outcome
+            attributes[names.STREAM_OUTCOME] = _STREAM_OUTCOMES.get(outcome, "upstream_cut")
+        receipted = account.receipted
+        if receipted is not None and receipted.receipt is not None:
+            attributes |= receipt_attributes(receipted.receipt)
+        if receipted is not None and receipted.reading is not None:
+            attributes |= signal_attributes(names.RECEIPT_SIGNAL, receipted.reading)
+        return attributes
+
+    def _serving_attributes(self, serving: str, account: Account) -> dict[str, AttributeValue]:
+        region = self._core.configuration.regions[serving]
+        upstream = self._core.configuration.upstreams[serving]
+        attributes = dict(server_attributes(upstream.base_url))
+        if account.seen is not None:
+            attributes |= answer_attributes(account.seen, model=self._told_model(account.seen.model, upstream))
+        attributes[names.PROVIDER_NAME] = region.gen_ai_provider
+        attributes[names.REGION] = serving
+        attributes[names.COUNTRY] = region.country
+        attributes[names.CLOUD_REGION] = region.site
+        return attributes
+
+    def _told_model(self, model: str | None, upstream: Upstream) -> str:
+        """Clamp the upstream's word for the model: many repeat what the caller wrote."""
+        if model is None or model in upstream.upstream_names.values():
+            return model or names.OTHER
+        return self._core.known_model(model) or names.OTHER
+
+    def _receipt_placement(self, account: Account) -> str:
+        has_receipt = account.receipted is not None and account.receipted.receipt is not None
+        if not (has_receipt and account.is_told and self._are_members_given):
+            return "none"
+        if not self._request.stream:
+            return "json_body"
+        return "none" if self._placement is Placement.OFF and self.error is None else "sse_chunk"
+
+    def _provider_of(self, region: str | None) -> str:
+        return names.OPENAI if region is None else self._core.configuration.regions[region].gen_ai_provider
