@@ -13,9 +13,9 @@ from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from bench.measuring import Load, process, unused_port
@@ -25,7 +25,9 @@ from vetted_mw.lifecycle import rooms
 from vetted_mw.middleware import responder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = ["telemetry_measured"]
 
@@ -149,6 +151,23 @@ def _with_metrics(receiver: int) -> None:
     metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(exporter, export_interval_millis=5_000)]))
 
 
+class _Dropped(SpanExporter):
+    """Takes spans and looks at none of them."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002 (its contract)
+        """Take one batch."""
+        return SpanExportResult.SUCCESS
+
+
+def _unsent(receiver: int) -> None:
+    """Record everything and write and send nothing: what remains is what requests themselves pay."""
+    _without_log(receiver)
+    provider = TracerProvider(sampler=ALWAYS_ON)
+    provider.add_span_processor(BatchSpanProcessor(_Dropped()))
+    trace.set_tracer_provider(provider)
+    metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
+
+
 def _with_both(receiver: int) -> None:
     _with_spans(receiver)
     _with_metrics(receiver)
@@ -162,6 +181,7 @@ _GATEWAYS: dict[str, Callable[[int], None]] = {
     "sampled out": _sampled_out,
     "spans": _with_spans,
     "metrics": _with_metrics,
+    "both, unsent": _unsent,
     "both": _with_both,
 }
 """Between the first two nothing differs: how far apart they are is the noise."""
