@@ -202,6 +202,7 @@ def test_without_the_extra_and_unasked_one_line_is_enough() -> None:
 def test_without_the_extra_there_is_no_page(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is there with the extra `prometheus`, and only then."""
     assert planned({}, workers=2).has_page
+    monkeypatch.delitem(sys.modules, "opentelemetry.exporter.prometheus", raising=False)  # another test's, perhaps
     monkeypatch.setitem(sys.modules, hidden, None)
     assert not planned({}, workers=2).has_page
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # one module uses it; until the session ends it would take its share of the machine
 def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     """Run everything; without Prometheus the tests that need it are skipped, in CI they fail."""
     require_prometheus()
