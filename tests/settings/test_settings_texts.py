@@ -115,6 +115,7 @@ def test_a_health_path_may_be_the_root_or_nothing(written: str) -> None:
 NEVER = [
     *("Authorization", "cookie", "Set-Cookie", "host", "content-length", "transfer-encoding", "connection", "te"),
     *("accept-encoding", "content-encoding", "traceparent", "tracestate", "baggage", "upgrade", "expect", "trailer"),
+    *("b3", "X-B3-TraceId"),
     *("proxy-authorization", "Proxy-Connection", "x-vetted-region", "X-Vetted-Anything", "keep-alive"),
 ]
 

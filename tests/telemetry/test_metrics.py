@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evidence.memory_ledger import MemoryLedger
-from streams.wall import until
+from streams.wall import Caller, until
 from support import configured, proxied, unused_port
 from telemetry.recorded import Recorded
 from telemetry.spans import GRAVELINES, KNOWN, PARIS, asked, told, upstream
@@ -198,8 +198,6 @@ async def test_a_request_is_counted_once_by_how_it_ended(recorded: Recorded, end
 
 async def test_a_caller_who_left_is_counted_as_one(recorded: Recorded) -> None:
     """A stream whose caller is gone is a `client_disconnect`, of the request and of the attempt, and no error."""
-    from streams.wall import Caller
-
     async with FakeUpstream(model=KNOWN) as paris:
         paris.then(FakeAnswer.stream(chat_frames()[:2], ending="stall"))
         async with Gateway(configured({PARIS: upstream(paris.base_url)}), **recorded.providers) as gateway:
@@ -273,8 +271,6 @@ async def test_what_was_given_up_is_summed_whether_a_ledger_keeps_it_or_not(
     recorded: Recorded, has_ledger: bool
 ) -> None:
     """A stream that its caller left, and an attempt that was cut before content, used electricity all the same."""
-    from streams.wall import Caller
-
     ledger = MemoryLedger()
     options: Mapping[str, Any] = {**recorded.providers, **({"ledger": ledger} if has_ledger else {})}
     async with FakeUpstream(model=KNOWN) as paris, FakeUpstream(model=KNOWN) as gravelines:
@@ -513,3 +509,40 @@ asyncio.run(main())
     )
     assert ran.stdout.splitlines() == ["2", "['ovh-gra-1', 'scaleway-par-1']"], ran.stderr
     assert "already" not in ran.stderr  # what an SDK says of an instrument that is made twice
+
+
+async def test_a_caller_who_left_is_no_outage(recorded: Recorded) -> None:
+    """Nothing was exhausted where nobody waited: the decision is told as it was made."""
+    async with FakeUpstream(model=KNOWN) as paris:
+        paris.then(FakeAnswer(delay=600))
+        async with Gateway(configured({PARIS: upstream(paris.base_url)}), **recorded.providers) as gateway:
+            caller = Caller(VettedProxy(gateway), asked())
+            answering = caller.start()
+            await until(lambda: paris.requests)
+            caller.leave()
+            await answering
+            (point,) = points(recorded.metrics[names.REQUESTS])
+    assert dict(point) == {
+        names.OUTCOME: "client_disconnect",
+        names.ROUTE_POLICY: "eu_preferred",
+        names.DECISION_MODE: "preferred",
+    }
+
+
+async def test_a_handler_whose_call_found_nobody_is_an_outage(recorded: Recorded) -> None:
+    """In-app too the mode is `unavailable` where every region failed, so that the same alert sees it."""
+    async with FakeUpstream(model=KNOWN) as paris:
+        paris.then(FakeAnswer.json({"error": {"message": "broken"}}, status=500))
+        async with Gateway(configured({PARIS: upstream(paris.base_url)}), **recorded.providers) as gateway:
+
+            async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+                from starlette.responses import Response
+
+                answer = await gateway.http_client.post("http://vetted/v1/chat/completions", json=asked())
+                await Response(answer.content, answer.status_code)(scope, receive, send)
+
+            app = VettedMiddleware(handler, gateway=gateway, mode="in_app")
+            assert (await asgi_exchange(app, json=asked())).status >= 500
+            (point,) = points(recorded.metrics[names.REQUESTS])
+    assert dict(point)[names.DECISION_MODE] == "unavailable"
+    assert dict(point)[names.OUTCOME] == "failed"

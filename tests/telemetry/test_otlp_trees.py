@@ -194,7 +194,7 @@ async def test_a_request_that_is_at_fault_is_an_error_of_its_operation_only() ->
         tree = await place.tree()
     assert tree == drawn("""
         POST /v1/chat/completions SERVER UNSET status=422
-          chat mistral-medium-3 CLIENT ERROR error=422 attempts=1 receipt=none
+          chat mistral-medium-3 CLIENT ERROR error=422 region=scaleway-par-1 attempts=1 receipt=none
             vetted.route INTERNAL UNSET region=scaleway-par-1
             vetted.attempt CLIENT ERROR error=caller_error status=422 region=scaleway-par-1
     """)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,14 +13,17 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from streams.wall import Caller, until
 from support import configured, proxied
 from telemetry.recorded import Recorded
-from telemetry.spans import KNOWN, PARIS, asked, told, upstream
+from telemetry.spans import GRAVELINES, KNOWN, PARIS, asked, told, upstream
 from vetted_mw import Gateway, VettedMiddleware, VettedProxy
-from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange, chat_frames
+from vetted_mw.proxy.transport import HttpxTransport
+from vetted_mw.testing import FakeAnswer, FakeUpstream, ManualClock, asgi_exchange, chat_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.types import Receive, Scope, Send
+
+    from vetted_mw.proxy.transport import Response, UpstreamRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -190,3 +194,52 @@ async def test_a_level_above_info_writes_nothing(caplog: pytest.LogCaptureFixtur
     async with FakeUpstream(model=KNOWN) as paris, proxied({PARIS: upstream(paris.base_url)}) as app:
         await asgi_exchange(app, json=asked())
     assert lines(caplog) == []
+
+
+async def test_a_pin_that_failed_names_the_region_that_was_wanted(
+    recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nowhere it ran, so there is no region; which one was asked for stands in the line and on the decision's span."""
+    async with (
+        FakeUpstream(model=KNOWN) as paris,
+        proxied({PARIS: upstream(paris.base_url, drained=True)}, options=recorded.providers) as app,
+    ):
+        await asgi_exchange(app, json=asked(vetted={"region": PARIS}))
+    (line,) = lines(caplog)
+    assert (line["outcome"], line["requested_region"], line["decision_mode"]) == ("failed", PARIS, "unavailable")
+    assert "region" not in line
+    assert dict(recorded.spans.route().attributes or {})["vetted.requested_region"] == PARIS
+
+
+async def test_tokens_are_told_without_a_receipt_too(caplog: pytest.LogCaptureFixture) -> None:
+    """What the upstream counted is known, whatever became of the receipt."""
+    async with FakeUpstream(model=KNOWN) as paris, proxied({PARIS: upstream(paris.base_url)}) as app:
+        await asgi_exchange(app, json=asked(vetted={"tier": "telemetry"}))
+    (line,) = lines(caplog)
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (5, 2)
+    assert "receipt_id" not in line
+
+
+async def test_time_that_a_failed_region_took_is_none_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """Overhead is what was spent in us until the latest request left; attempts lost before it, and after, do not count."""
+    clock = ManualClock()
+
+    def new_id() -> str:
+        clock.tick(0.25)
+        return str(uuid.uuid4())
+
+    class _Slow(HttpxTransport):
+        async def send(self, request: UpstreamRequest) -> Response:
+            clock.tick(2.0)
+            return await super().send(request)
+
+    async with FakeUpstream(model=KNOWN) as paris, FakeUpstream(model=KNOWN) as gravelines:
+        for one in (paris, gravelines):
+            one.then(FakeAnswer.json({"error": {"message": "broken"}}, status=500))
+        urls = {PARIS: upstream(paris.base_url), GRAVELINES: upstream(gravelines.base_url)}
+        options = {"now": clock.now, "monotonic": clock.monotonic, "new_id": new_id, "transport": _Slow}
+        async with proxied(urls, options=options) as app:
+            await asgi_exchange(app, json=asked())
+    (line,) = lines(caplog)
+    assert (line["outcome"], line["attempts"], line["overhead_ms"]) == ("failed", 2, 250.0)
+    assert line["duration_ms"] == 4_250.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -393,13 +394,13 @@ def test_request_attributes_are_numbers_and_absent_ones_are_left_out() -> None:
 
 
 def test_answer_attributes_never_guess_a_count() -> None:
-    """Tokens that nobody counted are no attribute; an id is cut to a length."""
+    """Tokens that nobody counted are no attribute, nor is an id that does not look like one."""
     uncounted = Answer(
         id=None, model=None, usage=None, finish_reasons=(), completion_characters=400, is_answer=True, is_error=False
     )
     assert answer_attributes(uncounted, model="_OTHER") == {"gen_ai.response.model": "_OTHER"}
     counted = Answer(
-        id="i" * 1_000,
+        id="chatcmpl-9:a/b_c.d",
         model="m",
         usage=Usage(prompt_tokens=3, completion_tokens=0),
         finish_reasons=("length",),
@@ -407,10 +408,47 @@ def test_answer_attributes_never_guess_a_count() -> None:
         is_answer=True,
         is_error=False,
     )
+    for words in ("i" * 201, "words of a prompt", "", "\n"):
+        assert "gen_ai.response.id" not in answer_attributes(replace(counted, id=words), model="m")
     assert answer_attributes(counted, model="m") == {
         "gen_ai.response.model": "m",
-        "gen_ai.response.id": "i" * 200,
+        "gen_ai.response.id": "chatcmpl-9:a/b_c.d",
         "gen_ai.response.finish_reasons": ["length"],
         "gen_ai.usage.input_tokens": 3,
         "gen_ai.usage.output_tokens": 0,
     }
+
+
+async def test_a_fault_of_the_callers_own_names_the_region_that_found_it(spans: Spans) -> None:
+    """The region answered, with a 4xx: it is where the request ran, though it served nothing."""
+    async with FakeUpstream() as paris, proxied({PARIS: upstream(paris.base_url)}) as app:
+        paris.then(FakeAnswer.json({"error": {"message": "too long"}}, status=422))
+        exchange = await asgi_exchange(app, json=asked())
+    chat = _attributes(spans.chat())
+    assert exchange.json()["routing_trace"]["region"] == chat["vetted.region"] == PARIS
+    assert (chat["vetted.country"], chat["cloud.region"], chat["server.address"]) == ("FR", "fr-par-1", "127.0.0.1")
+    assert "gen_ai.response.model" not in chat
+
+
+async def test_where_none_answered_the_last_that_was_asked_is_named(spans: Spans) -> None:
+    """No region is claimed; address and port are those of the last try."""
+    async with FakeUpstream() as paris, FakeUpstream() as gravelines:
+        for one in (paris, gravelines):
+            one.then(FakeAnswer.json({"error": {"message": "broken"}}, status=500))
+        urls = {PARIS: upstream(paris.base_url), GRAVELINES: upstream(gravelines.base_url)}
+        async with proxied(urls) as app:
+            await asgi_exchange(app, json=asked())
+    chat = _attributes(spans.chat())
+    assert "vetted.region" not in chat
+    assert chat["server.port"] == int(gravelines.base_url.rsplit(":", 1)[1].split("/")[0])
+
+
+async def test_another_region_than_the_first_is_a_failover_also_where_the_first_was_not_tried(spans: Spans) -> None:
+    """A region that is out already costs no attempt; that another serves is told all the same."""
+    async with FakeUpstream() as paris, FakeUpstream() as gravelines:
+        urls = {PARIS: upstream(paris.base_url, drained=True), GRAVELINES: upstream(gravelines.base_url)}
+        async with proxied(urls) as app:
+            await asgi_exchange(app, json=asked())
+    chat = _attributes(spans.chat())
+    assert (chat["vetted.failover"], chat["vetted.attempt_count"]) == (True, 1)
+    assert chat["vetted.routing_trace.decision_mode"] == "failover"

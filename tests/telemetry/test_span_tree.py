@@ -261,7 +261,7 @@ async def test_a_handlers_calls_have_a_chat_span_each(
     chats = spans.named(f"chat {KNOWN}")
     assert [_parent(chat) for chat in chats] == [handler_span.context.span_id] * 2
     assert [_parent(attempt) for attempt in spans.attempts()] == [chat.context.span_id for chat in chats]
-    assert len(spans.all) == 8  # request, handler, and per call chat, route and attempt
+    assert len(spans.all) == 7  # request, handler, per call chat and attempt, and the one decision
     assert "ended span" not in caplog.text  # what an SDK says of a second end
 
 

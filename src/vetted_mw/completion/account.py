@@ -98,7 +98,7 @@ class Account:
         if not self._is_kept:
             self._is_kept = self.is_told = True  # what is handed over now is written, whoever waits for it or not
             made = self.made()
-            beside = [*self.spent(self.query_id), *self._untold(made)]
+            beside = [*self._spent(), *self._untold(made)] if self._are_rows_wanted else []
             self.rows = [*beside, *_own(made)]
             self._receipted = await sealed(self._core, made, beside=beside, caller=self._asked.caller)
             self._tell_event(self._receipted)
@@ -114,10 +114,12 @@ class Account:
         if self._is_kept:
             return
         self._is_kept = True
-        receipts = self.spent(self.query_id)
+        if self._is_route_kept and not self._are_rows_wanted:
+            return
+        receipts = self._spent()
         if self._attempts.serving is not None and self.seen is not None:
             if self._receipted is None:
-                self._receipted = self._new(level=logging.DEBUG if self._is_route_kept else logging.WARNING)
+                self._receipted = self._new(level=self._level)
             receipts += self._untold(self._receipted) or _own(self._receipted)
         self.rows = receipts
         if not self._is_route_kept:
@@ -146,11 +148,12 @@ class Account:
             measured=measured_of(core, region.code, answered=self.answered, streamed=self._delivery.streamed),
         )
 
-    def spent(self, request_id: str) -> list[Receipt]:
+    def spent(self, request_id: str, *, level: int = logging.WARNING) -> list[Receipt]:
         """Make the receipts of the attempts that were given up, for the ledger.
 
         Args:
             request_id: the `query_id` of the answer they were tried for.
+            level: at which the log tells that one cannot be made.
         """
         asked = self._asked
         return abandoned_receipts(
@@ -160,7 +163,25 @@ class Account:
             options=asked.options,
             decision=asked.decision,
             request_id=request_id,
+            level=level,
         )
+
+    @property
+    def _has_ledger(self) -> bool:
+        return self._core.ledger is not None and not self._is_route_kept
+
+    @property
+    def _are_rows_wanted(self) -> bool:
+        """Whether anybody wants what no answer tells: each row costs as much as a receipt."""
+        return self._has_ledger or self._span.is_recording or not self._core.meters.are_asleep
+
+    @property
+    def _level(self) -> int:
+        """At which the log tells of work without a receipt: where no ledger lacks it, nobody misses it."""
+        return logging.WARNING if self._has_ledger else logging.DEBUG
+
+    def _spent(self) -> list[Receipt]:
+        return self.spent(self.query_id, level=self._level)
 
     def _untold(self, made: Receipted) -> list[Receipt]:
         """Make the row of an answer that was seen and carries no receipt, where there is one to make."""

@@ -85,10 +85,11 @@ class Attempts:
         records: every attempt that has ended.
         serving: the region whose answer is being delivered, or was.
         given_up_as: what an attempt is called that is cut off from here: the caller left, unless told otherwise.
-        waited: seconds spent in attempts that failed.
+        waited: seconds spent in attempts that had failed when the latest request left.
         deadline: event-loop time at which the whole request must be over.
         last_sent: monotonic instant at which the latest request left; None before the first.
         spent: region and outcome of each attempt that was given up and may have computed something.
+        has_failed_over: whether another region was tried after one that did not serve, or did not admit it.
     """
 
     def __init__(
@@ -107,8 +108,10 @@ class Attempts:
         self.serving: str | None = None
         self.given_up_as = AttemptOutcome.CLIENT_DISCONNECT
         self.waited = 0.0
+        self._lost = 0.0
         self.last_sent: float | None = None
         self.spent: list[tuple[str, AttemptOutcome]] = []
+        self.has_failed_over = False
         self._core = core
         self._request = request
         self._inbound = inbound
@@ -141,11 +144,12 @@ class Attempts:
         for region in order:
             if budget == 0 or asyncio.get_running_loop().time() >= self.deadline:
                 break
-            if self.records:
-                self._core.meters.failed_over(self.records[-1], region, self._span.context)
             running = self._admitted(region)
             if running is None:
                 continue
+            if self.records:
+                self.has_failed_over = True
+                self._core.meters.failed_over(self.records[-1], region, self._span.context)
             budget -= 1
             try:
                 result = await self._attempt(running, run)
@@ -194,7 +198,7 @@ class Attempts:
             self._running = None
             is_exact = failed.fault.outcome not in _LIMITS_OF_OURS or failed.fault.status is not None
             self._record(running, failed.fault if is_exact else replace(failed.fault, sent=running.sent))
-            self.waited += self._core.monotonic() - running.started
+            self._lost += self._core.monotonic() - running.started
             raise
         except BaseException:
             self._running = None
@@ -229,6 +233,7 @@ class Attempts:
 
     def _note_leaving(self) -> None:
         self.last_sent = self._core.monotonic()
+        self.waited = self._lost
 
     def _record(self, running: _Running, fault: Fault) -> None:
         running.lease.release(fault.outcome, retry_after=fault.retry_after)

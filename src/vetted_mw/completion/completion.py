@@ -10,12 +10,12 @@ from vetted_mw.completion.account import Account
 from vetted_mw.completion.attempts import Attempts, NoneServedError
 from vetted_mw.completion.delivery import Delivery
 from vetted_mw.completion.telling import Telling
-from vetted_mw.completion.told import broken_stream, caller_fault, error_word, told_trace
+from vetted_mw.completion.told import broken_stream, caller_fault, error_word, told_headers, told_trace
 from vetted_mw.errors import AnswerError, InternalError
 from vetted_mw.proxy.attempt import fetch_answer
 from vetted_mw.proxy.outcome import Fault
 from vetted_mw.receipts.binding import new_nonce
-from vetted_mw.routing.decision import settle
+from vetted_mw.routing.decision import as_decided, has_left, settle
 from vetted_mw.routing.refusal import refusal_for
 
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ class Completion:
         self._options = asked.options
         self._bare = bare
         self._order = self.decision.order if order is None else order
-        first = self._order[0] if self._order else None
-        self._telling = Telling(core, asked, first=first, placement=placement, bare=bare)
+        self._telling = Telling(
+            core, asked, order=self._order, is_decided=order is None, placement=placement, bare=bare
+        )
         nonce = None if bare else new_nonce()
         self.attempts = Attempts(
             core,
@@ -170,19 +171,18 @@ class Completion:
             self._note_failure(error if isinstance(error, AnswerError) else InternalError("The gateway failed."))
 
     async def aclose(self) -> None:
-        """Close the upstream's connection and the spans, on every way out; a stream still open was left."""
+        """Close the upstream's connection and the spans, on every way out; a stream still open was left.
+
+        An in-app call that outlives the answer has its attempt under way in a task of its own: that task closes it.
+        """
         try:
             await self._delivery.aclose()
         finally:
             streamed = self._delivery.streamed
             if streamed is not None:
                 self.attempts.ended(Fault(outcome=self.attempts.given_up_as, status=streamed.status))
-            try:
-                self.account.keep_the_rest()
-            finally:
-                # Nobody came for more, so the end may not have been sent; a handler's client need not read on after it.
-                has_left = self._closed and not (self._is_told or self._bare)
-                self._telling.end(self.attempts, self.account, has_left=has_left)
+            if not self.attempts.is_under_way:
+                self._tell()
 
     # ---- what happened
 
@@ -203,12 +203,19 @@ class Completion:
         return self._telling.context
 
     @property
+    def requested_region(self) -> str | None:
+        """Code of the region that was asked for by name."""
+        return self._options.region
+
+    @property
     def has_served(self) -> bool:
         """Whether a region served and something of its answer was seen."""
         return self.attempts.serving is not None and self.account.seen is not None
 
     def settled(self) -> Settled:
         """See the decision together with its attempts so far."""
+        if self.attempts.serving is None and has_left(self.attempts.records):
+            return as_decided(self.decision)
         return settle(self.decision, self.attempts.records, serving=self.attempts.serving)
 
     def members(self) -> dict[str, bytes]:
@@ -238,18 +245,8 @@ class Completion:
 
     def headers(self, *, overhead_ms: float, receipt: bool) -> Headers:
         """Return the `x-vetted-*` headers of an answer: what really served, and what it cost us in time."""
-        settled = self.settled()
-        headers = [
-            (b"x-vetted-decision-mode", settled.mode.value.encode()),
-            (b"x-vetted-decision-reason", settled.reason.value.encode()),
-            (b"x-vetted-attempts", str(self.attempts.sent).encode()),
-            (b"x-vetted-overhead-ms", f"{overhead_ms:.2f}".encode()),
-        ]
-        if settled.region is not None:
-            headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
-        if receipt:
-            headers.append((b"x-vetted-receipt-id", self.account.query_id.encode()))
-        return headers
+        receipt_id = self.account.query_id if receipt else None
+        return told_headers(self.settled(), sent=self.attempts.sent, overhead_ms=overhead_ms, receipt_id=receipt_id)
 
     # ---- inside
 
@@ -282,6 +279,15 @@ class Completion:
         await self.account.seal()
         self._telling.finished()
         return error_frame(error, members=self.members())
+
+    def _tell(self) -> None:
+        """Keep what no answer tells, and tell everything, once."""
+        try:
+            self.account.keep_the_rest()
+        finally:
+            # Nobody came for more, so the end may not have been sent; a handler's client need not read on after it.
+            is_left = self._closed and not (self._is_told or self._bare)
+            self._telling.end(self.attempts, self.account, settled=self.settled(), has_left=is_left)
 
     def _stream(self) -> StreamedAnswer:
         if self._delivery.streamed is None:

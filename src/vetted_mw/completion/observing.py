@@ -98,6 +98,7 @@ def abandoned_receipts(
     options: Options,
     decision: Decision,
     request_id: str,
+    level: int,
 ) -> list[Receipt]:
     """Make a receipt for each attempt that was given up after its request had left: at least its prompt was read.
 
@@ -110,6 +111,7 @@ def abandoned_receipts(
         options: how.
         decision: where it could go.
         request_id: the `query_id` of the answer they were tried for.
+        level: at which the log tells that one cannot be made.
     """
     receipts = []
     for code, outcome in spent:
@@ -124,7 +126,7 @@ def abandoned_receipts(
             tier=Tier.AUTO,  # there is nothing measured of what was given up, and it is spent all the same
             request_id=request_id,
         )
-        receipt = core.receipted(seen).receipt
+        receipt = core.receipted(seen, level=level).receipt
         if receipt is not None:
             receipts.append(receipt)
     return receipts

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.sse import Placement
-from vetted_mw.routing.decision import AttemptOutcome, settle
+from vetted_mw.routing.decision import AttemptOutcome, DecisionMode
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.attributes import (
     answer_attributes,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vetted_mw.completion.attempts import Attempts
     from vetted_mw.configuration import Upstream
     from vetted_mw.core import Core
+    from vetted_mw.routing.decision import Settled
 
 __all__ = ["Telling"]
 
@@ -44,32 +45,36 @@ class Telling:
     Args:
         core: the gateway's rooms.
         asked: what the caller asked.
-        first: code of the region that is tried first; None where there is none.
+        order: codes of the regions to try.
+        is_decided: whether the decision is its own, and not that of an earlier call.
         placement: where a stream carries the members.
         bare: whether the answer carries no members, as the calls of an in-app handler do.
 
     Attributes:
-        span: its own, with a span for its decision under it from the start.
+        span: its own, with one for its decision under it from the start.
         started: when it began, on the gateway's monotonic clock.
         error: a closed word for what its caller was told in place of its answer, or at its end; None while all is well.
     """
 
-    def __init__(self, core: Core, asked: Asked, *, first: str | None, placement: Placement, bare: bool) -> None:
+    def __init__(
+        self, core: Core, asked: Asked, *, order: tuple[str, ...], is_decided: bool, placement: Placement, bare: bool
+    ) -> None:
         self.started = core.monotonic()
         self.error: str | None = None
         self._core = core
         self._request = asked.request
         self._decision = asked.decision
-        self._first = first
+        self._first = order[0] if order else None
         self._bare = bare
         self._placement = placement
         self.span = core.recorder.chat(
             core.known_model(asked.request.model) or names.OTHER,
-            provider=self._provider_of(first),
+            provider=self._provider_of(self._first),
             outer=asked.outer,
             headers=asked.inbound if bare else (),  # a handler's client may put its own trace context on its call
         )
-        self.span.route(asked.decision)
+        if is_decided:
+            self.span.route(asked.decision, requested=asked.options.region)
         self._to_first_chunk: float | None = None
         self._finished: tuple[float, int] | None = None
         self._are_members_given = False
@@ -94,12 +99,13 @@ class Telling:
         """Note that the operation is over: its span ends now, inside that of a host, which ends with what we send."""
         self._finished = self._core.monotonic(), time.time_ns()
 
-    def end(self, attempts: Attempts, account: Account, *, has_left: bool) -> None:
+    def end(self, attempts: Attempts, account: Account, *, settled: Settled, has_left: bool) -> None:
         """Tell everything, once.
 
         Args:
             attempts: what was tried.
             account: what was used, and its receipt.
+            settled: what finally happened.
             has_left: whether the end of a stream may not have been sent, since nobody came for more.
         """
         if self._has_ended:
@@ -108,37 +114,47 @@ class Telling:
         meters = self._core.meters
         seconds, at = self._finished or (self._core.monotonic(), None)
         self.span.end(
-            lambda: self._attributes(attempts, account, has_left=has_left), error_type=self.error, finished_at=at
+            lambda: self._attributes(attempts, account, settled=settled, has_left=has_left),
+            error_type=self.error,
+            finished_at=at,
         )
         if meters.are_asleep:
             return
         meters.worked(account.rows, self.context)
-        if account.is_told and account.receipted is not None:
+        is_told = account.is_told and (self._are_members_given or self.error is not None)  # else the caller left before
+        if is_told and account.receipted is not None:
             meters.receipted(account.receipted.receipt, receipt_outcome(account.receipted.error), self.context)
-        meters.operated(self._operation(attempts, account, seconds - self.started), self.context)
+        meters.operated(self._operation(settled.region, account, seconds - self.started), self.context)
 
-    def _operation(self, attempts: Attempts, account: Account, seconds: float) -> EndedOperation:
+    def _operation(self, region: str | None, account: Account, seconds: float) -> EndedOperation:
         seen = account.seen
         return EndedOperation(
-            provider=self._provider_of(attempts.serving or self._first),
+            provider=self._provider_of(region or self._first),
             model=self._request.model,
             response_model=None if seen is None else seen.model,
-            region=attempts.serving,
+            region=region,
             seconds=seconds,
             to_first_chunk=self._to_first_chunk,
             usage=None if seen is None else seen.usage,
             error=self.error,
         )
 
-    def _attributes(self, attempts: Attempts, account: Account, *, has_left: bool) -> dict[str, AttributeValue]:
-        settled = settle(self._decision, attempts.records, serving=attempts.serving)
+    def _attributes(
+        self, attempts: Attempts, account: Account, *, settled: Settled, has_left: bool
+    ) -> dict[str, AttributeValue]:
         attributes = decision_attributes(self._decision.policy, settled.mode, settled.reason, settled.operational)
         attributes |= request_attributes(self._request)
         attributes[names.ATTEMPT_COUNT] = attempts.sent
-        attributes[names.FAILOVER] = len(attempts.records) > 1
+        attributes[names.FAILOVER] = attempts.has_failed_over or settled.mode is DecisionMode.FAILOVER
         attributes[names.RECEIPT_PLACEMENT] = self._receipt_placement(account)
-        if attempts.serving is not None:
-            attributes |= self._serving_attributes(attempts.serving, account)
+        final = settled.region or next((one.region for one in reversed(attempts.records) if one.sent), None)
+        if final is not None:
+            attributes |= server_attributes(self._core.configuration.upstreams[final].base_url)
+        if settled.region is not None:
+            attributes |= self._region_attributes(settled.region)
+        if attempts.serving is not None and account.seen is not None:
+            model = self._told_model(account.seen.model, self._core.configuration.upstreams[attempts.serving])
+            attributes |= answer_attributes(account.seen, model=model)
         if self._to_first_chunk is not None:
             attributes[names.TIME_TO_FIRST_CHUNK] = self._to_first_chunk
         if self._request.stream and attempts.serving is not None:  # begun, by its first content or by a commit before
@@ -151,17 +167,14 @@ class Telling:
             attributes |= signal_attributes(names.RECEIPT_SIGNAL, receipted.reading)
         return attributes
 
-    def _serving_attributes(self, serving: str, account: Account) -> dict[str, AttributeValue]:
-        region = self._core.configuration.regions[serving]
-        upstream = self._core.configuration.upstreams[serving]
-        attributes = dict(server_attributes(upstream.base_url))
-        if account.seen is not None:
-            attributes |= answer_attributes(account.seen, model=self._told_model(account.seen.model, upstream))
-        attributes[names.PROVIDER_NAME] = region.gen_ai_provider
-        attributes[names.REGION] = serving
-        attributes[names.COUNTRY] = region.country
-        attributes[names.CLOUD_REGION] = region.site
-        return attributes
+    def _region_attributes(self, code: str) -> dict[str, AttributeValue]:
+        region = self._core.configuration.regions[code]
+        return {
+            names.PROVIDER_NAME: region.gen_ai_provider,
+            names.REGION: code,
+            names.COUNTRY: region.country,
+            names.CLOUD_REGION: region.site,
+        }
 
     def _told_model(self, model: str | None, upstream: Upstream) -> str:
         """Clamp the upstream's word for the model: many repeat what the caller wrote."""

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
     from vetted_mw.core import Core, Receipted
     from vetted_mw.errors import AnswerError
+    from vetted_mw.proxy.headers import Headers
     from vetted_mw.proxy.outcome import Fault
     from vetted_mw.routing.decision import AttemptRecord, Decision, Settled
     from vetted_mw.routing.trace import ToldComparison
 
-__all__ = ["broken_stream", "caller_fault", "error_word", "told_trace"]
+__all__ = ["broken_stream", "caller_fault", "error_word", "told_headers", "told_trace"]
 
 
 def told_trace(
@@ -59,6 +60,28 @@ def _comparison(receipted: Receipted | None) -> ToldComparison | msgspec.UnsetTy
     return told_comparison(
         found.region, value=there.value, low=there.low, high=there.high, here=receipted.receipt.gco2e
     )
+
+
+def told_headers(settled: Settled, *, sent: int, overhead_ms: float, receipt_id: str | None) -> Headers:
+    """Return the `x-vetted-*` headers of an answer: what really served, and what it cost us in time.
+
+    Args:
+        settled: what finally happened.
+        sent: requests that left for upstreams.
+        overhead_ms: spent in us.
+        receipt_id: of its receipt; None where there is none.
+    """
+    headers = [
+        (b"x-vetted-decision-mode", settled.mode.value.encode()),
+        (b"x-vetted-decision-reason", settled.reason.value.encode()),
+        (b"x-vetted-attempts", str(sent).encode()),
+        (b"x-vetted-overhead-ms", f"{overhead_ms:.2f}".encode()),
+    ]
+    if settled.region is not None:
+        headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
+    if receipt_id is not None:
+        headers.append((b"x-vetted-receipt-id", receipt_id.encode()))
+    return headers
 
 
 def error_word(error: AnswerError) -> str:

@@ -87,8 +87,8 @@ class RouteAccount:
 
     def reported(self) -> list[Receipt]:
         """Make a receipt of each use that the handler has told, for the meters; its calls tell their own."""
-        made = (self._core.receipted(self._reported(report), level=logging.DEBUG) for report in self.reports)
-        return [one.receipt for one in made if one.receipt is not None]
+        seen = [self._reported(report) for report in self.reports]
+        return [receipt for one in seen for receipt in self._rows_of(one, level=logging.DEBUG)]
 
     def keep_late(self, call: Completion) -> None:
         """Keep what a call used that was still under way when the answer ended, beside what the answer's receipt tells.
@@ -133,12 +133,13 @@ class RouteAccount:
         """Make the receipt of each call, for the ledger alone."""
         if self._core.ledger is None:
             return []
-        parts: list[Receipt] = []
-        for one in observations:
-            part = replace(one, request_id=answer_id)
-            made = self._core.receipted(part)
-            parts += untold_receipts(self._core, part, made) if made.receipt is None else [made.receipt]
-        return parts
+        parts = [replace(one, request_id=answer_id) for one in observations]
+        return [receipt for part in parts for receipt in self._rows_of(part, level=logging.WARNING)]
+
+    def _rows_of(self, observation: Observation, *, level: int) -> list[Receipt]:
+        """Make the receipt of one use, or the row of one that cannot be told as the caller asked for it."""
+        made = self._core.receipted(observation, level=level)
+        return untold_receipts(self._core, observation, made) if made.receipt is None else [made.receipt]
 
     def _reported(self, report: Report) -> Observation:
         core, asked = self._core, self._asked

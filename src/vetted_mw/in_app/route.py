@@ -14,7 +14,7 @@ from vetted_mw.chat.response import error_envelope, retry_headers
 from vetted_mw.chat.sse import Placement
 from vetted_mw.completion.completion import Completion
 from vetted_mw.completion.sealing import require_ledger
-from vetted_mw.completion.told import told_trace
+from vetted_mw.completion.told import told_headers, told_trace
 from vetted_mw.errors import (
     AnswerError,
     ConflictingOptionsError,
@@ -26,7 +26,7 @@ from vetted_mw.in_app.presence import Presence
 from vetted_mw.in_app.report import report_of
 from vetted_mw.in_app.stream import CallStream
 from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
-from vetted_mw.routing.decision import DecisionReason, RoutePolicy, Settled, settle
+from vetted_mw.routing.decision import DecisionReason, RoutePolicy, Settled, as_decided, has_left, settle
 from vetted_mw.routing.options import Options, parse_options
 from vetted_mw.routing.refusal import refusal_for
 
@@ -218,13 +218,13 @@ class Route:
             bare=True,
         )
 
-    def _where(self, model: str) -> tuple[Decision, tuple[str, ...]]:
-        """Say where the next call goes: as decided, or where the first call was served, if that still can serve."""
+    def _where(self, model: str) -> tuple[Decision, tuple[str, ...] | None]:
+        """Say where the next call goes: as decided (None), or where the first was served, if that still can serve."""
         if self._served is None:
             decision = self.decision
             if self.account.calls or model != self._request.model:
                 decision = self._core.decide(self._options, model, self._rules)
-            return decision, decision.order
+            return decision, None
         stay = replace(self._options, region=self._served, secondary_region=None, routing=None)
         still = self._core.decide(stay, model, self._rules)
         if not still.order:
@@ -285,25 +285,20 @@ class Route:
         regions = {call.attempts.serving for call in self.account.told_calls if call.attempts.serving is not None}
         if self.account.reports:
             regions.add(self.region)
-        if len(regions) != 1:
-            return Settled(mode=self.decision.mode, reason=self.decision.reason, region=None, operational=None)
-        return settle(self._told_decision(), self.attempts(), serving=next(iter(regions)))
+        attempts = self.attempts()
+        if len(regions) > 1 or (not regions and (not attempts or has_left(attempts))):
+            return as_decided(self.decision)
+        return settle(self._told_decision(), attempts, serving=next(iter(regions), None))
 
     def headers_told(self) -> Headers:
         """The `x-vetted-*` headers as far as they are known now, when the handler starts its answer."""
-        settled = self.settled()
-        headers = [
-            (b"x-vetted-decision-mode", settled.mode.value.encode()),
-            (b"x-vetted-decision-reason", settled.reason.value.encode()),
-            (b"x-vetted-attempts", str(self.sent).encode()),
-            (b"x-vetted-overhead-ms", f"{self.overhead_ms:.2f}".encode()),
-        ]
-        receipted = self.account.receipted
-        if receipted is not None and receipted.receipt is not None:
-            headers.append((b"x-vetted-receipt-id", receipted.receipt.query_id.encode()))
-        if settled.region is not None:
-            headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
-        return headers
+        receipt = None if self.account.receipted is None else self.account.receipted.receipt
+        return told_headers(
+            self.settled(),
+            sent=self.sent,
+            overhead_ms=self.overhead_ms,
+            receipt_id=None if receipt is None else receipt.query_id,
+        )
 
     async def aclose(self) -> None:
         """End the route: later calls are refused, and what a handler left open is closed."""

@@ -90,7 +90,7 @@ class ForwardResponder(Responder):
         overhead = None
         if attempts.last_sent is not None and attempts.sent:
             overhead = self.overhead_ms(core, until=attempts.last_sent, waited=attempts.waited) / 1000
-        receipted = completion.account.receipted
+        seen, receipted = completion.account.seen, completion.account.receipted
         return EndedRequest(
             outcome=self._outcome(completion, settled.mode),
             status=status,
@@ -101,9 +101,11 @@ class ForwardResponder(Responder):
             policy=completion.decision.policy,
             mode=settled.mode,
             reason=settled.reason,
+            requested_region=completion.requested_region,
             region=settled.region,
             attempts=attempts.sent,
             overhead_seconds=overhead,
+            usage=None if seen is None else seen.usage,
             receipt=None if receipted is None else receipted.receipt,
         )
 

@@ -98,6 +98,7 @@ class InAppResponder(Responder):
             policy=asked.decision.policy,
             mode=settled.mode,
             reason=settled.reason,
+            requested_region=asked.options.region,
             region=settled.region,
             attempts=route.sent,
             overhead_seconds=route.overhead_ms / 1000 if route.sent else None,
@@ -114,7 +115,8 @@ class InAppResponder(Responder):
         Raises:
             AnswerError: always.
         """
-        completion = Completion(core, asked, placement=Placement.OFF, bare=True)
+        # Without its headers: they are the outer request's, whose span is the parent, and nothing is sent.
+        completion = Completion(core, replace(asked, inbound=[]), placement=Placement.OFF, bare=True)
         self._refused = core, completion
         try:
             await completion.answer()
@@ -131,6 +133,7 @@ class InAppResponder(Responder):
             ended,
             stream=completion.request.stream,
             model=core.known_model(completion.request.model) or names.OTHER,
+            requested_region=completion.requested_region,
             policy=decision.policy,
             mode=decision.mode,
             reason=decision.reason,
@@ -176,12 +179,12 @@ class InAppResponder(Responder):
         self.error = edited.error
         if self.error is None and self.has_raised and not (self.has_left or route.has_left):
             self.error = InternalError("The application failed to answer.")
-        core = self._running[0] if self._running is not None else None
-        receipted = route.account.receipted
-        if core is not None:
-            core.meters.worked(route.account.reported(), self.span.context)
-        if core is not None and receipted is not None:
-            core.meters.receipted(receipted.receipt, receipt_outcome(receipted.error), self.span.context)
+        meters, receipted = self.gateway.meters, route.account.receipted
+        if meters.are_asleep:
+            return
+        meters.worked(route.account.reported(), self.span.context)
+        if receipted is not None:
+            meters.receipted(receipted.receipt, receipt_outcome(receipted.error), self.span.context)
 
 
 async def _closed(receive: SharedReceive, route: Route) -> None:

@@ -40,8 +40,10 @@ __all__ = [
     "Rules",
     "Settled",
     "Verdict",
+    "as_decided",
     "check_policy",
     "decide",
+    "has_left",
     "is_allowed",
     "policy_of",
     "settle",
@@ -134,7 +136,7 @@ def settle(decision: Decision, attempts: Sequence[AttemptRecord], *, serving: st
     if serving is None and attempts and attempts[-1].outcome is AttemptOutcome.CALLER_ERROR:
         serving = attempts[-1].region  # it answered: the fault it found is the caller's own
     if not decision.order:
-        return Settled(mode=decision.mode, reason=decision.reason, region=None, operational=None)
+        return as_decided(decision)
     if serving is None:
         reason = _exhausted(decision, attempts)
         return Settled(mode=DecisionMode.UNAVAILABLE, reason=reason, region=None, operational=None)
@@ -143,6 +145,16 @@ def settle(decision: Decision, attempts: Sequence[AttemptRecord], *, serving: st
         return Settled(mode=decision.mode, reason=decision.reason, region=serving, operational=operational)
     mode, reason = _failed_over(decision, serving)
     return Settled(mode=mode, reason=reason, region=serving, operational=operational)
+
+
+def has_left(attempts: Sequence[AttemptRecord]) -> bool:
+    """Whether the caller left while the last attempt was under way: nothing was exhausted, nobody waited for it."""
+    return bool(attempts) and attempts[-1].outcome is AttemptOutcome.CLIENT_DISCONNECT
+
+
+def as_decided(decision: Decision) -> Settled:
+    """See a decision of which nothing came: its own words, and no region claimed."""
+    return Settled(mode=decision.mode, reason=decision.reason, region=None, operational=None)
 
 
 def _failed_over(decision: Decision, serving: str) -> tuple[DecisionMode, DecisionReason]:

@@ -13,6 +13,7 @@ _NEVER_FORWARDED = frozenset(
     {
         "accept-encoding",
         "authorization",
+        "b3",
         "baggage",
         "connection",
         "content-encoding",
@@ -32,7 +33,7 @@ _NEVER_FORWARDED = frozenset(
         "upgrade",
     }
 )
-_NEVER_FORWARDED_PREFIXES = ("proxy-", "x-vetted-", ":")
+_NEVER_FORWARDED_PREFIXES = ("proxy-", "x-b3-", "x-vetted-", ":")
 # Headers of answers, with credentials, cookies, framing or numbers that are no energy.
 _NO_ENERGY = _NEVER_FORWARDED | {"age", "date", "retry-after", "server", "www-authenticate"}
 

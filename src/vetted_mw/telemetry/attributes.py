@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -35,7 +36,8 @@ __all__ = [
     "signal_attributes",
 ]
 
-_MAX_ID = 200
+_ID = re.compile(r"[A-Za-z0-9._:/-]{1,200}")
+"""What an upstream gives as its id and does not look like one may be anybody's words."""
 _RECEIPT_FIELDS = tuple((names.RECEIPT_PREFIX + field, field) for field in names.RECEIPT_FIELDS)
 
 
@@ -58,8 +60,8 @@ def answer_attributes(answer: Answer | AnswerStream, *, model: str) -> dict[str,
         model: the name the upstream gave the model, already clamped to known ones.
     """
     found: dict[str, AttributeValue] = {names.RESPONSE_MODEL: model}
-    if answer.id is not None:
-        found[names.RESPONSE_ID] = answer.id[:_MAX_ID]
+    if answer.id is not None and _ID.fullmatch(answer.id):
+        found[names.RESPONSE_ID] = answer.id
     if answer.finish_reasons:
         found[names.RESPONSE_FINISH_REASONS] = [
             reason if reason in names.FINISH_REASONS else names.OTHER for reason in answer.finish_reasons

@@ -46,9 +46,13 @@ def served_as(mode: DecisionMode, attempts: Iterable[AttemptRecord]) -> RequestO
 
     Args:
         mode: the final one.
-        attempts: every one, those included that were not admitted.
+        attempts: every one, those included that were not admitted. An in-app handler may call a region again, and leave
+            a stream that it has read enough of: neither is a failover.
     """
-    if mode is DecisionMode.FAILOVER or any(one.outcome is not AttemptOutcome.SUCCESS for one in attempts):
+    served, other = set[str](), set[str]()
+    for one in attempts:
+        (served if one.outcome is AttemptOutcome.SUCCESS else other).add(one.region)
+    if mode is DecisionMode.FAILOVER or (served and other - served):
         return RequestOutcome.FAILED_OVER
     return RequestOutcome.SERVED_DEGRADED if mode is DecisionMode.DEGRADED else RequestOutcome.SERVED
 
@@ -103,9 +107,11 @@ class EndedRequest:
         policy: which rule ordered the regions; None before a decision.
         mode: how it came to run where it ran; None before a decision.
         reason: why; None before a decision.
-        region: code of the region that served; None when none did.
+        requested_region: code of the region that was asked for by name; None where none was.
+        region: code of the region that answered; None when none did.
         attempts: requests that left for upstreams.
         overhead_seconds: spent in us before the latest of them left; None when none did.
+        usage: tokens as the upstream counted them; None when it did not, or several calls were made.
         receipt: of the answer.
     """
 
@@ -118,21 +124,24 @@ class EndedRequest:
     policy: RoutePolicy | None = None
     mode: DecisionMode | None = None
     reason: DecisionReason | None = None
+    requested_region: str | None = None
     region: str | None = None
     attempts: int = 0
     overhead_seconds: float | None = None
+    usage: Usage | None = None
     receipt: Receipt | None = None
 
     def logged(self) -> dict[str, object]:
         """Return the fields of its line in the log; what is not known is left out."""
         receipt = self.receipt
-        counted = None if receipt is None or receipt.usage_source == "estimated" else receipt
+        counted = self.usage if receipt is None or receipt.usage_source == "estimated" else receipt
         fields: dict[str, object] = {
             "outcome": self.outcome.value,
             "status": self.status,
             "error": self.error,
             "stream": self.stream,
             "model": self.model,
+            "requested_region": self.requested_region,
             "region": self.region,
             "route_policy": self.policy,
             "decision_mode": self.mode,

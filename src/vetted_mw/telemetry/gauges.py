@@ -6,6 +6,7 @@ Collection happens in threads of the SDK's. What is looked at is read, never cha
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -69,14 +70,17 @@ class Watch:
 
     def __init__(self) -> None:
         self._observed: tuple[weakref.ref[Observed], ...] = ()  # replaced whole: collecting goes on meanwhile
+        self._changing = threading.Lock()  # gateways of several event loops open and close in threads of their own
 
     def add(self, observed: Observed) -> None:
         """Look at one more gateway from now on."""
-        self._observed = (*self._without(observed), weakref.ref(observed))
+        with self._changing:
+            self._observed = (*self._without(observed), weakref.ref(observed))
 
     def discard(self, observed: Observed) -> None:
         """Look at it no more."""
-        self._observed = self._without(observed)
+        with self._changing:
+            self._observed = self._without(observed)
 
     def glances(self) -> Iterator[RegionGlance]:
         """Tell every region of every open gateway; of one that cannot be read, what could be."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
 
+from vetted_mw.errors import ConfigurationError
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.gauges import GLOBAL_WATCH, Watch, create_gauges, watch_over
 
@@ -118,9 +119,15 @@ def _global_instruments(*, latest_genai: bool) -> Instruments:
 
 
 def _meter(provider: MeterProvider | None) -> Meter:
-    return metrics.get_meter(
-        names.INSTRUMENTATION, version("vetted-mw"), meter_provider=provider, schema_url=names.SCHEMA_URL
-    )
+    try:
+        return metrics.get_meter(
+            names.INSTRUMENTATION, version("vetted-mw"), meter_provider=provider, schema_url=names.SCHEMA_URL
+        )
+    except StopIteration:  # all that the API says of a provider it cannot find
+        raise ConfigurationError(
+            "OTEL_PYTHON_METER_PROVIDER names a provider that is not installed.",
+            remedy="Install what brings it, or unset the variable.",
+        ) from None
 
 
 def _made(meter: Meter, watch: Watch, *, latest_genai: bool, may_sleep: bool) -> Instruments:

@@ -41,6 +41,7 @@ ERROR_TYPE: Final = "error.type"
 
 CLOUD_REGION: Final = "cloud.region"
 REGION: Final = "vetted.region"
+REQUESTED_REGION: Final = "vetted.requested_region"
 COUNTRY: Final = "vetted.country"
 ATTEMPT_INDEX: Final = "vetted.attempt.index"
 ATTEMPT_COUNT: Final = "vetted.attempt_count"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import context, trace
 from opentelemetry.trace import INVALID_SPAN, SpanKind, Status, StatusCode
 
+from vetted_mw.errors import ConfigurationError
 from vetted_mw.routing.values import Rejection
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.attributes import attempt_attributes, decision_attributes, server_span_attributes
@@ -43,12 +44,21 @@ class Recorder:
         version: of this package.
         propagate: whether upstreams get `traceparent`.
         provider: where spans go; None: the global one, whenever it is set.
+
+    Raises:
+        ConfigurationError: the environment names a provider that is not installed.
     """
 
     def __init__(self, *, version: str, propagate: bool, provider: TracerProvider | None = None) -> None:
-        self._tracer = trace.get_tracer(
-            names.INSTRUMENTATION, version, tracer_provider=provider, schema_url=names.SCHEMA_URL
-        )
+        try:
+            self._tracer = trace.get_tracer(
+                names.INSTRUMENTATION, version, tracer_provider=provider, schema_url=names.SCHEMA_URL
+            )
+        except StopIteration:  # all that the API says of a provider it cannot find
+            raise ConfigurationError(
+                "OTEL_PYTHON_TRACER_PROVIDER names a provider that is not installed.",
+                remedy="Install what brings it, or unset the variable.",
+            ) from None
         self._propagate = propagate
         self._may_sleep = provider is None and isinstance(self._tracer, trace.ProxyTracer)
 
@@ -136,6 +146,7 @@ class ChatSpan:
 
     Attributes:
         context: with the span in it, for what is recorded beside it.
+        is_recording: whether anybody gets to see it.
     """
 
     def __init__(self, recorder: Recorder, span: Span, inside: Context) -> None:
@@ -143,16 +154,23 @@ class ChatSpan:
         self._span = span
         self.context = inside
         self._attempts = 0
-        self._is_recording = False
+        self.is_recording = False
         with COSTS_NO_ANSWER:
-            self._is_recording = span.is_recording()
+            self.is_recording = span.is_recording()
 
-    def route(self, decision: Decision) -> None:
-        """Record the decision as a span of its own; without a span that records, nothing is built for one."""
-        if not self._is_recording:
+    def route(self, decision: Decision, *, requested: str | None) -> None:
+        """Record the decision as a span of its own; without a span that records, nothing is built for one.
+
+        Args:
+            decision: as decided.
+            requested: code of the region that was asked for by name; None where none was.
+        """
+        if not self.is_recording:
             return
         with COSTS_NO_ANSWER:
             attributes = _route_attributes(decision)
+            if requested is not None:
+                attributes[names.REQUESTED_REGION] = requested
             span = self._recorder._start(names.ROUTE_SPAN, self.context, SpanKind.INTERNAL, attributes)  # noqa: SLF001 (one module, one recorder)
 
             def describe() -> None:
@@ -164,7 +182,7 @@ class ChatSpan:
 
     def attempt(self, upstream: Upstream, region: Region) -> AttemptSpan:
         """Start the span of one try; without a span that records, its upstream is told of the trace as it stands."""
-        if not self._is_recording:
+        if not self.is_recording:
             return AttemptSpan(INVALID_SPAN, self.context, propagate=self._recorder._propagate)  # noqa: SLF001
         attributes = attempt_attributes(upstream, region, index=self._attempts)
         self._attempts += 1
@@ -174,7 +192,7 @@ class ChatSpan:
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
         """Note that something happened now."""
-        if self._is_recording:
+        if self.is_recording:
             with COSTS_NO_ANSWER:
                 self._span.add_event(name, attributes)
 
@@ -195,9 +213,9 @@ class ChatSpan:
         """
 
         def describe() -> None:
-            self._span.set_attributes(attributes())
-            if error_type is not None:
+            if error_type is not None:  # first: it holds whatever becomes of the rest
                 _mark_error(self._span, error_type)
+            self._span.set_attributes(attributes())
 
         _end(self._span, describe, at=finished_at)
 
