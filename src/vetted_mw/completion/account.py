@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vetted_mw.proxy.attempt import Answered
     from vetted_mw.receipts.observation import Observation
     from vetted_mw.receipts.receipt import Receipt
-    from vetted_mw.telemetry.recorder import ChatSpan
+    from vetted_mw.telemetry.spans import ChatSpan
 
 __all__ = ["Account"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vetted_mw.core import Core
     from vetted_mw.fleet.fleet import Lease
     from vetted_mw.proxy.headers import Headers
-    from vetted_mw.telemetry.recorder import AttemptSpan, ChatSpan
+    from vetted_mw.telemetry.spans import AttemptSpan, ChatSpan
 
 __all__ = ["Attempts", "NoneServedError"]
 

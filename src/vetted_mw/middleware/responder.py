@@ -21,7 +21,7 @@ from vetted_mw.routing.decision import Rules, check_policy
 from vetted_mw.routing.options import parse_options
 from vetted_mw.telemetry.costs_no_answer import COSTS_NO_ANSWER
 from vetted_mw.telemetry.ended import EndedRequest, RequestOutcome
-from vetted_mw.telemetry.recorder import correlated
+from vetted_mw.telemetry.spans import correlated
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
