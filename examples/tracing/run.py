@@ -124,6 +124,20 @@ def running(
             process.wait()
 
 
+def is_installed(module: str) -> bool:
+    """Whether this Python has a module."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package it would be in
+        return False
+
+
+def say_missing(extra: str, consequence: str) -> None:
+    """Tell which extra this Python lacks, what that costs, and how to get it."""
+    say(f"not found    the extra {extra} in {sys.executable}: {consequence}")
+    say(f"             scripts/check makes .venv with every extra; elsewhere: pip install '.[{extra}]' in the clone")
+
+
 # ---- where spans go
 
 
@@ -141,8 +155,8 @@ def phoenix_count(origin: str, traces: Sequence[str]) -> Mapping[str, float]:
 def spans_to(arguments: argparse.Namespace, folder: Path, environment: dict[str, str]) -> Iterator[Arrival | None]:
     """Open what receives spans, and point `environment` at it: what the caller named, else Phoenix."""
     given = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
-    if importlib.util.find_spec("opentelemetry.distro") is None:
-        say("not found    the extra otel (pip install '.[otel]' in the clone): no spans are exported")
+    if not is_installed("opentelemetry.distro"):
+        say_missing("otel", "no spans are exported")
         yield None
     elif given:
         parts = urlsplit(given)
@@ -186,8 +200,8 @@ def prometheus_count(origin: str, _traces: Sequence[str]) -> Mapping[str, float]
 @contextlib.contextmanager
 def metrics_to(arguments: argparse.Namespace, folder: Path, gateway: str) -> Iterator[Arrival | None]:
     """Let a Prometheus scrape the gateway, where there is one."""
-    if importlib.util.find_spec("opentelemetry.exporter.prometheus") is None:
-        say("not found    the extra prometheus (pip install '.[prometheus]' in the clone): the gateway has no /metrics")
+    if not is_installed("opentelemetry.exporter.prometheus"):
+        say_missing("prometheus", "the gateway has no /metrics")
         yield None
         return
     say(f"metrics      {gateway}/metrics")
@@ -197,7 +211,7 @@ def metrics_to(arguments: argparse.Namespace, folder: Path, gateway: str) -> Ite
         return
     settings = folder / "prometheus.yml"
     settings.write_text(
-        "global: {scrape_interval: 2s, evaluation_interval: 2s}\n"
+        "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
         f"rule_files: ['{RULES}']\n"
         f"scrape_configs: [{{job_name: vetted-mw, static_configs: [{{targets: ['{gateway.removeprefix('http://')}']}}]}}]\n",
         encoding="utf-8",
@@ -273,8 +287,8 @@ def run(arguments: argparse.Namespace) -> int:
     environment.setdefault("OTEL_BSP_SCHEDULE_DELAY", "1000")  # ms
     with contextlib.ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="vetted-tracing-")))
-        place = held.enter_context(stage())
         spans = held.enter_context(spans_to(arguments, folder, environment))
+        place = held.enter_context(stage())
         serve = ["-m", "vetted_mw", "serve", "--config", str(place.settings), "--port", str(arguments.port)]
         ready, log = f"{gateway}/readyz", folder / "gateway.log"
         held.enter_context(running([sys.executable, *serve], environment, ready=ready, log=log, limit=LIMIT_SECONDS))

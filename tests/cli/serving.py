@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-__all__ = ["BODY", "asked", "completed", "serving", "write_settings"]
+__all__ = ["BODY", "asked", "completed", "hidden", "serving", "write_settings"]
 
 BODY: dict[str, Any] = {"model": "m", "messages": HELLO}
 
@@ -54,6 +54,14 @@ async def asked(url: str, method: str = "GET", **options: Any) -> httpx.Response
         return await client.request(method, url, **options)
 
 
-async def completed(url: str) -> None:
-    """Have one completion answered."""
-    assert (await asked(f"{url}/v1/chat/completions", "POST", json=BODY)).status_code == 200
+async def completed(url: str, *, key: str = "") -> None:
+    """Have one completion answered; it may not have been counted yet."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    assert (await asked(f"{url}/v1/chat/completions", "POST", json=BODY, headers=headers)).status_code == 200
+
+
+def hidden(folder: Path, *modules: str) -> dict[str, str]:
+    """Return an environment in which `modules` are not installed, for a process and those it starts."""
+    lines = [f"sys.modules[{module!r}] = None" for module in modules]
+    (folder / "sitecustomize.py").write_text("\n".join(["import sys", *lines]))
+    return {"PYTHONPATH": str(folder)}

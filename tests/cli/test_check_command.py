@@ -63,7 +63,11 @@ def test_good_settings_are_told_with_what_they_amount_to(file: Path, capsys: pyt
         "sources",
         "none, so carbon-aware requests run in the default order and say so",
     ]
-    assert [fact.split(maxsplit=2)[:2] for fact in facts[4:]] == [["signing", "key"], ["ledger", "none:"]]
+    assert [fact.split(maxsplit=2)[:2] for fact in facts[4:]] == [
+        ["signing", "key"],
+        ["ledger", "none:"],
+        ["telemetry", "GET"],
+    ]
     assert facts[4].endswith(signer().kid)
     assert "team-key" not in ran.out
     assert private_pem().splitlines()[1] not in ran.out
@@ -82,6 +86,7 @@ def test_good_settings_as_json(file: Path, capsys: pytest.CaptureFixture[str]) -
         "sources": [],
         "signing_key": signer().kid,
         "ledger": None,
+        "telemetry": "GET /metrics",
         "warnings": [],
     }
 

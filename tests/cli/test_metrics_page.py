@@ -17,11 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from cli.commands import LIMIT_SECONDS
 from cli.serving import BODY, asked, completed, serving, write_settings
+from streams.wall import until
 from telemetry.otlp import OtlpReceiver
 from vetted_mw.testing import FakeUpstream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from prometheus_client.core import Metric
 
@@ -62,6 +63,11 @@ async def scraped_until(url: str, holds: Callable[[dict[str, Metric]], bool]) ->
     return families
 
 
+async def counted(url: str, requests: float) -> dict[str, Metric]:
+    """Scrape until so many requests are there: one is counted when its answer has gone out, not before."""
+    return await scraped_until(url, lambda families: total(families) == requests)
+
+
 async def whole(url: str, workers: int) -> dict[str, Metric]:
     """Scrape until all workers are there."""
     return await scraped_until(url, lambda families: total(families, "vetted_metrics_workers") == workers)
@@ -83,35 +89,48 @@ def halted(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("accept", [OPENMETRICS, "", "text/plain", "application/openmetrics-text;version=x"])
-async def test_one_worker_tells_what_it_counted(accept: str, tmp_path: Path) -> None:
-    """Whoever asks gets the metrics, in the format asked for, of the scope that dashboards filter by."""
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run the module's tests on one loop, so that they can share servers."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def alone(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Running, str]]:
+    """Start one worker that asks its callers for a key, and let it answer three."""
+    folder = tmp_path_factory.mktemp("alone")
     async with FakeUpstream() as paris:
-        write_settings(tmp_path, paris.base_url, '[callers.team]\nkey = { env = "TEAM_KEY" }')
-        async with serving(tmp_path, environ={"TEAM_KEY": "k"}) as (process, url):
+        write_settings(folder, paris.base_url, '[callers.team]\nkey = { env = "TEAM_KEY" }')
+        async with serving(folder, environ={"TEAM_KEY": "k"}) as (process, url):
             for _ in range(3):
-                key = {"authorization": "Bearer k"}
-                answer = await asked(f"{url}/v1/chat/completions", "POST", json=BODY, headers=key)
-                assert answer.status_code == 200
-            families = await scraped(url, accept)
-            answer = await asked(f"{url}/metrics/", headers={"accept": accept})
+                await completed(url, key="k")
+            await counted(url, 3)
+            yield process, url
+
+
+@pytest.mark.parametrize("accept", [OPENMETRICS, "", "text/plain", "application/openmetrics-text;version=x"])
+async def test_one_worker_tells_what_it_counted(accept: str, alone: tuple[Running, str]) -> None:
+    """Whoever asks gets the metrics, in the format asked for, of the scope that dashboards filter by."""
+    process, url = alone
+    families = await scraped(url, accept)
+    answer = await asked(f"{url}/metrics/", headers={"accept": accept})
     is_open = accept == OPENMETRICS
     assert answer.headers["content-type"].startswith("application/openmetrics-text" if is_open else "text/plain")
     assert total(families) == 3
     (requests,) = families["vetted_requests"].samples
     assert requests.labels["otel_scope_name"] == "vetted_mw"
     assert [one for family in families.values() for one in family.samples if "worker" in one.labels] == []
+    assert [total(families, f"vetted_metrics_workers{end}") for end in ("", "_missing")] == [1, 0]
     assert families["gen_ai_client_operation_duration_seconds"].type == "histogram"
     assert process.line_with("GET /metrics")
 
 
-async def test_other_methods_are_refused_as_elsewhere(tmp_path: Path) -> None:
+async def test_other_methods_are_refused_as_elsewhere(alone: tuple[Running, str]) -> None:
     """HEAD has the headers alone; anything that would write is 405 with what is allowed."""
-    write_settings(tmp_path, "http://127.0.0.1:9/v1")
-    async with serving(tmp_path) as (_, url):
-        head = await asked(f"{url}/metrics", "HEAD")
-        posted = await asked(f"{url}/metrics", "POST", content=b"x" * 100_000)
-        health = await asked(f"{url}/healthz", "POST")
+    _, url = alone
+    head = await asked(f"{url}/metrics", "HEAD")
+    posted = await asked(f"{url}/metrics", "POST", content=b"x" * 100_000)
+    health = await asked(f"{url}/healthz", "POST")
     assert (head.status_code, head.content) == (200, b"")
     assert int(head.headers["content-length"]) > 0
     assert posted.status_code == 405
@@ -128,10 +147,10 @@ async def test_page_and_export_go_together(pushed: bool, tmp_path: Path) -> None
             async with serving(tmp_path, environ=environ) as (_, url):
                 for _ in range(3):
                     await completed(url)
-                families = await scraped(url)
+                families = await counted(url, 3)
         pushed_requests = [point.value for point in receiver.latest_points if point.metric == "vetted.requests"]
         assert len([span for span in receiver.spans if span.kind == "SERVER"]) == 3
-    assert total(families) == 3
+    assert families["vetted_requests"].type == "counter"
     assert pushed_requests == ([3] if pushed else [])
 
 
@@ -150,84 +169,86 @@ async def test_paths_of_the_settings_come_first(tmp_path: Path) -> None:
 # ---- several workers
 
 
-async def test_whichever_worker_answers_the_page_is_of_all(tmp_path: Path) -> None:
-    """Every scrape sums to every request, each series with its worker and each name under one type."""
+@pytest.fixture(scope="module")
+async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Running, str, Path]]:
+    """Start two workers, which meet in a folder of their parent's; nothing of it is left at their end."""
+    folder = tmp_path_factory.mktemp("pair")
     async with FakeUpstream() as paris:
-        write_settings(tmp_path, paris.base_url)
-        async with serving(tmp_path, workers=3, environ={"TMPDIR": str(tmp_path)}) as (_, url):
-            await whole(url, 3)
-            for _ in range(30):
-                await completed(url)
-            pages = [await scraped(url, accept) for accept in (OPENMETRICS, "text/plain") for _ in range(4)]
-            texts = [(await asked(f"{url}/metrics")).text for _ in range(3)]
-            (folder,) = tmp_path.glob("vetted-mw-*")
-            mode = stat.S_IMODE(folder.stat().st_mode)
-    assert {total(page) for page in pages} == {30}
+        write_settings(folder, paris.base_url)
+        async with serving(folder, workers=2, environ={"TMPDIR": str(folder)}) as (process, url):
+            yield process, url, folder
+    assert list(folder.glob("vetted-mw-*")) == []
+
+
+async def test_whichever_worker_answers_the_page_is_of_all(pair: tuple[Running, str, Path]) -> None:
+    """Every scrape sums to every request, each series with its worker and each name under one type."""
+    _, url, folder = pair
+    before = total(await whole(url, 2))
+    for _ in range(12):
+        await completed(url)
+    await counted(url, before + 12)
+    pages = [await scraped(url, accept) for accept in (OPENMETRICS, "text/plain") for _ in range(4)]
+    texts = [(await asked(f"{url}/metrics")).text for _ in range(3)]
+    (meeting,) = folder.glob("vetted-mw-*")
+    assert stat.S_IMODE(meeting.stat().st_mode) == 0o700
+    assert {total(page) for page in pages} == {before + 12}
     assert {total(page, "vetted_metrics_workers_missing") for page in pages} == {0}
-    assert [workers_of(page) for page in pages[:4]] == [["0", "1", "2"]] * 4
+    assert [workers_of(page) for page in pages[:4]] == [["0", "1"]] * 4
     for page in pages:
         told = [one.labels for name, family in page.items() if "metrics_workers" not in name for one in family.samples]
-        assert [labels for labels in told if labels.get("worker") not in {"0", "1", "2"}] == []
+        assert [labels for labels in told if labels.get("worker") not in {"0", "1"}] == []
     for text in texts:
         types = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
         assert len(types) == len(set(types))
-    assert mode == 0o700
-    assert list(tmp_path.glob("vetted-mw-*")) == []
 
 
-async def test_scrapes_at_once_do_not_mix(tmp_path: Path) -> None:
+async def test_scrapes_at_once_do_not_mix(pair: tuple[Running, str, Path]) -> None:
     """Many scrapers at the same time each get a whole page."""
-    async with FakeUpstream() as paris:
-        write_settings(tmp_path, paris.base_url)
-        async with serving(tmp_path, workers=2, environ={"TMPDIR": str(tmp_path)}) as (_, url):
-            await whole(url, 2)
-            for _ in range(4):
-                await completed(url)
-            pages: list[dict[str, Metric]] = []
+    _, url, _ = pair
+    before = total(await whole(url, 2))
+    for _ in range(4):
+        await completed(url)
+    await counted(url, before + 4)
+    pages: list[dict[str, Metric]] = []
 
-            async def scrape() -> None:
-                pages.append(await scraped(url))
+    async def scrape() -> None:
+        pages.append(await scraped(url))
 
-            async with anyio.create_task_group() as scrapers:
-                for _ in range(24):
-                    scrapers.start_soon(scrape)
-    assert [(total(page), workers_of(page)) for page in pages] == [(4, ["0", "1"])] * 24
+    async with anyio.create_task_group() as scrapers:
+        for _ in range(24):
+            scrapers.start_soon(scrape)
+    assert [(total(page), workers_of(page)) for page in pages] == [(before + 4, ["0", "1"])] * 24
 
 
-async def test_a_hung_worker_is_left_out_and_told(tmp_path: Path) -> None:
-    """A worker that does not answer costs the page its part alone, is counted and logged once; it comes back."""
-    async with FakeUpstream() as paris:
-        write_settings(tmp_path, paris.base_url)
-        async with serving(tmp_path, workers=2, environ={"TMPDIR": str(tmp_path)}) as (process, url):
-            await whole(url, 2)
-            with halted(processes_of(process)[0]):
-                pages = [await scraped(url) for _ in range(3)]
-            await whole(url, 2)
+async def test_a_hung_worker_is_left_out_and_told(pair: tuple[Running, str, Path]) -> None:
+    """A worker that does not answer costs the page its part alone, is counted and logged; it comes back."""
+    process, url, _ = pair
+    await whole(url, 2)
+    said = len(process.lines)
+    with halted(processes_of(process)[0]):
+        pages = [await scraped(url) for _ in range(2)]
+    await whole(url, 2)
     assert {total(page, "vetted_metrics_workers") for page in pages} == {1}
     assert {total(page, "vetted_metrics_workers_missing") for page in pages} == {1}
-    assert len({tuple(workers_of(page)) for page in pages}) == 1
-    lines = [line for line in process.lines if "workers are missing from the metrics page" in line]
-    (left,) = workers_of(pages[0])
-    assert lines[-1].endswith(f"workers=[{1 - int(left)}]")
-    assert len(lines) <= 2  # another may be of the start, before the second worker was there
+    ((left,), other) = (workers_of(page) for page in pages)
+    assert other == [left]
+    line = f"workers are missing from the metrics page workers=[{1 - int(left)}]"
+    await until(lambda: any(one.endswith(line) for one in process.lines[said:]))
 
 
-async def test_a_worker_that_is_started_anew_takes_its_predecessors_number(tmp_path: Path) -> None:
+async def test_a_worker_that_is_started_anew_takes_its_predecessors_number(pair: tuple[Running, str, Path]) -> None:
     """Killed and replaced: the same two workers' series again, one of them from zero, as after any restart."""
-    async with FakeUpstream() as paris:
-        write_settings(tmp_path, paris.base_url)
-        async with serving(tmp_path, workers=2, environ={"TMPDIR": str(tmp_path)}) as (process, url):
-            before = await whole(url, 2)
-            victim, other = processes_of(process)
-            os.kill(victim, signal.SIGKILL)
+    process, url, _ = pair
+    before = await whole(url, 2)
+    victim, other = processes_of(process)
+    os.kill(victim, signal.SIGKILL)
 
-            def is_replaced(families: Mapping[str, Metric]) -> bool:
-                return workers_of(families) == ["0", "1"] and instances(families) != instances(before)
+    def is_replaced(families: Mapping[str, Metric]) -> bool:
+        return workers_of(families) == ["0", "1"] and instances(families) != instances(before)
 
-            after = await scraped_until(url, is_replaced)
-            assert other in processes_of(process)
+    after = await scraped_until(url, is_replaced)
+    assert other in processes_of(process)
     assert len(instances(before) & instances(after)) == 1
-    assert list(tmp_path.glob("vetted-mw-*")) == []
 
 
 def instances(families: Mapping[str, Metric]) -> set[tuple[str, str]]:
@@ -241,8 +262,9 @@ async def test_workers_that_cannot_meet_have_no_page(tmp_path: Path) -> None:
     async with FakeUpstream() as paris:
         write_settings(tmp_path, paris.base_url)
         async with serving(tmp_path, workers=2, environ={"TMPDIR": str(deep)}) as (process, url):
+            apart = "the workers' metrics cannot be brought together"
+            await until(lambda: sum(apart in line for line in process.lines) == 2)  # none is stopped while it starts
             await completed(url)
             page = await asked(f"{url}/metrics")
     assert (page.status_code, page.json()["error"]["code"]) == (501, "metrics_unavailable")
     assert "OTLP" in page.json()["error"]["message"]
-    assert process.line_with("the workers' metrics cannot be brought together")

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.anyio
 
 BODY: dict[str, Any] = {"model": "m", "messages": HELLO}
 STREAM = BODY | {"stream": True}
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def settings(folder: Path, code: str, url: str, more: str = "") -> None:
@@ -243,7 +244,7 @@ async def test_a_reload_order_during_a_reload_is_carried_out_after_it(caplog: py
                 raise OSError
             return True
 
-    orders = _Orders(Slow())  # type: ignore[arg-type]
+    orders = _Orders(Slow(), hurry=lambda: None)  # type: ignore[arg-type]
     with orders.taken():
         signal.raise_signal(signal.SIGHUP)
         await until(lambda: reloads)
@@ -256,3 +257,32 @@ async def test_a_reload_order_during_a_reload_is_carried_out_after_it(caplog: py
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     assert reloads == [0, 1]
     assert [record.__dict__["error"] for record in caplog.records] == ["OSError"]
+
+
+async def test_a_second_interrupt_hurries_what_is_waited_for() -> None:
+    """Ctrl-C again is somebody who cannot wait; SIGTERM again may be a worker's parent, and hurries nobody."""
+    hurried: list[str] = []
+    passed_on: list[int] = []
+
+    class Drained:
+        in_flight = 0
+
+        async def drain(self, _seconds: float | None) -> None:
+            return
+
+    servers = {number: signal.signal(number, lambda number, _: passed_on.append(number)) for number in STOPS}
+    try:
+        with _Orders(Drained(), hurry=lambda: hurried.append("now")).taken():  # type: ignore[arg-type]
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            await until(lambda: len(passed_on) == 1)
+            assert hurried == []
+            signal.raise_signal(signal.SIGINT)
+            await until(lambda: hurried == ["now"] and len(passed_on) == 2)
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            await until(lambda: hurried == ["now", "now"])
+    finally:
+        for number, handler in servers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from vetted_mw.cli.telemetry import Sdk, TelemetryPlan
@@ -153,6 +155,48 @@ async def test_all_providers_end_beside_each_other(
     assert SECRET not in caplog.text
     release.set()
     assert hung.ended.wait(60)
+
+
+async def test_whoever_cannot_wait_need_not(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Hurried while it waits for a provider that hangs, the end comes at once and says what it left; before, nothing."""
+    release = threading.Event()
+    hung = Provider(hangs=release)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: hung)
+    sdk = Sdk(TelemetryPlan())
+    sdk.hurry()
+    ending = asyncio.create_task(sdk.shut_down(3600))
+    await asyncio.sleep(0.05)
+    assert not ending.done()
+    sdk.hurry()
+    sdk.hurry()
+    await ending
+    sdk.hurry()
+    assert [record.message for record in caplog.records] == ["telemetry was not all sent before the end"]
+    release.set()
+    assert hung.ended.wait(60)
+
+
+async def test_the_sdk_is_ended_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Its own handler at the end of the process is taken back: it would end it again, complain, and wait once more."""
+    registered: list[object] = []
+    monkeypatch.setattr("opentelemetry.sdk.metrics._internal.register", registered.append)
+    monkeypatch.setattr(atexit, "unregister", registered.remove)
+    provider = MeterProvider()
+    assert registered == [provider.shutdown]
+    monkeypatch.setattr(metrics, "get_meter_provider", lambda: provider)
+    await Sdk(TelemetryPlan()).shut_down()
+    assert registered == []
+    assert caplog.records == []
+
+
+def test_what_cannot_be_had_is_logged_by_each_worker(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever watches a log store and not the start sees each fault there, as a warning."""
+    Sdk(TelemetryPlan(faults=("one: traces are not exported", "two: logs are not exported")))
+    told = [(record.name, record.levelname, record.__dict__["reason"]) for record in caplog.records]
+    assert told == [
+        ("vetted_mw", "WARNING", "one: traces are not exported"),
+        ("vetted_mw", "WARNING", "two: logs are not exported"),
+    ]
 
 
 def test_an_end_that_comes_after_the_loops_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,15 @@ def test_a_slip_in_one_signal_leaves_the_others() -> None:
     assert exporters(environ) == {"traces": HTTP, "metrics": ("console",)}
 
 
+def test_what_is_wrong_with_several_signals_is_one_line() -> None:
+    """One slip is told once, with every signal that it costs."""
+    grpc = {ENDPOINT: COLLECTOR, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    fault = "OTLP by grpc needs opentelemetry-exporter-otlp-proto-grpc"
+    assert told(grpc)[1:] == [f"telemetry: {fault}: traces and metrics are not exported"]
+    with_logs = grpc | {"OTEL_LOGS_EXPORTER": "otlp,otlp"}
+    assert told(with_logs)[1:] == [f"telemetry: {fault}: traces, metrics and logs are not exported"]
+
+
 def test_grpc_is_told_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator's own exporter counts: its endpoint needs no scheme, and has another default."""
     monkeypatch.setattr("vetted_mw.cli.telemetry.asked.entry_points", lambda **_: ["found"])
@@ -238,3 +247,32 @@ def test_check_warns_where_the_settings_take_the_path(
     ran = run(capsys, "check", settings)
     assert ran.code == 0
     assert ("paths has /metrics" in ran.out) == warns
+
+
+# ---- told by other commands
+
+
+def test_check_tells_what_serve_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is on is a line of `check`, each fault a warning, and neither makes settings unusable."""
+    settings = tmp_path / "vetted.toml"
+    settings.write_text('[regions.scaleway-par-1]\nbase_url = "https://paris.example/v1"\n')
+    monkeypatch.setenv(ENDPOINT, COLLECTOR)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otpl")
+    fault = "OTEL_METRICS_EXPORTER names otpl, for which no exporter is installed: metrics are not exported"
+    ran = run(capsys, "check", settings)
+    assert ran.code == 0
+    assert f"telemetry      traces by OTLP to {COLLECTOR}, GET {METRICS_PATH}\n" in ran.out
+    assert f"warning        {fault}\n" in ran.out
+    ran = run(capsys, "check", settings, "--json")
+    assert ran.code == 0
+    assert ran.json()["telemetry"] == f"traces by OTLP to {COLLECTOR}, GET {METRICS_PATH}"
+    assert fault in ran.json()["warnings"]
+
+
+def test_the_help_of_serve_names_both_ways_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who looks for tracing in the options finds where it is asked for instead."""
+    ran = run(capsys, "serve", "--help")
+    assert "OTEL_*" in ran.out
+    assert f"GET {METRICS_PATH}" in ran.out

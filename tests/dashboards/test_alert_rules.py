@@ -78,7 +78,7 @@ class Case:
 
 
 REGION = (("vetted_region", "scaleway-par-1"),)
-AGE, HEALTH = "vetted_grid_age_seconds", "vetted_regions_healthy"
+AGE, HEALTH, MISSING = "vetted_grid_age_seconds", "vetted_regions_healthy", "vetted_metrics_workers_missing"
 SOURCE = {"vetted_source": "file"}
 CASES = [
     Case(
@@ -215,6 +215,13 @@ CASES = [
         name="all emitted",
         fires=False,
         given=(receipts(60, "emitted"), receipts(0, "failed")),
+    ),
+    Case(alert="VettedWorkersMissing", name="one hangs", fires=True, given=(series(MISSING, f"1x{MINUTES}", {}),)),
+    Case(
+        alert="VettedWorkersMissing",
+        name="one was restarted",
+        fires=False,
+        given=(series(MISSING, f"0x54 1x2 0x{MINUTES}", {}),),
     ),
 ]
 

@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_serve(commands: _Commands) -> None:
-    command = commands.add_parser("serve", help="run the stand-alone gateway")
+    telemetry = "telemetry: as the standard OTEL_* variables say (extra otel), and GET /metrics (extra prometheus)"
+    command = commands.add_parser("serve", help="run the stand-alone gateway", epilog=telemetry)
     _add_config(command)
     command.add_argument("--host", help="address to bind (default: server.host, 127.0.0.1)")
     command.add_argument("--port", type=_port, help="port to bind (default: server.port, 8080)")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vetted_mw.cli.signal_warnings import signal_warnings
-from vetted_mw.cli.telemetry import has_page, is_page_served
+from vetted_mw.cli.telemetry import TelemetryPlan, has_page, is_page_served, planned
 from vetted_mw.cli.told import signing_kid, source_paces, sources_told
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.services import require_sources
@@ -48,10 +48,11 @@ def check(arguments: argparse.Namespace) -> int:
         told = {"ok": False, "field": error.field, "message": str(error), "remedy": error.remedy}
         print(msgspec.json.encode(told).decode() if arguments.json else f"not usable: {error}")
         return 1
+    telemetry = planned(os.environ, workers=configuration.server.workers)
     if arguments.json:
-        print(msgspec.json.encode(_told(configuration)).decode())
+        print(msgspec.json.encode(_told(configuration, telemetry)).decode())
     else:
-        print(_readable(configuration))
+        print(_readable(configuration, telemetry))
     return 0
 
 
@@ -82,7 +83,7 @@ def _no_ledger(path: str, what: str) -> ConfigurationError:
     )
 
 
-def _told(configuration: Configuration) -> dict[str, object]:
+def _told(configuration: Configuration, telemetry: TelemetryPlan) -> dict[str, object]:
     return {
         "ok": True,
         "file": configuration.source,
@@ -92,11 +93,16 @@ def _told(configuration: Configuration) -> dict[str, object]:
         "sources": source_paces(configuration.signals),
         "signing_key": signing_kid(configuration),
         "ledger": configuration.ledger.path or None,
-        "warnings": _warnings(configuration),
+        "telemetry": _outcome(configuration, telemetry),
+        "warnings": _warnings(configuration, telemetry),
     }
 
 
-def _warnings(configuration: Configuration) -> list[str]:
+def _outcome(configuration: Configuration, telemetry: TelemetryPlan) -> str:
+    return telemetry.outcome(is_page_served=is_page_served(configuration.paths))
+
+
+def _warnings(configuration: Configuration, telemetry: TelemetryPlan) -> list[str]:
     """Say what starts and yet will hardly be what was meant."""
     rules, upstreams = configuration.rules, configuration.upstreams
     # In the shipped order regions without a server are as they come; in one of the operator's own they are a slip.
@@ -112,7 +118,7 @@ def _warnings(configuration: Configuration) -> list[str]:
     ]
     if has_page() and not is_page_served(configuration.paths):
         found.append("paths has /metrics: serve answers no scrapes there")
-    return [*found, *signal_warnings(configuration), *_evidence_warnings(configuration)]
+    return [*found, *signal_warnings(configuration), *_evidence_warnings(configuration), *telemetry.faults]
 
 
 def _evidence_warnings(configuration: Configuration) -> list[str]:
@@ -131,7 +137,7 @@ def _evidence_warnings(configuration: Configuration) -> list[str]:
     return found
 
 
-def _readable(configuration: Configuration) -> str:
+def _readable(configuration: Configuration, telemetry: TelemetryPlan) -> str:
     callers = ", ".join(caller.name for caller in configuration.callers)
     return "\n".join(
         [
@@ -142,6 +148,7 @@ def _readable(configuration: Configuration) -> str:
             f"sources        {sources_told(configuration.signals)}",
             f"signing key    {signing_kid(configuration) or 'none: receipts are not signed'}",
             f"ledger         {configuration.ledger.path or 'none: receipts are not kept'}",
-            *(f"warning        {warning}" for warning in _warnings(configuration)),
+            f"telemetry      {_outcome(configuration, telemetry)}",
+            *(f"warning        {warning}" for warning in _warnings(configuration, telemetry)),
         ]
     )

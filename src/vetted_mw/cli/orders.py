@@ -30,16 +30,19 @@ class OrderedApp:
     """An app whose gateway drains before its server hears of SIGTERM or Ctrl-C, and reloads at SIGHUP.
 
     The server goes on listening while the gateway drains, so that new requests are told why they are refused. At a
-    second Ctrl-C nothing is waited for any more; at a third the server does what it does then.
+    second Ctrl-C requests are not waited for any more; at a third the server does what it does then. Each after the
+    first also hurries what is waited for once the gateway has closed.
 
     Args:
         app: the app.
         gateway: is drained and reloaded.
+        hurry: lets that end at once, if it is under way; called in the event loop.
     """
 
-    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+    def __init__(self, app: ASGIApp, gateway: Gateway, *, hurry: Callable[[], None]) -> None:
         self._app = app
         self._gateway = gateway
+        self._hurry = hurry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; over the lifespan, the orders are taken here."""
@@ -50,7 +53,7 @@ class OrderedApp:
 
             async def send_and_take(message: Message) -> None:
                 if message["type"] == "lifespan.startup.complete":
-                    taking.enter_context(_Orders(self._gateway).taken())
+                    taking.enter_context(_Orders(self._gateway, hurry=self._hurry).taken())
                 await send(message)
 
             await self._app(scope, receive, send_and_take)
@@ -59,8 +62,9 @@ class OrderedApp:
 class _Orders:
     """Stands before the server's own signal handlers."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, *, hurry: Callable[[], None]) -> None:
         self._gateway = gateway
+        self._hurry = hurry
         self._loop = asyncio.get_running_loop()
         self._servers: dict[int, Any] = {}
         self._interrupts = 0
@@ -84,6 +88,9 @@ class _Orders:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._interrupts += number == signal.SIGINT
+        # Of SIGTERM one worker gets several at one stop: from its parent, and from what ends a whole group.
+        if self._interrupts > 1 and number == signal.SIGINT:
+            self._loop.call_soon_threadsafe(self._hurry)
         if self._interrupts > _PATIENT:
             self._pass_on(number, frame)
         else:

@@ -78,7 +78,7 @@ def create_app(*, host: str, is_open: bool, workers: int = 1, meeting: Path | No
     configuration = load()
     sdk = Sdk(planned(os.environ, workers=workers), workers=workers, meeting=meeting)
     gateway = Gateway(configuration, load=load)
-    app = OrderedApp(VettedProxy(gateway), gateway)
+    app = OrderedApp(VettedProxy(gateway), gateway, hurry=sdk.hurry)
     return ObservedApp(app, gateway, sdk=sdk)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["SIGNALS", "Asked", "asking_variables"]
+__all__ = ["SIGNALS", "Asked", "asking_variables", "listed"]
 
 SIGNALS = ("traces", "metrics", "logs")
 
@@ -31,14 +31,17 @@ class Asked:
         environ: the process's environment.
         workers: how many processes serve.
 
-    Attributes:
-        faults: a sentence for each thing that was asked for and cannot be had.
     """
 
     def __init__(self, environ: Mapping[str, str], *, workers: int) -> None:
         self._environ = environ
         self._workers = workers
-        self.faults: list[str] = []
+        self._left_out: dict[str, list[str]] = {}
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """A sentence for each thing that was asked for and cannot be had, naming all signals it is left out of."""
+        return tuple(f"{fault}: {listed(signals)} are not exported" for fault, signals in self._left_out.items())
 
     def exporters(self, signal: str) -> tuple[str, ...]:
         """Return the exporters of `signal` that are asked for and can be had, OTLP's by protocol."""
@@ -66,7 +69,8 @@ class Asked:
     def _can_be_had(self, signal: str, name: str, variable: str) -> bool:
         fault = self._otlp_fault(signal, name) if _is_otlp(name) else self._other_fault(signal, name, variable)
         if fault:
-            self.faults.append(f"{fault}: {signal} are not exported")
+            signals = self._left_out.setdefault(fault, [])
+            signals += [signal] if signal not in signals else []
         return not fault
 
     def _otlp_fault(self, signal: str, name: str) -> str:
@@ -111,6 +115,11 @@ class Asked:
 
     def _text(self, variable: str) -> str:
         return self._environ.get(variable, "").strip()
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence has them: `a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def asking_variables(environ: Mapping[str, str]) -> Iterator[str]:

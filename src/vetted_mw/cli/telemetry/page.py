@@ -76,7 +76,7 @@ class MetricsPage:
             PagesApartError: there are several workers, and this one cannot reach the others.
         """
         if self._workers == 1:
-            return await asyncio.to_thread(lambda: _encoded(merged({"": self._own()}), accept))
+            return await asyncio.to_thread(lambda: _encoded([*merged({"": self._own()}), *_counts(1, 0)], accept))
         if self._neighbours is None or self._neighbours.number is None:
             raise PagesApartError(_APART)
         number = self._neighbours.number

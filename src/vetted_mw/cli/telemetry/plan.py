@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vetted_mw.cli.telemetry.asked import SIGNALS, Asked, asking_variables
+from vetted_mw.cli.telemetry.asked import SIGNALS, Asked, asking_variables, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +45,12 @@ class TelemetryPlan:
         return self.is_by_file or any(self.exporters.values())
 
     def told(self, *, is_page_served: bool = True) -> Iterator[str]:
-        """Say in a line what is on, and each fault in one of its own.
+        """Say in a line what is on, and each fault in one of its own; `is_page_served` as in `outcome`."""
+        yield f"telemetry: {self.outcome(is_page_served=is_page_served)}"
+        yield from (f"telemetry: {fault}" for fault in self.faults)
+
+    def outcome(self, *, is_page_served: bool = True) -> str:
+        """Say what is on, without the faults.
 
         Args:
             is_page_served: whether `has_page` comes to anything: the settings may have another use for its path.
@@ -53,11 +58,10 @@ class TelemetryPlan:
         on = ["as OTEL_CONFIG_FILE says"] if self.is_by_file else []
         for target in dict.fromkeys(self.targets.values()):
             signals = [signal for signal, its in self.targets.items() if its == target]
-            on.append(f"{_listed(signals)} by {target}")
+            on.append(f"{listed(signals)} by {target}")
         if self.has_page and is_page_served:
             on.append(f"GET {METRICS_PATH}")
-        yield f"telemetry: {', '.join(on) or f'off ({self.off})'}"
-        yield from (f"telemetry: {fault}" for fault in self.faults)
+        return ", ".join(on) or f"off ({self.off})"
 
 
 def planned(environ: Mapping[str, str], *, workers: int) -> TelemetryPlan:
@@ -123,7 +127,3 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # not even the package it would be in
         return False
-
-
-def _listed(words: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -7,6 +7,7 @@ open: whatever goes wrong here is told, and the worker serves.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 import threading
@@ -49,23 +50,37 @@ class Sdk:
 
     def __init__(self, plan: TelemetryPlan, *, workers: int = 1, meeting: Path | None = None) -> None:
         self._records: logging.Handler | None = None
+        self._hurried: asyncio.Future[None] | None = None
         self.page: MetricsPage | None = None
         given = sorted(name for name in os.environ if name.startswith("OTEL_"))
         if plan.is_exporting:
             _tried("export", lambda: self._export(plan), given)
         if plan.has_page:
             _tried("the metrics page", lambda: self._collect(workers, meeting), given)
+        for fault in plan.faults:  # after the set-up: whoever reads exported records alone sees them too
+            _LOG.warning("telemetry that is asked for cannot be had", extra={"reason": fault})
 
     async def shut_down(self, seconds: float = _SHUTDOWN_SECONDS) -> None:
         """Send what is left and end; a destination that does not take it is waited for no longer than `seconds`."""
         if self._records is not None:
             _LOG.removeHandler(self._records)
         providers = [trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider()]
+        shutdowns = [provider.shutdown for provider in providers if hasattr(provider, "shutdown")]
+        for shutdown in shutdowns:
+            atexit.unregister(shutdown)  # the SDK would call it a second time, complain of that, and wait once more
         # Threads of its own: the loop's executor would be waited for at the end of the process, however long they hang.
-        ends = [_ended(provider.shutdown) for provider in providers if hasattr(provider, "shutdown")]
-        _, left = await asyncio.wait(ends, timeout=seconds) if ends else ((), ())
-        if left:
-            _LOG.warning("telemetry was not all sent before the end", extra={"seconds": seconds})
+        every = asyncio.gather(*map(_ended, shutdowns))
+        loop = asyncio.get_running_loop()
+        since, self._hurried = loop.time(), loop.create_future()
+        await asyncio.wait((every, self._hurried), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not every.done():
+            waited = round(loop.time() - since, 1)
+            _LOG.warning("telemetry was not all sent before the end", extra={"waited_seconds": waited})
+
+    def hurry(self) -> None:
+        """Let `shut_down`, where it waits, wait no more; called in the event loop."""
+        if self._hurried is not None and not self._hurried.done():
+            self._hurried.set_result(None)
 
     def _export(self, plan: TelemetryPlan) -> None:
         if hasattr(trace.get_tracer_provider(), "shutdown"):
