@@ -169,10 +169,8 @@ class Core:
 
     def known_model(self, model: str) -> str | None:
         """Return `model` when a configuration or an upstream's own list holds it, so that telemetry may name it."""
-        if model in self.configuration.known_models:
-            return model
-        states = (self.fleet.state(code) for code in self.configuration.upstreams)
-        return model if any(state and state.models and model in state.models for state in states) else None
+        is_known = model in self.configuration.known_models or self.fleet.lists(model)
+        return model if is_known else None
 
     def _candidate(self, region: Region, now: datetime, readings: dict[str, SignalReading | None]) -> Candidate:
         state = self.fleet.state(region.code)

@@ -203,6 +203,11 @@ class Completion:
         return self._telling.context
 
     @property
+    def told_model(self) -> str:
+        """The requested model, clamped to known ones."""
+        return self._telling.model
+
+    @property
     def requested_region(self) -> str | None:
         """Code of the region that was asked for by name."""
         return self._options.region

@@ -52,6 +52,7 @@ class Telling:
 
     Attributes:
         span: its own, with one for its decision under it from the start.
+        model: the requested name, clamped to known ones.
         started: when it began, on the gateway's monotonic clock.
         error: a closed word for what its caller was told in place of its answer, or at its end; None while all is well.
     """
@@ -67,8 +68,9 @@ class Telling:
         self._first = order[0] if order else None
         self._bare = bare
         self._placement = placement
+        self.model = core.known_model(asked.request.model) or names.OTHER
         self.span = core.recorder.chat(
-            core.known_model(asked.request.model) or names.OTHER,
+            self.model,
             provider=self._provider_of(self._first),
             outer=asked.outer,
             headers=asked.inbound if bare else (),  # a handler's client may put its own trace context on its call

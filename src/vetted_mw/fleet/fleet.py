@@ -84,6 +84,10 @@ class Fleet:
         known = self._regions.get(region)
         return None if known is None else known.state()
 
+    def lists(self, model: str) -> bool:
+        """Whether the list of some upstream holds `model`."""
+        return any(region.lists(model) for region in self._regions.values())
+
     def glance(self, region: str) -> tuple[bool, int]:
         """Say whether `region` could be sent a request, as far as is known, and how many attempts are under way there.
 
@@ -176,6 +180,10 @@ class _Region:
             network_p95_ms=None if quantiles is None else quantiles.p95_ms,
             queue=queue,
         )
+
+    def lists(self, model: str) -> bool:
+        served = self._served()
+        return served is not None and model in served
 
     def glance(self) -> tuple[bool, int]:
         is_out = self._health() in {Health.DRAINED, Health.FAILING} or not self.member.breaker.admits(self._monotonic())

@@ -13,7 +13,6 @@ from vetted_mw.errors import ShuttingDownError
 from vetted_mw.middleware.responder import Responder, refused_as
 from vetted_mw.proxy.headers import returning_headers
 from vetted_mw.routing.decision import AttemptOutcome
-from vetted_mw.telemetry import names
 from vetted_mw.telemetry.ended import EndedRequest, RequestOutcome, served_as
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ class ForwardResponder(Responder):
             error=error or completion.error,
             seconds=seconds,
             stream=completion.request.stream,
-            model=core.known_model(completion.request.model) or names.OTHER,
+            model=completion.told_model,
             policy=completion.decision.policy,
             mode=settled.mode,
             reason=settled.reason,

@@ -127,12 +127,12 @@ class InAppResponder(Responder):
         ended = EndedRequest(outcome=self.unanswered_as(), status=status, error=error, seconds=seconds)
         if self._refused is None:
             return ended
-        core, completion = self._refused
+        _core, completion = self._refused
         decision = completion.decision
         return replace(
             ended,
             stream=completion.request.stream,
-            model=core.known_model(completion.request.model) or names.OTHER,
+            model=completion.told_model,
             requested_region=completion.requested_region,
             policy=decision.policy,
             mode=decision.mode,

@@ -195,7 +195,8 @@ class Responder(ABC):
     def _tell_ended(self, error: str | None) -> None:
         with COSTS_NO_ANSWER:
             ended = self.ended(status=self.status, error=error, seconds=self.gateway.monotonic() - self._arrived)
-            self.gateway.meters.ended(ended, self.innermost())
+            if not self.gateway.meters.are_asleep:
+                self.gateway.meters.ended(ended, self.innermost())
             if _LOG.isEnabledFor(logging.INFO):
                 with correlated(self.innermost()) as ids:
                     _LOG.info("a chat completion ended", extra=ended.logged() | ids)
