@@ -104,7 +104,7 @@ class Told:
             for name, metric in recorded.metrics.items()
         }
         self.families = {family.name: family.type for family in registry.collect()}
-        plain = vars(logging.makeLogRecord({})).keys() | {"message", "taskName"}
+        plain = vars(logging.makeLogRecord({})).keys() | {"asctime", "message", "taskName"}
         self.logged = {field for line in lines if line.msg == MESSAGE for field in vars(line)} - plain
 
 
