@@ -20,6 +20,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
 from telemetry.sites import sdk
+from wire.test_wire_silence import LOGGERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,17 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Canaries", "Listening", "listening"]
 
-_LOGGERS = (
-    "",
-    "vetted_mw",
-    "uvicorn",
-    "uvicorn.error",
-    "uvicorn.asgi",
-    "httpx",
-    "httpcore",
-    "asyncio",
-    "opentelemetry",
-)
+_LOGGERS = (*LOGGERS, "opentelemetry")
 _EXPORTERS = ("urllib3", "requests", "opentelemetry.exporter", "opentelemetry.sdk")
 
 

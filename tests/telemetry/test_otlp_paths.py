@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from telemetry.sites import Site, in_app, site
 from telemetry.spans import GRAVELINES, KNOWN, PARIS, asked, at, upstream
+from telemetry.test_span_attributes import RECEIPT, SIGNAL
 from vetted_mw.testing import FakeAnswer, FakeUpstream, ManualClock, StaticSignals
 
 if TYPE_CHECKING:
@@ -28,33 +29,9 @@ both = pytest.mark.parametrize("stream", [False, True], ids=["json", "sse"])
 keyed = pytest.mark.parametrize("key", ["receipt", "climate"])
 
 ON_SPANS = {
-    *(
-        f"receipt.{name}"
-        for name in (
-            "query_id",
-            "tier",
-            "gco2e",
-            "gco2e_ci90_lo",
-            "gco2e_ci90_hi",
-            "ml_water",
-            "ml_water_ci90_lo",
-            "ml_water_ci90_hi",
-            "energy_wh",
-            "methodology_version",
-            "route_taken",
-            "grid_zone",
-            "grid_intensity_gco2_per_kwh",
-            "grid_intensity_source",
-            "grid_intensity_age_minutes",
-            "grid_temporal_match",
-        )
-    ),
+    *(f"receipt.{name}" for name in RECEIPT),
     *(f"routing_trace.{name}" for name in ("route_policy", "decision_mode", "decision_reason")),
-    *(
-        f"routing_trace.{signal}.{name}"
-        for signal in ("operational_signal", "receipt_signal")
-        for name in ("source", "signal_kind", "gco2_per_kwh", "age_minutes", "temporal_match", "live_eligible")
-    ),
+    *(f"routing_trace.{signal}.{name}" for signal in ("operational_signal", "receipt_signal") for name in SIGNAL),
 }
 """The members that the contract wants on the `chat` span, by their path in the answer."""
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "fields_of"]
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
 
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """Return what whoever wrote a record gave it as `extra`."""
+    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+
+
 class _WithFields(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in record.__dict__.items() if name not in _STANDARD)
+        fields = "".join(f" {name}={value}" for name, value in fields_of(record).items())
         return super().format(record) + fields
 
 

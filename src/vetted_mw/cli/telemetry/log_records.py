@@ -10,12 +10,13 @@ from opentelemetry._logs import SeverityNumber, get_logger
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
+from vetted_mw.cli.logs import fields_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["ExportedRecords", "hide_header_values"]
 
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _IDS = ("trace_id", "span_id")
 _Plain: TypeAlias = str | bool | int | float
 _SEVERITIES = {
@@ -40,9 +41,7 @@ class ExportedRecords(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Pass one record on."""
         try:
-            fields = {
-                name: value for name, value in record.__dict__.items() if name not in _STANDARD and value is not None
-            }
+            fields = {name: value for name, value in fields_of(record).items() if value is not None}
             number, text = _SEVERITIES.get(record.levelno, (SeverityNumber.UNSPECIFIED, record.levelname))
             self._logger.emit(
                 timestamp=int(record.created * 1e9),
@@ -50,9 +49,7 @@ class ExportedRecords(logging.Handler):
                 severity_number=number,
                 severity_text=text,
                 body=record.getMessage(),
-                attributes={
-                    name: _plain(value) for name, value in fields.items() if value is not None and name not in _IDS
-                },
+                attributes={name: _plain(value) for name, value in fields.items() if name not in _IDS},
             )
         except Exception:  # noqa: BLE001 (logging's own way: what cannot be logged costs no request)
             self.handleError(record)
