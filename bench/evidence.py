@@ -8,7 +8,8 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from bench.measuring import Load, process, unused_port
+from bench.measuring import Load, process
+from bench.processes import unused_port
 from bench.table import compared
 
 __all__ = ["evidence_measured"]

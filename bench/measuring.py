@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from vetted_mw.demo.model_server import DEMO_MODEL
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["Load", "Round", "process", "request_of", "round_of", "unused_port"]
+__all__ = ["Load", "Round", "process", "request_of", "round_of"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -120,13 +119,6 @@ async def process(port: int, *arguments: str) -> AsyncIterator[int]:
     finally:
         started.send_signal(signal.SIGTERM)
         started.wait(timeout=30)
-
-
-def unused_port() -> int:
-    """Return a loopback port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _listens(port: int) -> bool:

@@ -17,6 +17,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from vetted_mw.grid.signal import GridSignal, Method, SignalKind, read_at
 from vetted_mw.receipts.coefficients import load_coefficients
 from vetted_mw.receipts.engines import engine_named
@@ -60,23 +62,24 @@ def main() -> int:
 
 def receipts() -> Mapping[str, Receipt]:
     """Return the receipts to sample: the contract's vectors A and C, and C at its other boundaries and sources."""
-    a = replace(
+    a = structs.replace(
         _observed("scaleway-par-2", "llama-3.1-8b", 150, 300),
         region=replace(load_catalogue()["scaleway-par-2"], hardware="H100"),
     )
     c = _observed("scaleway-par-1", "mistral-medium-3", 24, 78)
+    gpu = MeasuredReading(value_wh=0.05, scope="gpu")
     maker = ReceiptMaker(issuer="", software="vetted-mw/0.0.0", sizes={})
     observations = {
         "A": a,
         "C": c,
-        "C narrow": replace(c, boundary=Boundary.NARROW),
-        "C gpu": replace(c, measured=MeasuredReading(value_wh=0.05, scope="gpu")),
-        "C gpu narrow": replace(c, measured=MeasuredReading(value_wh=0.05, scope="gpu"), boundary=Boundary.NARROW),
-        "C node": replace(c, measured=MeasuredReading(value_wh=0.06, scope="node")),
-        "C proxy": replace(c, completion_tokens=None, completion_characters=312),
-        "C annual": replace(c, reading=None),
-        "C long prompt": replace(c, prompt_tokens=2_000),
-        "unknown size": replace(c, model="nobody-knows"),
+        "C narrow": structs.replace(c, boundary=Boundary.NARROW),
+        "C gpu": structs.replace(c, measured=gpu),
+        "C gpu narrow": structs.replace(c, measured=gpu, boundary=Boundary.NARROW),
+        "C node": structs.replace(c, measured=MeasuredReading(value_wh=0.06, scope="node")),
+        "C proxy": structs.replace(c, completion_tokens=None, completion_characters=312),
+        "C annual": structs.replace(c, reading=None),
+        "C long prompt": structs.replace(c, prompt_tokens=2_000),
+        "unknown size": structs.replace(c, model="nobody-knows"),
     }
     found = {name: maker.make(seen) for name, seen in observations.items()}
     return found | {"C ecologits": replace(maker, engine=engine_named("ecologits")).make(c)}

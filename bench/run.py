@@ -1,15 +1,14 @@
-"""What the gateway costs: CPU per request of its process, and the latency it adds, beside the same load sent directly.
+"""What the gateway costs, beside other gateways: one table of ratios from one interleaved run, on this machine alone.
 
-Everything runs on this machine: an embedded model server, `vetted-mw serve` in front of it, and this process as the
-load. Rounds alternate direct, gateway, gateway, direct. CPU is read from `/proc` before and after each round, so it
-stands up to a shared machine far better than requests per second; only rows of one run may be compared.
+What is measured first is CPU per request, of the whole process tree: it stands up to a shared machine far better than
+requests per second, but only lines of one run may be compared. With --signals, --hanging, --evidence or --telemetry
+it is the gateway alone, in several settings in turn, in front of an embedded model server.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import sys
 import tempfile
 from contextlib import AsyncExitStack
@@ -18,8 +17,11 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from bench.compare import compare
+from bench.compare import options as table_options
 from bench.evidence import evidence_measured
-from bench.measuring import Load, Round, process, request_of, round_of, unused_port
+from bench.measuring import Load, process, request_of
+from bench.processes import unused_port
 from bench.table import compared
 from bench.telemetry import telemetry_measured
 from vetted_mw.demo.grid_service import TOKEN, GridService
@@ -35,11 +37,6 @@ STUCK = 200
 """Callers that wait for a region which never answers."""
 
 
-LOADS = (
-    Load("JSON 1 KB", 1_000),
-    Load("JSON 32 KB", 32_000),
-    Load("SSE 1 KB", 1_000, stream=True),
-)
 SIGNAL_LOADS = (
     Load("default", 1_000, concurrency=2),
     Load("pin", 1_000, concurrency=2, vetted={"region": REGION}),
@@ -54,15 +51,16 @@ HANGING_LOADS = (
 
 
 def main() -> int:
-    """Run all loads and print one table."""
+    """Measure what was asked for and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one round")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one round, with one of these four:")
     parser.add_argument("--signals", action="store_true", help="with grid sources that answer, and that all hang")
     parser.add_argument("--hanging", action="store_true", help=f"with {STUCK} callers stuck on another region")
     parser.add_argument(
         "--evidence", action="store_true", help="with signing and ledger, each and both, and with neither"
     )
     parser.add_argument("--telemetry", action="store_true", help="with no telemetry, the API alone, and an SDK")
+    table_options(parser)
     parser.add_argument("--serve-upstream", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--serve-grid", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -72,34 +70,23 @@ def main() -> int:
     if arguments.serve_grid is not None:
         uvicorn.run(GridService(), host="127.0.0.1", port=arguments.serve_grid, lifespan="off", log_level="error")
         return 0
-    if arguments.evidence:
-        measured = evidence_measured
-    elif arguments.telemetry:
-        measured = telemetry_measured
+    asked = {
+        "signals": _signals_measured,
+        "hanging": _hanging_measured,
+        "evidence": evidence_measured,
+        "telemetry": telemetry_measured,
+    }
+    measured = next((measured for name, measured in asked.items() if getattr(arguments, name)), None)
+    if measured is None:
+        compare(arguments)
     else:
-        measured = _signals_measured if arguments.signals else _hanging_measured if arguments.hanging else _measured
-    asyncio.run(measured(arguments.seconds))
+        asyncio.run(measured(arguments.seconds))
     return 0
 
 
 def _serve_upstream(port: int) -> None:
     app = ModelServers({port: load_catalogue()[REGION]}, word_seconds=0.0)
     uvicorn.run(app, host="127.0.0.1", port=port, lifespan="off", access_log=False, log_level="warning")
-
-
-async def _measured(seconds: float) -> None:
-    async with AsyncExitStack() as stack:
-        upstream_port, gateway_port = unused_port(), unused_port()
-        await stack.enter_async_context(process(upstream_port, *_HERE, "--serve-upstream", str(upstream_port)))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vetted-bench-")))
-        settings = folder / "vetted.toml"
-        settings.write_text(f'[regions.{REGION}]\nbase_url = "http://127.0.0.1:{upstream_port}/v1"\n', encoding="utf-8")
-        gateway = await stack.enter_async_context(
-            process(gateway_port, "-m", "vetted_mw", "serve", "--config", str(settings), "--port", str(gateway_port))
-        )
-        print(f"{'load':<12} {'requests':>9} {'CPU us/request':>15} {'direct p50 ms':>14} {'gateway p50 ms':>15}")
-        for load in LOADS:
-            await _row(load, seconds, upstream_port, gateway_port, gateway)
 
 
 async def _signals_measured(seconds: float) -> None:
@@ -201,22 +188,6 @@ def _with_sources(upstream: int, grid: int | None) -> str:
         key = 'token = { file = "token" }\n' if name == "entsoe" else ""
         text += f'[signals.sources.{name}]\nbase_url = "{url}"\n{key}'
     return text
-
-
-async def _row(load: Load, seconds: float, upstream_port: int, gateway_port: int, gateway: int) -> None:
-    await round_of(load, 0.5, gateway_port, gateway)  # warm-up
-    rounds = [
-        await round_of(load, seconds, port, gateway)
-        for port in (upstream_port, gateway_port, gateway_port, upstream_port)
-    ]
-    direct, through = [rounds[0], rounds[3]], [rounds[1], rounds[2]]
-    requests = sum(len(one.latencies) for one in through)
-    cpu = sum(one.cpu_seconds for one in through) / requests * 1e6
-    print(f"{load.name:<12} {requests:>9} {cpu:>15.0f} {_median(direct):>14.2f} {_median(through):>15.2f}", flush=True)
-
-
-def _median(rounds: list[Round]) -> float:
-    return statistics.median(latency for one in rounds for latency in one.latencies) * 1000
 
 
 if __name__ == "__main__":

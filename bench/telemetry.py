@@ -18,7 +18,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
-from bench.measuring import Load, process, unused_port
+from bench.measuring import Load, process
+from bench.processes import unused_port
 from bench.table import compared
 from vetted_mw import Gateway, VettedProxy, load_configuration
 from vetted_mw.lifecycle import rooms

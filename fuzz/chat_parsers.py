@@ -5,13 +5,14 @@
 
 An input fails a target when a parser raises what it does not declare, takes long or much memory, or breaks a promise
 of the wire: what leaves is what came, nothing is lost or made up, no cut answer ends as a whole one. The standard
-library's JSON reader is the second reader that must see the same. What was learnt and what failed stays in
-`.fuzz/TARGET`.
+library's JSON reader is the second reader that must see the same; and what is read in a short way must be read alike in
+the long one. What was learnt and what failed stays in `.fuzz/TARGET`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ with atheris.instrument_imports(
     from chat_texts import BYTES, JSON, SEEDS, SSE, WAIT
     from targets import Target, main
     from vetted_mw.chat.frames import BOM, FrameSplitter, event_and_data
+    from vetted_mw.chat.members import MalformedJSONError, parse_object
     from vetted_mw.chat.request import outgoing_body, parse_request
     from vetted_mw.chat.response import (
         MalformedAnswerError,
@@ -33,6 +35,7 @@ with atheris.instrument_imports(
         upstream_message,
     )
     from vetted_mw.chat.sse import AnswerStream, Placement
+    from vetted_mw.chat.transcript import Transcript
     from vetted_mw.errors import CallerFaultError, RequestError
     from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, StreamDecoder, TooLargeError
     from vetted_mw.retry_after import parse_retry_after
@@ -41,15 +44,23 @@ with atheris.instrument_imports(
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vetted_mw.chat.response import Answer
+
 NOW = datetime(2026, 11, 22, 10, 31, 7, tzinfo=UTC)
 REGIONS = ("scaleway-par-1", "ovh-gra-1")
 MEMBERS = {"receipt": b'{"gco2e":0.0015}', "routing_trace": b'{"region":"scaleway-par-1"}'}
 MAX_FRAME = 2048
 MOST_PIECES = 64
+NONCE = bytes(16)
+LONG = b" " * 70_000
+MANY_CONTAINERS = 50_000
+LINE_BEGINS = re.compile(rb"(?:^|(?<=[\r\n]))data: ")
+TABBED = re.compile(rb"(?:^|(?<=[\r\n]))data:\t")
 
 
 def request(data: bytes) -> None:
     """Read a request: refused as a 4xx, or what leaves is read by another reader as what came, without `vetted`."""
+    assert _members(data) == _members(data + LONG)
     try:
         read = parse_request(data)
         parse_options(read.vetted_members, [], regions=REGIONS)
@@ -70,7 +81,7 @@ def request(data: bytes) -> None:
     assert not isinstance(options, dict) or options["include_usage"] is True
     assert isinstance(options, dict) or options == before["stream_options"]
     assert renamed == {name: value for name, value in before.items() if name not in {"model", "stream_options"}}
-    assert parse_request(outgoing_body(read)).members == read.members
+    assert parse_request(outgoing_body(read)).held.members == read.held.members
 
 
 def answer(data: bytes) -> None:
@@ -83,6 +94,8 @@ def answer(data: bytes) -> None:
     assert not read.is_answer or has_choices(data)  # an empty list is choices to look at, and no answer
     assert read.completion_characters >= 0
     edited = add_members(data, MEMBERS)
+    assert add_members(data, MEMBERS, names=read.names) == edited
+    _assert_alike(read, data)
     came = _pairs(data)
     if came is None:
         return
@@ -145,6 +158,11 @@ def stream(data: bytes) -> None:
     out = _played(whole, [body])
     assert _played(read, _cut(body, first // 16 * 7 + 1)) == out
     assert _state(read) == _state(whole)
+    short, long = Transcript(NONCE), Transcript(NONCE)
+    again, apart = (AnswerStream(**options, transcript=transcript) for transcript in (short, long))
+    assert TABBED.sub(b"data: ", _played(apart, [LINE_BEGINS.sub(b"data:\t", body)])) == TABBED.sub(b"data: ", out)
+    assert _played(again, [body]) == out
+    assert (_state(apart), long.digest()) == (_state(again), short.digest())
     assert len(out) <= 2 * len(body) + 1000
     ends = [told for _name, told in _events(out) if told == b"[DONE]"]
     if not read.complete or read.error is not None or read.broken:
@@ -180,6 +198,25 @@ def retry_after(data: bytes) -> None:
     """Read `Retry-After`: a wait within bounds, or none."""
     seconds = parse_retry_after(data.decode("latin-1"), now=NOW)
     assert seconds is None or 0 <= seconds <= 3600, seconds  # noqa: PLR2004 (the longest wait)
+
+
+def _members(data: bytes) -> list[tuple[str, bytes]] | None:
+    try:
+        return [(name, bytes(value)) for name, value in parse_object(data).items()]
+    except MalformedJSONError:
+        return None
+
+
+def _assert_alike(read: Answer, data: bytes) -> None:
+    """Hold an answer against the same one with a member that sends it the long way."""
+    long = read_answer(add_members(data, {"unheard": b"0"}).body)
+    assert long.names is None
+    if data.count(b"[") + data.count(b"{") > MANY_CONTAINERS:
+        return  # the long way gives up on what is so wide, brackets in texts included
+    for name in ("id", "model", "finish_reasons", "completion_characters", "is_answer", "is_error"):
+        assert getattr(read, name) == getattr(long, name), name
+    assert long.usage in {read.usage, None}  # the short way passes over what it does not need, odd or not
+    assert read.transcript_digest(NONCE) == long.transcript_digest(NONCE)
 
 
 def _played(stream: AnswerStream, parts: list[bytes]) -> bytes:

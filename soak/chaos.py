@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -31,19 +32,15 @@ from soak.llama_log import FIRST_NUMBER, computed
 from soak.questions import ALIASES, PARIS, STOCKHOLM, question_of, whole_texts
 from soak.talk import Connection, UnfinishedError
 from soak.witness import Totals, Witness
+from vetted_mw.configuration import DEFAULT_TRANSPORT
+from vetted_mw.proxy.doors import DOORS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 __all__ = ["Broken", "broken", "main"]
 
-_LIMITS = """
-[limits]
-first_byte_seconds = {first_byte}
-idle_seconds = {first_byte}
-answer_seconds = {answer}
-connect_seconds = 2
-"""
+_LIMITS = {"first_byte_seconds": 5.0, "idle_seconds": 5.0, "answer_seconds": 10.0, "connect_seconds": 2.0}
 _VERBOSITY = 4
 _PAUSE_AFTER_REFUSAL = 0.05
 _REST_SECONDS = 40.0
@@ -92,11 +89,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default: 10)")
     parser.add_argument("--concurrency", type=int, default=8, help="callers at once (default: 8)")
     parser.add_argument("--seed", type=int, default=1, help="of what is asked (default: 1)")
+    parser.add_argument("--transport", choices=sorted(DOORS), default=DEFAULT_TRANSPORT, help="to the servers")
     told = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes end with it
     with tempfile.TemporaryDirectory(prefix="vetted-chaos-") as folder:
         found = uvloop.run(
-            broken(Path(folder), minutes=told.minutes, concurrency=told.concurrency, seed=told.seed, pace=Pace())
+            broken(
+                Path(folder),
+                minutes=told.minutes,
+                concurrency=told.concurrency,
+                seed=told.seed,
+                pace=Pace(),
+                transport=told.transport,
+            )
         )
     print(found.table())
     return 1 if found.witness.wrongs else 0
@@ -110,12 +115,14 @@ async def broken(
     seed: int,
     pace: Pace,
     steps: Sequence[tuple[str, Disturbance]] = _EVERY_STEP,
-    first_byte_seconds: float = 5.0,
-    answer_seconds: float = 10.0,
+    limits: Mapping[str, float] = MappingProxyType({}),
+    transport: str = DEFAULT_TRANSPORT,
 ) -> Broken:
-    """Break the servers by `steps`, again and again for so many minutes (None: once), and return what was found."""
-    limits = _LIMITS.format(first_byte=first_byte_seconds, answer=answer_seconds)
-    async with _stage(folder, limits) as (gateway, servers):
+    """Break the servers by `steps`, again and again for so many minutes (None: once), and return what was found.
+
+    `limits` stand in place of the usual ones of the gateway.
+    """
+    async with _stage(folder, _LIMITS | dict(limits), transport) as (gateway, servers):
         witness = Witness(await whole_texts([server.port for server in servers.values()]))
         disturber = Disturber(servers, pace)
         started = time.monotonic()
@@ -142,7 +149,9 @@ async def broken(
 
 
 @contextlib.asynccontextmanager
-async def _stage(folder: Path, limits: str) -> AsyncIterator[tuple[GatewayProcess, dict[str, LlamaServer]]]:
+async def _stage(
+    folder: Path, limits: Mapping[str, float], transport: str
+) -> AsyncIterator[tuple[GatewayProcess, dict[str, LlamaServer]]]:
     model = folder / "tiny.gguf"
     write_tiny_model(model)
     servers = {
@@ -155,7 +164,8 @@ async def _stage(folder: Path, limits: str) -> AsyncIterator[tuple[GatewayProces
         folder / "vetted.toml", {region: server.base_url for region, server in servers.items()}, order=list(servers)
     )
     text = settings.read_text(encoding="utf-8").replace('health_path = ""', 'health_path = "/health"')
-    settings.write_text(text + limits, encoding="utf-8")
+    table = "".join(f"{name} = {seconds}\n" for name, seconds in limits.items())
+    settings.write_text(f'transport = "{transport}"\n{text}\n[limits]\n{table}', encoding="utf-8")
     gateway = GatewayProcess(settings, folder / "gateway.log")
     with contextlib.ExitStack() as stack:
         for process in (*servers.values(), gateway):

@@ -25,6 +25,8 @@ from soak.gateway_log import defects_in, reloads_in
 from soak.report import Memory, Report, held
 from soak.stage import LEDGERS, staged
 from soak.talk import Connection
+from vetted_mw.configuration import DEFAULT_TRANSPORT
+from vetted_mw.proxy.doors import DOORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=int, default=32, help="callers at once (default: 32)")
     parser.add_argument("--seed", type=int, default=1, help="of requests, aborts and faults (default: 1)")
     parser.add_argument("--reload-seconds", type=float, default=5.0, help="reload so often (default: 5; 0: never)")
+    parser.add_argument("--transport", choices=sorted(DOORS), default=DEFAULT_TRANSPORT, help="to the upstreams")
     parser.add_argument("--first", type=int, default=0, help="number of the first request, to repeat a part of a run")
     told = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes end with it
@@ -56,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=told.seed,
             first=told.first,
             reload_seconds=told.reload_seconds,
+            transport=told.transport,
         )
     )
     print(report.table())
@@ -71,11 +75,12 @@ async def soaked(
     seed: int,
     first: int = 0,
     reload_seconds: float = 0.0,
+    transport: str = DEFAULT_TRANSPORT,
 ) -> Report:
     """Run a soak of so many requests, or of so many minutes, and return what it found."""
     with tempfile.TemporaryDirectory(prefix="vetted-soak-") as name:
         folder = Path(name)
-        async with staged(folder, seed) as stage:
+        async with staged(folder, seed, transport) as stage:
             gateway = stage.gateway
             callers = Callers(gateway, seed=seed, abort_share=abort_share, concurrency=concurrency)
             before = await _gauges(gateway)
@@ -104,7 +109,10 @@ async def soaked(
                 held=held(now, before),
                 memory=memory,
                 seconds=seconds,
-                title=f"soak: seed {seed}, {abort_share:.0%} leave, {concurrency} at once, {reloads_in(log)} reloads",
+                title=(
+                    f"soak over {transport}: seed {seed}, {abort_share:.0%} leave, {concurrency} at once, "
+                    f"{reloads_in(log)} reloads"
+                ),
             )
 
 

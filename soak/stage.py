@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LEDGERS", "Stage", "staged"]
 
 _SETTINGS = """
+transport = "{transport}"
 default_order = {order}
 [limits]
 first_byte_seconds = 1
@@ -63,6 +64,7 @@ class Stage:
         settings: its file.
         ports: of the upstreams, in the order of the regions.
         process: the gateway's.
+        transport: what carries requests to the upstreams.
     """
 
     gateway: int
@@ -71,6 +73,7 @@ class Stage:
     settings: Path
     ports: tuple[int, ...]
     process: subprocess.Popen[bytes]
+    transport: str
 
     @contextlib.asynccontextmanager
     async def reloading(self, seconds: float) -> AsyncIterator[None]:
@@ -86,17 +89,17 @@ class Stage:
         for variant in itertools.cycle((*_VARIANTS[1:], _VARIANTS[0])):
             await asyncio.sleep(seconds)
             draft = self.settings.with_suffix(".draft")
-            draft.write_text(_settings(self.ports, variant), encoding="utf-8")
+            draft.write_text(_settings(self.ports, variant, self.transport), encoding="utf-8")
             draft.replace(self.settings)
             self.process.send_signal(signal.SIGHUP)
 
 
 @contextlib.asynccontextmanager
-async def staged(folder: Path, seed: int) -> AsyncIterator[Stage]:
+async def staged(folder: Path, seed: int, transport: str) -> AsyncIterator[Stage]:
     """Start upstreams and gateway."""
     ports = tuple(unused_port() for _ in REGIONS)
     settings = folder / "vetted.toml"
-    settings.write_text(_settings(ports, _VARIANTS[0]), encoding="utf-8")
+    settings.write_text(_settings(ports, _VARIANTS[0], transport), encoding="utf-8")
     (folder / "key.pem").write_text(new_private_pem(), encoding="ascii")
     (folder / "key.pem").chmod(0o600)
     observed = datetime.now(UTC).isoformat()
@@ -111,15 +114,23 @@ async def staged(folder: Path, seed: int) -> AsyncIterator[Stage]:
     serve = ("-m", "soak.served", "serve", "--config", str(settings), "--port", str(port))
     upstreams = ("-m", "soak.upstreams", str(seed), *map(str, ports))
     async with running(ports[-1], folder / "upstreams.log", *upstreams), running(port, log, *serve) as process:
-        yield Stage(gateway=port, upstream=ports[0], log=log, settings=settings, ports=ports, process=process)
+        yield Stage(
+            gateway=port,
+            upstream=ports[0],
+            log=log,
+            settings=settings,
+            ports=ports,
+            process=process,
+            transport=transport,
+        )
 
 
-def _settings(ports: tuple[int, ...], variant: tuple[str, int, str]) -> str:
+def _settings(ports: tuple[int, ...], variant: tuple[str, int, str], transport: str) -> str:
     limits, age, ledger = variant
     regions = "".join(
         f'[regions.{region}]\nbase_url = "http://127.0.0.1:{port}/v1"\n'
         for region, port in zip(REGIONS, ports, strict=True)
     )
-    return (
-        _SETTINGS.format(order=json.dumps(list(REGIONS)), model=MODEL, limits=limits, age=age, ledger=ledger) + regions
-    )
+    order = json.dumps(list(REGIONS))
+    told = _SETTINGS.format(transport=transport, order=order, model=MODEL, limits=limits, age=age, ledger=ledger)
+    return told + regions

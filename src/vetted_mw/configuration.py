@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from vetted_mw.chat.sse import Placement
 from vetted_mw.signal_configuration import SignalConfiguration
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vetted_mw.secret import Secret
 
 __all__ = [
+    "DEFAULT_TRANSPORT",
     "Auth",
     "CallerKey",
     "Configuration",
@@ -32,6 +33,10 @@ __all__ = [
     "TelemetryConfiguration",
     "Upstream",
 ]
+
+
+DEFAULT_TRANSPORT: Final = "httpx"
+"""What carries requests where the settings do not say."""
 
 
 class Auth(StrEnum):
@@ -261,6 +266,8 @@ class Configuration:
         sse_placement: where a stream carries the members.
         trace_detail: `short` leaves candidates and attempts out of the trace.
         forward_headers: lower-case request headers that pass beyond the built-in list.
+        transport: what carries requests to upstreams: httpx, or our `own` client, which leaves those behind an egress
+            proxy to httpx.
         limits: the global limits.
         callers: configured callers; empty when the door has no lock of ours.
         known_models: every model name the settings mention.
@@ -281,6 +288,7 @@ class Configuration:
     sse_placement: Placement = Placement.FINISH_CHUNK
     trace_detail: Literal["full", "short"] = "full"
     forward_headers: frozenset[str] = frozenset()
+    transport: Literal["own", "httpx"] = DEFAULT_TRANSPORT
     limits: Limits = field(default_factory=Limits)
     callers: tuple[CallerKey, ...] = ()
     known_models: frozenset[str] = frozenset()

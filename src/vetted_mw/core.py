@@ -6,9 +6,11 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
+from vetted_mw.planning import Planner, candidates_at
 from vetted_mw.receipts.binding import nonce_text
-from vetted_mw.receipts.receipt import ReceiptWithheldError, encode_receipt
-from vetted_mw.routing.decision import Candidate, decide
+from vetted_mw.receipts.receipt import Receipt, ReceiptWithheldError, encode_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
     from vetted_mw.grid.signal import SignalReading
     from vetted_mw.proxy.transport import Transport
     from vetted_mw.receipts.jws import Signer
-    from vetted_mw.receipts.maker import Comparison, ReceiptMaker
+    from vetted_mw.receipts.maker import ReceiptMaker
     from vetted_mw.receipts.observation import Observation
-    from vetted_mw.receipts.receipt import Receipt
     from vetted_mw.receipts.sealed import ReceiptSink
-    from vetted_mw.routing.decision import Decision, Rules
+    from vetted_mw.receipts.written import Written
+    from vetted_mw.routing.decision import Candidate, Decision, Rules
     from vetted_mw.routing.options import Boundary, Options
     from vetted_mw.routing.regions import Region
     from vetted_mw.telemetry.meters import Meters
@@ -44,39 +46,52 @@ class Closable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipted:
+class Receipted(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a receipt.
 
     Attributes:
-        receipt: None when it was withheld.
+        written: as it was made; None when it was withheld.
         error: why, a word of `wire.md`; None when there is a receipt.
-        reading: the signal its figures used; None without a receipt.
-        comparison: the same request in the default region; None where that cannot be compared.
+        final: the same as a ledger holds it, or as it was signed; None before, and where nobody does either.
         signature: over the receipt, detached; None where it is not signed.
         nonce: opens `response_digest`; for the caller alone.
         ledger: `unavailable` where it should have been kept and was not; else None.
     """
 
-    receipt: Receipt | None
-    error: str | None
-    reading: SignalReading | None
-    comparison: Comparison | None = None
+    written: Written | None = None
+    error: str | None = None
+    final: Receipt | None = None
     signature: str | None = None
     nonce: bytes | None = None
     ledger: str | None = None
 
+    @property
+    def has_receipt(self) -> bool:
+        """Whether there is a receipt; asking this makes nothing."""
+        return self.written is not None
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt as a value; None when it was withheld."""
+        return self.final if self.final is not None or self.written is None else self.written.receipt
+
+    @property
+    def reading(self) -> SignalReading | None:
+        """The signal its figures used; None without a receipt."""
+        return None if self.written is None else self.written.reading
+
     def encoded(self) -> bytes:
         """Write the receipt as the caller gets it: what is signed, the signature, and what opens the digest."""
-        if self.receipt is None:
+        if self.written is None:
             return b"null"
-        beside: list[bytes] = []
-        if self.nonce is not None and self.receipt.response_digest is not None:
-            beside.append(b'"binding_nonce":"%s"' % nonce_text(self.nonce).encode())
+        text = self.written.text if self.final is None else encode_receipt(self.final)
+        opens = self.nonce is not None and self.written.seen.response_digest is not None
+        if not opens and self.signature is None:
+            return text
+        beside = b',"binding_nonce":"%b"' % nonce_text(self.nonce).encode() if opens and self.nonce else b""
         if self.signature is not None:
-            beside.append(b'"signature":"%s"' % self.signature.encode())
-        written = encode_receipt(self.receipt)
-        return written if not beside else b",".join([written[:-1], *beside]) + b"}"
+            beside += b',"signature":"%b"' % self.signature.encode()
+        return text[:-1] + beside + b"}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +113,7 @@ class Core:
         signer: signs receipts; None: they are not signed.
         ledger: keeps receipts; None: nobody does.
         default_region: what receipts are compared with: the first of the default order that has an upstream.
+        planner: keeps what was decided for as long as it holds.
     """
 
     configuration: Configuration
@@ -114,11 +130,13 @@ class Core:
     signer: Signer | None = None
     ledger: ReceiptSink | None = None
     default_region: Region | None = field(init=False)
+    planner: Planner = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         configuration = self.configuration
         first = next((code for code in configuration.rules.default_order if code in configuration.upstreams), None)
         object.__setattr__(self, "default_region", None if first is None else configuration.regions[first])
+        object.__setattr__(self, "planner", Planner(configuration.regions, self.fleet, self.board))
 
     @property
     def holds(self) -> tuple[Closable, ...]:
@@ -128,35 +146,36 @@ class Core:
 
     def candidates(self, now: datetime) -> tuple[Candidate, ...]:
         """Freeze the facts of every region at `now`, in catalogue order."""
-        readings: dict[str, SignalReading | None] = {}
-        return tuple(self._candidate(region, now, readings) for region in self.configuration.regions.values())
+        return candidates_at(self.configuration.regions, self.fleet, self.board, now)
 
     def decide(self, options: Options, model: str, rules: Rules) -> Decision:
-        """Decide once, on one frozen snapshot of this instant."""
-        now = self.now()
-        return decide(options, model, self.candidates(now), now, rules=rules)
+        """Decide once, on what holds at this instant."""
+        return self.planner.decide(options, model, rules, self.now(), monotonic=self.monotonic())
 
-    def receipted(self, observation: Observation, *, level: int = logging.WARNING) -> Receipted:
+    def receipted(
+        self, observation: Observation, *, nonce: bytes | None = None, level: int = logging.WARNING
+    ) -> Receipted:
         """Make the receipt, or say why there is none; never a reason to lose the answer.
 
         Args:
             observation: what it is made of.
+            nonce: opens its digest; None where there is none.
             level: at which the log tells that there is none.
         """
         try:
-            made = self.maker.made(observation)
+            written = self.maker.written(observation)
         except ReceiptWithheldError as withheld:
             return self.withheld(withheld.reason.value, level=level)
         except Exception as error:  # noqa: BLE001 (a receipt that cannot be made never costs the caller the completion)
             told_at = logging.ERROR if level >= logging.WARNING else level
             _LOG.log(told_at, "the energy model failed", extra={"error": type(error).__name__})
             return self.withheld("engine_failed", level=level)
-        return Receipted(receipt=made.receipt, error=None, reading=made.reading, comparison=made.comparison)
+        return Receipted(written=written, nonce=nonce)
 
     def withheld(self, reason: str, *, level: int = logging.WARNING) -> Receipted:
         """Say why there is no receipt, in the log at `level` and in the trace."""
         _LOG.log(level, "a receipt was withheld", extra={"reason": reason})
-        return Receipted(receipt=None, error=reason, reading=None)
+        return Receipted(error=reason)
 
     def abandoned_energy_wh(self, request: ChatRequest, region: str, boundary: Boundary) -> float | None:
         """Estimate what a region may have spent on a request that was given up; None for an unknown model."""
@@ -171,20 +190,3 @@ class Core:
         """Return `model` when a configuration or an upstream's own list holds it, so that telemetry may name it."""
         is_known = model in self.configuration.known_models or self.fleet.lists(model)
         return model if is_known else None
-
-    def _candidate(self, region: Region, now: datetime, readings: dict[str, SignalReading | None]) -> Candidate:
-        state = self.fleet.state(region.code)
-        if state is None:
-            return Candidate(region=region, configured=False, network_p95_ms=region.network_p95_ms)
-        if region.zone not in readings:
-            readings[region.zone] = self.board.best(region.zone, now)
-        return Candidate(
-            region=region,
-            configured=True,
-            models=state.models,
-            degraded=state.degraded,
-            saturated=state.saturated,
-            retry_after=state.retry_after,
-            network_p95_ms=region.network_p95_ms if state.network_p95_ms is None else state.network_p95_ms,
-            reading=readings[region.zone],
-        )

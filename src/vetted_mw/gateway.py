@@ -7,18 +7,17 @@ import contextlib
 import logging
 import random
 import time
-import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from vetted_mw.configuration import Auth, Upstream
+from vetted_mw.configuration import Auth
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.ids import new_id
 from vetted_mw.in_app.client import RouteTransport, http_client
 from vetted_mw.lifecycle.holdings import Holdings
 from vetted_mw.lifecycle.rooms import Outside
 from vetted_mw.lifecycle.settings_watch import SettingsWatch
 from vetted_mw.lifecycle.traffic import InFlight, refusal
-from vetted_mw.proxy.transport import HttpxTransport, Transport
 from vetted_mw.settings import load_configuration
 from vetted_mw.telemetry.instruments import instruments_for
 
@@ -30,12 +29,13 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from vetted_mw.configuration import Configuration, ServerConfiguration
+    from vetted_mw.configuration import Configuration, ServerConfiguration, Upstream
     from vetted_mw.core import Core
     from vetted_mw.fleet.fleet import Fleet
     from vetted_mw.grid.board import SignalBoard
     from vetted_mw.grid.source import SignalSource
     from vetted_mw.lifecycle.former import Former
+    from vetted_mw.proxy.transport import Transport
     from vetted_mw.receipts.figures import EnergyModel
     from vetted_mw.receipts.sealed import ReceiptSink
     from vetted_mw.telemetry.meters import Meters
@@ -62,7 +62,7 @@ class Gateway:
         signals: further signal sources beside those of the configuration.
         energy_model: replaces the configured model in receipts.
         ledger: keeps receipts in place of the configured one; the gateway opens and closes it.
-        transport: makes the door to one upstream.
+        transport: makes the door to one upstream, in place of the configured one.
         now: wall clock, aware UTC.
         monotonic: seconds that never go back.
         new_id: a fresh uuid4 as a string.
@@ -85,10 +85,10 @@ class Gateway:
         signals: Sequence[SignalSource] = (),
         energy_model: EnergyModel | None = None,
         ledger: ReceiptSink | None = None,
-        transport: Callable[[Upstream], Transport] = HttpxTransport,
+        transport: Callable[[Upstream], Transport] | None = None,
         now: Callable[[], datetime] = _utc_now,
         monotonic: Callable[[], float] = time.monotonic,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] = new_id,
         jitter: Callable[[], float] = random.random,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
@@ -213,11 +213,14 @@ class Gateway:
         Raises:
             ShuttingDownError: it is being stopped.
         """
-        self._forget_closed_loop()
-        self._held.traffic.require_open()
-        core = await self.core()
-        self._held.traffic.require_open()  # it may have been told to stop meanwhile
-        return self._held.traffic.enter(core)
+        held = self._held
+        core = held.core
+        if core is None or self._loop is not asyncio.get_running_loop():
+            self._forget_closed_loop()
+            held.traffic.require_open()
+            core = await self.core()
+        held.traffic.require_open()  # it may have been told to stop meanwhile
+        return held.traffic.enter(core)
 
     async def core(self) -> Core:
         """Return the open rooms, opening them first where no lifespan did.

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import Iterator
 
-__all__ = ["hush_httpcore", "is_logged", "unlogged", "unlogged_parts"]
+__all__ = ["hush_httpcore", "unlogged"]
 
 _LOGGERS = tuple(logging.getLogger(f"httpcore.{part}") for part in ("connection", "http11", "proxy", "socks"))
 _OURS = contextvars.ContextVar("vetted_mw_unlogged", default=False)
-_T = TypeVar("_T")
 
 
 def hush_httpcore() -> None:
@@ -30,11 +29,6 @@ def hush_httpcore() -> None:
         logger.addFilter(_not_ours)
 
 
-def is_logged() -> bool:
-    """Whether httpcore would write such lines at all."""
-    return any(logger.isEnabledFor(logging.DEBUG) for logger in _LOGGERS)
-
-
 @contextlib.contextmanager
 def unlogged() -> Iterator[None]:
     """Mark what is done inside as ours. Not around a `yield`: a generator shares its context with who reads it."""
@@ -43,20 +37,6 @@ def unlogged() -> Iterator[None]:
         yield
     finally:
         _OURS.reset(token)
-
-
-async def unlogged_parts(parts: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None]:
-    """Yield from `parts`, each step of it unlogged, and close it at the end."""
-    try:
-        while True:
-            with unlogged():
-                try:
-                    part = await anext(parts)
-                except StopAsyncIteration:
-                    return
-            yield part
-    finally:
-        await parts.aclose()
 
 
 def _not_ours(_record: logging.LogRecord) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +184,7 @@ def test_a_checkpoint_that_cannot_be_kept(capsys: pytest.CaptureFixture[str], mo
     def full(*_arguments: object) -> None:
         raise LedgerUnavailableError("disk_full")
 
-    monkeypatch.setattr(sys.modules["vetted_mw.cli.receipts.checkpoint"], "make_checkpoint", full)
+    monkeypatch.setattr("vetted_mw.cli.receipts.checkpoint.make_checkpoint", full)
     ran = receipts(capsys, "checkpoint", "--config", "gateway.toml")
     assert ran.code == 2
     assert "the checkpoint cannot be kept in the ledger (disk full)" in ran.err

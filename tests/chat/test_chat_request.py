@@ -234,7 +234,7 @@ def test_options_are_told_apart_from_the_request() -> None:
     assert json.loads(read.vetted) == {"region": "atnorth-sto-1", "tier": "auto"}
     assert read.vetted_members is not None
     assert {name: json.loads(bytes(value)) for name, value in read.vetted_members.items()} == json.loads(read.vetted)
-    assert list(read.members) == ["model", "messages"]
+    assert list(read.held.members) == ["model", "messages"]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_more_choices_than_anyone_gives_break_the_stream(at_once: bool) -> None:
     stream = opened(max_frame_bytes=1 << 24)
     out = b"".join(stream.feed(part) for part in parts)
     assert stream.broken
-    assert len(stream._unfinished) <= 1025
+    assert len(stream._choices.unfinished) <= 1025
     assert len(chunks(out)) == (0 if at_once else 1024)
 
 

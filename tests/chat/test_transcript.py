@@ -148,7 +148,7 @@ def test_two_answers_have_one_digest_only_when_they_say_the_same(found: list[Tol
     assert (same[0] == same[1]) == (expected(found) == expected(other))
 
 
-@pytest.mark.parametrize("size", [4000, 4096, 100_000])
+@pytest.mark.parametrize("size", [255, 256, 257, 4096, 100_000])
 @pytest.mark.parametrize("step", [1, 7, 5000, 100_000])
 def test_a_long_text_is_hashed_as_it_comes(size: int, step: int) -> None:
     """Texts beyond the piece that is hashed at once, in steps of any size, have the digest of the whole."""

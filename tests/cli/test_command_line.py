@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.commands import finished, run
-from vetted_mw import cli
 from vetted_mw.cli.table import table
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     def interrupted(_arguments: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "check", interrupted)
+    monkeypatch.setattr("vetted_mw.cli.check.check", interrupted)
     ran = run(capsys, "check")
     assert (ran.code, ran.err) == (130, "")
 

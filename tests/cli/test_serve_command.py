@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 import httpx
 import pytest
+import uvicorn
+import uvloop
+from uvicorn.importer import import_from_string
 
 from cli.commands import LIMIT_SECONDS, Running, await_answer, finished, run, started
 from support import HELLO, unused_port
-from vetted_mw.cli.serve import _raise_descriptor_limit
+from vetted_mw.cli.heads import BoundedHeads
+from vetted_mw.cli.serve import _raise_descriptor_limit, run_server
 from vetted_mw.testing import FakeAnswer, FakeUpstream, chat_frames
 
 if TYPE_CHECKING:
@@ -54,6 +58,28 @@ async def test_it_starts_says_where_and_answers(tmp_path: Path) -> None:
     assert f"region scaleway-par-1 (Paris, FR) -> {paris.base_url}" in serving.lines
     assert serving.line_with("default order: scaleway-par-1")
     assert "/v1/chat/completions" in serving.line_with("serving ")
+
+
+def test_the_server_is_the_fast_one_and_logs_no_request_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP is read by httptools, with bounds on heads, the loop is uvloop, and idle connections outlive a balancer's."""
+    made: list[uvicorn.Config] = []
+
+    class Recorded:
+        started = True
+
+        def __init__(self, config: uvicorn.Config) -> None:
+            made.append(config)
+
+        def run(self) -> None:
+            """End at once."""
+
+    monkeypatch.setattr(uvicorn, "Server", Recorded)
+    run_server(host="127.0.0.1", port=0, workers=1)
+    (config,) = made
+    assert import_from_string(config.http) is BoundedHeads
+    assert config.get_loop_factory() is uvloop.new_event_loop
+    assert not config.access_log
+    assert config.timeout_keep_alive > 60
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

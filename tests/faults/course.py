@@ -8,66 +8,28 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk.trace import TracerProvider
-
-from faults.bodies import BODIES
-from faults.due import ATTEMPTS, Case
-from faults.early import BEGUN_EARLY
-from faults.events import EVENTS
+from faults.due import Case
 from faults.leaping import run_leaping
 from faults.playing import Gate
-from faults.policies import INTENSITIES, REGIONS, Policy
-from faults.refusals import NOW, REFUSALS, SOON, UNANSWERED
+from faults.policies import Policy
 from faults.site import WELL, Site
-from faults.watching import Spans, kept_logs
+from faults.stage import TOTAL_SECONDS, TRANSPORT, gateway_over, site_of
+from faults.watching import kept_logs
 from streams.wall import LIMIT, Caller, Told, busy_connections, told, until
-from vetted_mw import Gateway, VettedProxy, load_configuration
-from vetted_mw.proxy.transport import HttpxTransport
-from vetted_mw.testing import StaticSignals
+from vetted_mw import Gateway, VettedProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from opentelemetry.sdk.trace import ReadableSpan
     from starlette.types import ASGIApp, Message
 
     from faults.fault import Fault
     from faults.site import Logged
-    from vetted_mw.configuration import Upstream
-    from vetted_mw.proxy.transport import Response, UpstreamRequest
 
-__all__ = [
-    "FAULTS",
-    "GROUPS",
-    "KEY",
-    "PROMPT",
-    "Measured",
-    "Reading",
-    "Run",
-    "body_of",
-    "gateway_over",
-    "measured",
-    "site_of",
-]
+__all__ = ["PROMPT", "Measured", "Reading", "Run", "body_of", "cases_of", "measured"]
 
-GROUPS: Mapping[str, list[Fault]] = {
-    "A status": REFUSALS,
-    "No answer, or one too late": UNANSWERED,
-    "A body": BODIES,
-    "Events of a stream": EVENTS,
-    "A stream begun early, by `commit_after_seconds`": BEGUN_EARLY,
-}
-FAULTS = tuple(fault for group in GROUPS.values() for fault in group)
-PROMPT, KEY = "canary-of-a-prompt", "canary-of-a-key"
-_LIMITS = {
-    "attempts": ATTEMPTS,
-    "connect_seconds": 100.0,
-    "first_byte_seconds": 100.0,
-    "answer_seconds": 100.0,
-    "idle_seconds": 100.0,
-    "finish_hold_seconds": 100.0,
-    "total_seconds": 150.0,
-}
+PROMPT = "canary-of-a-prompt"
 _REPEATS = 8
 
 
@@ -117,30 +79,35 @@ class Run:
     logs: tuple[str, ...]
 
 
-def measured(fault: Fault) -> Run:
+def cases_of(fault: Fault, transport: str) -> list[Case]:
+    """The cases of a fault: under every policy over the transport the wall runs on, over another one under one."""
+    policies = tuple(Policy) if transport == TRANSPORT else (Policy.DEFAULT,)
+    return [
+        Case(fault=fault, stream=stream, policy=policy, transport=transport)
+        for stream in (False, True)
+        if fault.due(stream=stream) is not None
+        for policy in policies
+    ]
+
+
+def measured(fault: Fault, transport: str = TRANSPORT) -> Run:
     """Run all cases of a fault, once: one that cannot be run is not run again for the next question."""
-    run = _run_or_error(fault)
+    run = _run_or_error(fault, transport)
     if isinstance(run, Run):
         return run
     raise AssertionError("the fault could not be measured") from run
 
 
 @functools.cache
-def _run_or_error(fault: Fault) -> Run | BaseException:
+def _run_or_error(fault: Fault, transport: str) -> Run | BaseException:
     try:
-        return run_leaping(_measure(fault))
+        return run_leaping(_measure(cases_of(fault, transport)))
     except Exception as error:  # noqa: BLE001 (raised by whoever asks)
         return error
 
 
-async def _measure(fault: Fault) -> Run:
+async def _measure(cases: list[Case]) -> Run:
     before = asyncio.all_tasks()
-    cases = [
-        Case(fault=fault, stream=stream, policy=policy)
-        for stream in (False, True)
-        for policy in Policy
-        if fault.due(stream=stream) is not None
-    ]
     with kept_logs() as logs:
         results = await asyncio.gather(*(_measure_case(case) for case in cases))
     with contextlib.suppress(TimeoutError):
@@ -155,7 +122,7 @@ async def _measure(fault: Fault) -> Run:
 
 async def _measure_case(case: Case) -> Measured:
     async with site_of(case) as site:
-        gateway, spans = gateway_over(site, case.fault)
+        gateway, spans = gateway_over(site, case.fault, transport=case.transport)
         async with gateway:
             app = VettedProxy(gateway)
             answer = await _ask(app, site, case, model=case.fault.model, vetted=case.policy.value.vetted)
@@ -202,85 +169,6 @@ async def _repeat(gateway: Gateway, app: ASGIApp, site: Site, case: Case) -> str
     return state.breaker.value
 
 
-# ---- the stage of a case
-
-
-def site_of(case: Case) -> Site:
-    """Make the upstreams a case meets."""
-    fault = case.fault
-    plays = {
-        one.model: {stream: due.play for stream in (False, True) if (due := one.due(stream=stream)) is not None}
-        for one in FAULTS
-    }
-    return Site(
-        REGIONS,
-        faulty=case.policy.value.faulty,
-        plays=plays,
-        bare=fault.bare,
-        refusing=fault.refusing,
-        once=fault.once,
-    )
-
-
-def _standing_still() -> float:
-    """No window and no breaker comes to its end while a case is measured, on however slow a machine."""
-    return 1000.0
-
-
-def gateway_over(
-    site: Site, fault: Fault, *, monotonic: Callable[[], float] = _standing_still, soon: float = SOON
-) -> tuple[Gateway, Spans]:
-    """Make a gateway over a site; the limits and the scheme of the fault hold for the faulty regions only."""
-    regions: dict[str, Any] = {}
-    for region in REGIONS:
-        is_faulty = region in site.faulty
-        regions[region] = {
-            "base_url": site.base_url(region, scheme=fault.scheme if is_faulty else "http"),
-            "api_key": {"env": "UPSTREAM_KEY"},
-            "health_path": "",
-            "limits": _timed(fault.limits, soon) if is_faulty else {},
-        }
-    configuration = load_configuration(
-        environ={"UPSTREAM_KEY": KEY},
-        overrides={
-            "regions": regions,
-            "limits": _LIMITS | dict(fault.settings),
-            "default_order": list(Policy.DEFAULT.value.order),
-        },
-    )
-    spans = Spans()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(spans)
-    gateway = Gateway(
-        configuration,
-        signals=[StaticSignals(INTENSITIES, now=lambda: NOW)],
-        transport=lambda upstream: _Watched(upstream, site),
-        now=lambda: NOW,
-        monotonic=monotonic,
-        tracer_provider=provider,
-    )
-    return gateway, spans
-
-
-def _timed(limits: Mapping[str, float], soon: float) -> dict[str, float]:
-    return {name: soon if value == SOON else value for name, value in limits.items()}
-
-
-class _Watched(HttpxTransport):
-    """The transport as it is, which also tells the site whose head was read."""
-
-    def __init__(self, upstream: Upstream, site: Site) -> None:
-        super().__init__(upstream)
-        self._region = upstream.region
-        self._site = site
-
-    async def send(self, request: UpstreamRequest) -> Response:
-        """Send, and say so when the head has come."""
-        response = await super().send(request)
-        self._site.head_was_read(self._region, dict(request.headers)[b"x-request-id"].decode())
-        return response
-
-
 # ---- the caller
 
 
@@ -298,7 +186,7 @@ def body_of(case: Case, *, model: str, vetted: Mapping[str, Any]) -> dict[str, A
 async def _ask(app: ASGIApp, site: Site, case: Case, *, model: str, vetted: Mapping[str, Any], name: str = "") -> Told:
     body = body_of(case, model=model, vetted=vetted)
     request_id = f"{case}-{name}" if name else str(case)
-    async with asyncio.timeout(_LIMITS["total_seconds"] + LIMIT):
+    async with asyncio.timeout(TOTAL_SECONDS + LIMIT):
         return told(await Reading(app, body, site=site, request_id=request_id).exchange())
 
 

@@ -31,11 +31,12 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One fault, in one kind of request, under one policy."""
+    """One fault, in one kind of request, under one policy, over one transport to the upstreams."""
 
     fault: Fault
     stream: bool
     policy: Policy
+    transport: str
 
     @property
     def due(self) -> Due:
@@ -100,7 +101,7 @@ class Case:
         return region in self.policy.value.faulty
 
     def __str__(self) -> str:
-        return f"{self.fault}-{'sse' if self.stream else 'json'}-{self.policy}"
+        return f"{self.fault}-{'sse' if self.stream else 'json'}-{self.policy}-{self.transport}"
 
 
 def said(told: Told) -> dict[int, str]:

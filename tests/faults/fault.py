@@ -64,6 +64,7 @@ class Fault:
         retry_after: seconds that the upstream asked to wait, which callers are told.
         unreadable_head: the head that was sent is none to an HTTP client, so the trace has no status.
         follow_up: whether the faulty region must answer the next request well.
+        model: the model name that selects it, made from its name.
     """
 
     name: str
@@ -79,11 +80,11 @@ class Fault:
     retry_after: float | None = None
     unreadable_head: bool = False
     follow_up: bool = True
+    model: str = field(init=False)
 
-    @property
-    def model(self) -> str:
-        """The model name that selects it."""
-        return "".join(letter if letter.isalnum() else "-" for letter in self.name).strip("-").lower()
+    def __post_init__(self) -> None:
+        model = "".join(letter if letter.isalnum() else "-" for letter in self.name).strip("-").lower()
+        object.__setattr__(self, "model", model)
 
     def due(self, *, stream: bool) -> Due | None:
         """What must come of it in one kind of request."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from faults.course import GROUPS, Measured, measured
+from faults.course import Measured, measured
 from faults.policies import Policy
+from faults.stage import GROUPS
 
 if TYPE_CHECKING:
     from faults.fault import Fault

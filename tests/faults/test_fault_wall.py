@@ -1,4 +1,8 @@
-"""The fault wall: every fault, for JSON and for streams, under every policy, on real sockets."""
+"""The fault wall: every fault, for JSON and for streams, under every policy, on real sockets.
+
+All of it runs over one transport, and a part over the others. What is measured is measured once in a process, so the
+table of docs/resilience.md is held against it here too.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +10,26 @@ import json
 
 import pytest
 
-from faults.course import FAULTS, KEY, PROMPT, Measured, measured
+from faults.course import PROMPT, Measured, cases_of, measured
 from faults.due import Case, said, says_that_it_failed
 from faults.fault import Fault, Stage
+from faults.page import PAGE, committed, table
 from faults.playing import said_by
 from faults.policies import STRANGER, Policy
 from faults.refusals import CANARY
 from faults.site import TRAP
+from faults.stage import FAULTS, KEY, OTHERS, TRANSPORT
 
-CASES = [
-    Case(fault=fault, stream=stream, policy=policy)
-    for fault in FAULTS
-    for stream in (False, True)
-    if fault.due(stream=stream) is not None
-    for policy in Policy
-]
+TRANSPORTS = (TRANSPORT, *OTHERS)
+CASES = [case for transport in TRANSPORTS for fault in FAULTS for case in cases_of(fault, transport)]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
-every_fault = pytest.mark.parametrize("fault", FAULTS, ids=str)
+every_fault = pytest.mark.parametrize(
+    ("fault", "transport"), [(fault, transport) for transport in TRANSPORTS for fault in FAULTS], ids=str
+)
 
 
 def _seen(case: Case) -> Measured:
-    return measured(case.fault).cases[case.stream, case.policy]
+    return measured(case.fault, case.transport).cases[case.stream, case.policy]
 
 
 def test_each_fault_has_a_model_of_its_own() -> None:
@@ -95,9 +98,9 @@ def test_nothing_is_left_of_it(case: Case) -> None:
 
 
 @every_fault
-def test_no_task_is_left_of_it(fault: Fault) -> None:
+def test_no_task_is_left_of_it(fault: Fault, transport: str) -> None:
     """Once the gateways are closed, no task of theirs is alive."""
-    assert measured(fault).tasks == ()
+    assert measured(fault, transport).tasks == ()
 
 
 @every_case
@@ -117,9 +120,9 @@ def test_the_faulty_region_answers_the_next_request_with_its_own_answer(case: Ca
 
 
 @every_fault
-def test_the_breaker_counts_what_it_should(fault: Fault) -> None:
+def test_the_breaker_counts_what_it_should(fault: Fault, transport: str) -> None:
     """Faults open it; the caller's own errors, a full region and whole answers do not; a full region is left alone."""
-    for (stream, policy), seen in measured(fault).cases.items():
+    for (stream, policy), seen in measured(fault, transport).cases.items():
         due = fault.due(stream=stream)
         assert due is not None
         counts = due.outcome not in {"success", "saturated", "caller_error"} and not fault.once
@@ -167,9 +170,9 @@ def test_the_spans_tell_what_the_trace_tells(case: Case) -> None:
 
 
 @every_fault
-def test_no_word_of_a_prompt_a_key_or_an_upstreams_error_is_logged_or_in_a_span(fault: Fault) -> None:
+def test_no_word_of_a_prompt_a_key_or_an_upstreams_error_is_logged_or_in_a_span(fault: Fault, transport: str) -> None:
     """Whatever breaks, logs at every level and spans hold none of them."""
-    run = measured(fault)
+    run = measured(fault, transport)
     spans = [span.to_json() for seen in run.cases.values() for span in seen.spans]
     told = "".join([*run.logs, *spans])
     assert [canary for canary in (PROMPT, KEY, CANARY) if canary in told] == []
@@ -181,3 +184,11 @@ def test_the_canaries_are_where_they_must_not_leave() -> None:
     (fault,) = [fault for fault in FAULTS if fault.name == "400, code as a number"]
     (told, *_) = [seen.told for seen in measured(fault).cases.values()]
     assert CANARY in json.dumps(told.errors)
+
+
+# ---- the page
+
+
+def test_the_table_of_the_page_is_what_the_wall_measures_now() -> None:
+    """What a reader is promised is what happened; `scripts/resilience` writes the table anew."""
+    assert committed(PAGE.read_text(encoding="utf-8")) == table()

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.course import FAULTS, body_of, gateway_over, site_of
+from faults.course import body_of
 from faults.due import Case, said, says_that_it_failed
 from faults.fault import Stage
 from faults.playing import Gate
 from faults.policies import Policy
+from faults.stage import FAULTS, TRANSPORT, gateway_over, site_of
 from streams.wall import LIMIT, busy_connections, told, until
 from support import served
 from vetted_mw import VettedProxy
@@ -94,7 +95,7 @@ def door() -> Iterator[_Door]:
 async def test_the_wire_ends_as_honestly_as_the_answer(fault: Fault, door: _Door) -> None:
     """Every answer is framed to its end, a whole one as whole and a broken one as the error it ends in; nothing is left."""
     cases = [
-        Case(fault=fault, stream=stream, policy=policy)
+        Case(fault=fault, stream=stream, policy=policy, transport=TRANSPORT)
         for stream in (False, True)
         for policy in POLICIES
         if fault.due(stream=stream) is not None

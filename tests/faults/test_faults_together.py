@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faults.course import FAULTS, Reading, gateway_over
+from faults.course import Reading
 from faults.due import said, says_that_it_failed
 from faults.fault import Fault
 from faults.leaping import run_leaping
@@ -15,6 +15,7 @@ from faults.playing import said_by
 from faults.policies import REGIONS, Policy
 from faults.refusals import SOON
 from faults.site import WELL, Site
+from faults.stage import FAULTS, gateway_over
 from streams.wall import LIMIT, Told, busy_connections, resting, told
 from vetted_mw import VettedProxy
 from vetted_mw.testing import ManualClock

@@ -17,7 +17,6 @@ from vetted_mw.errors import ConfigurationError
 from vetted_mw.testing import FakeUpstream, ManualClock, StaticSignals, asgi_exchange, chat_completion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from vetted_mw.configuration import Configuration, Upstream
@@ -35,8 +34,9 @@ class MemoryResponse:
     headers: Headers
     body: bytes
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        yield self.body
+    async def read(self) -> bytes:
+        body, self.body = self.body, b""
+        return body
 
     async def aclose(self) -> None:
         return None

@@ -13,7 +13,7 @@ import pytest
 from streams.wall import FIRST, OUTSIDE, SECOND, Caller, content, payload, role, until
 from support import configured
 from vetted_mw import Gateway, VettedProxy
-from vetted_mw.asgi.intake import UntilCallerLeaves
+from vetted_mw.asgi.leaving import UntilCallerLeaves
 from vetted_mw.testing import FakeAnswer, FakeUpstream, StaticSignals, asgi_exchange
 
 if TYPE_CHECKING:

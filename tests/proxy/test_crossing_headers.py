@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vetted_mw.configuration import Auth, Upstream
-from vetted_mw.proxy.headers import header_value, outgoing_headers, returning_headers
+from vetted_mw.proxy.headers import first_values, header_value, outgoing_headers, returning_headers
 from vetted_mw.secret import Secret
 
 if TYPE_CHECKING:
@@ -197,3 +197,25 @@ def test_the_first_value_of_a_header_counts_whatever_its_case() -> None:
     assert header_value(headers, b"retry-after") == b"1"
     assert header_value(headers, b"empty") == b""
     assert header_value(headers, b"absent") is None
+
+
+# ---- looked up by name
+
+_NAMES = st.sampled_from([b"a", b"A", b"b", b"content-type", b"Content-Type", b"origin"])
+
+
+@given(st.lists(st.tuples(_NAMES, st.binary(max_size=3))))
+def test_all_first_values_at_once_are_those_looked_up_one_by_one(headers: list[tuple[bytes, bytes]]) -> None:
+    """However names are written and repeated, both ways to look one up agree."""
+    names = {name.lower() for name, _value in headers} | {b"absent"}
+    found = first_values(headers)
+    assert {name: found.get(name) for name in names} == {name: header_value(headers, name) for name in names}
+
+
+def test_what_may_return_is_judged_alike_however_many_names_were_seen() -> None:
+    """An upstream that sends ever new names fills no memory and changes no verdict on the known ones."""
+    known = [(b"Set-Cookie", b"a=b"), (b"X-Kept", b"1"), (b"x-vetted-region", b"spoofed"), (b"bad name", b"1")]
+    before = returning_headers(known)
+    for number in range(2000):
+        returning_headers([(b"x-new-%d" % number, b"1")])
+    assert returning_headers(known) == before == [(b"x-kept", b"1")]

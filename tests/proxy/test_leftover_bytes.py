@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support import HELLO, proxied
+from vetted_mw.proxy.doors import DOORS
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange, chat_completion, chat_frames
 
 pytestmark = pytest.mark.anyio
@@ -25,11 +26,15 @@ def _too_much() -> list[FakeAnswer]:
     ]
 
 
+@pytest.mark.parametrize("transport", sorted(DOORS))
 @pytest.mark.parametrize("answer", _too_much(), ids=["glued to json", "length too short", "glued to a stream"])
-async def test_what_follows_an_answer_is_nobodys_answer(answer: FakeAnswer) -> None:
+async def test_what_follows_an_answer_is_nobodys_answer(answer: FakeAnswer, transport: str) -> None:
     """The connection is given up, and the next caller gets what the upstream answers to its own request."""
     streams = any(value == "text/event-stream" for _name, value in answer.headers)
-    async with FakeUpstream(text="yours") as paris, proxied({"scaleway-par-1": paris.base_url}) as app:
+    async with (
+        FakeUpstream(text="yours") as paris,
+        proxied({"scaleway-par-1": paris.base_url}, transport=transport) as app,
+    ):
         paris.then(answer)
         await asgi_exchange(app, json={"model": "m", "messages": HELLO, "stream": streams})
         told = (await asgi_exchange(app, json={"model": "m", "messages": HELLO})).json()
@@ -38,9 +43,10 @@ async def test_what_follows_an_answer_is_nobodys_answer(answer: FakeAnswer) -> N
     assert len(paris.requests) == 2
 
 
-async def test_a_clean_connection_is_used_again() -> None:
+@pytest.mark.parametrize("transport", sorted(DOORS))
+async def test_a_clean_connection_is_used_again(transport: str) -> None:
     """Giving connections up is for the unclean ones: JSON and streams keep theirs."""
-    async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}) as app:
+    async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}, transport=transport) as app:
         for stream in (False, True, False, True):
             await asgi_exchange(app, json={"model": "m", "messages": HELLO, "stream": stream})
         assert paris.open_connections == 1

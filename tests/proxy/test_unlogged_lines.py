@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from support import HELLO, proxied
+from vetted_mw.proxy.doors import DOORS
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange, chat_completion
 
 if TYPE_CHECKING:
@@ -48,11 +49,12 @@ ANSWERS = {
 }
 
 
+@pytest.mark.parametrize("transport", sorted(DOORS))
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-async def test_no_header_and_no_byte_of_an_upstreams_answer_is_logged(answer: FakeAnswer) -> None:
+async def test_no_header_and_no_byte_of_an_upstreams_answer_is_logged(answer: FakeAnswer, transport: str) -> None:
     """At DEBUG on every logger: httpcore shows them unless told to look away."""
     with lines_heard() as heard:
-        async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}) as app:
+        async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}, transport=transport) as app:
             paris.then(answer)
             body = {"model": "m", "messages": HELLO, "stream": answer is ANSWERS["broken framing"]}
             await asgi_exchange(app, json=body, headers=[("x-request-id", CANARY)])
@@ -61,10 +63,11 @@ async def test_no_header_and_no_byte_of_an_upstreams_answer_is_logged(answer: Fa
     assert heard
 
 
-async def test_what_others_send_is_logged_as_before() -> None:
+@pytest.mark.parametrize("transport", sorted(DOORS))
+async def test_what_others_send_is_logged_as_before(transport: str) -> None:
     """Only our own requests are hushed: an application's httpx in the same task keeps its lines."""
     with lines_heard() as heard:
-        async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}) as app:
+        async with FakeUpstream() as paris, proxied({"scaleway-par-1": paris.base_url}, transport=transport) as app:
             await asgi_exchange(app, json={"model": "m", "messages": HELLO})
             async with httpx.AsyncClient(trust_env=False) as client:
                 await client.post(f"{paris.base_url}/chat/completions", json={"model": "m", "messages": HELLO})

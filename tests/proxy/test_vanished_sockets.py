@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from vetted_mw.configuration import Upstream
+from vetted_mw.proxy.doors import DOORS
 from vetted_mw.proxy.outcome import AttemptFailedError
 from vetted_mw.proxy.transport import HttpxTransport, UpstreamRequest
 
@@ -63,11 +64,12 @@ def resetting_server() -> Iterator[int]:
     thread.join()
 
 
-def test_resets_at_accept_are_failed_attempts_on_the_loop_of_serve() -> None:
+@pytest.mark.parametrize("kind", sorted(DOORS))
+def test_resets_at_accept_are_failed_attempts_on_the_loop_of_serve(kind: str) -> None:
     """On uvloop, the loop `vetted-mw serve` runs on, each of a thousand of them is told as an attempt that failed."""
 
     async def outcomes(port: int) -> set[str]:
-        transport = HttpxTransport(Upstream(region="scaleway-par-1", base_url=f"http://127.0.0.1:{port}/v1"))
+        transport = DOORS[kind](Upstream(region="scaleway-par-1", base_url=f"http://127.0.0.1:{port}/v1"))
         seen = set()
 
         async def send() -> None:

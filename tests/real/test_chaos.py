@@ -42,9 +42,8 @@ async def test_no_answer_is_truncated_and_no_pin_leaks_while_a_server_is_killed_
 
     steps = [(PARIS, Disturbance.KILL), (STOCKHOLM, Disturbance.PAUSE), (PARIS, Disturbance.RESTART)]
     pace = Pace(down=2, paused=5, rest=2.5)
-    found = await broken(
-        tmp_path, minutes=None, concurrency=8, seed=1, pace=pace, steps=steps, first_byte_seconds=2, answer_seconds=3
-    )
+    limits = {"first_byte_seconds": 2.0, "idle_seconds": 2.0, "answer_seconds": 3.0}
+    found = await broken(tmp_path, minutes=None, concurrency=8, seed=1, pace=pace, steps=steps, limits=limits)
     assert found.witness.wrongs == Counter(), found.table()
     assert sorted(found.done) == sorted(steps)
     assert all(totals.whole > 0 for totals in found.totals.values()), found.table()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from vetted_mw.receipts.receipt import Receipt
     from vetted_mw.receipts.sealed import Sealed
 
-_OBSERVED = frozenset(field.name for field in fields(Observation))
+_OBSERVED = frozenset(Observation.__struct_fields__)
 _AT = datetime(2026, 11, 22, 10, 31, 8, tzinfo=UTC)
 _ROWS_AT_ONCE = 500
 

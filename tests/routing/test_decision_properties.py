@@ -14,11 +14,12 @@ from routing.cases import MODEL, TABLE, attempt, carbon_questions, questions
 from vetted_mw.grid.signal import GridSignal, SignalKind, read_at
 from vetted_mw.routing.decision import decide, settle
 from vetted_mw.routing.trace import build_trace, encode_trace
-from vetted_mw.routing.values import AttemptOutcome, Candidate, Decision, Rejection, RoutePolicy
+from vetted_mw.routing.values import AttemptOutcome, Candidate, Rejection, RoutePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vetted_mw.routing.decided import Decision
     from vetted_mw.routing.options import Options
     from vetted_mw.routing.values import Rules
 
@@ -241,7 +242,7 @@ def test_what_may_not_decide_never_decides(question: Question, instead: list[obj
         region = replace(candidate.region, annual_gco2_per_kwh=annual)
         seen = candidate.reading
         useful = seen is not None and is_live(seen.signal)
-        return replace(candidate, region=region, reading=seen if useful else other)  # type: ignore[arg-type]
+        return msgspec.structs.replace(candidate, region=region, reading=seen if useful else other)
 
     swapped = tuple(changed(*pair) for pair in zip(found, instead, strict=False))
     before, after = decided(question), decided((swapped, options, rules))
@@ -261,7 +262,7 @@ def test_equal_arguments_give_an_equal_decision(question: Question) -> None:
     """The decision is a pure function: rebuilt arguments give the same value, and its own arguments are untouched."""
     found, options, rules = question
     rebuilt = tuple(
-        replace(
+        msgspec.structs.replace(
             candidate,
             region=replace(candidate.region),
             reading=None if candidate.reading is None else read_at(replace(candidate.reading.signal), NOW),
@@ -300,7 +301,7 @@ def test_whatever_happens_ends_in_a_row_of_the_table_and_contradicts_nothing(
         and (settled.mode.value, settled.reason.value) == ("failover", "attempt_failed")
     )
     assert (settled.operational is not None) == by_signal
-    told = msgspec.json.decode(encode_trace(build_trace(decision, settled, records, receipt_reading=None)))
+    told = msgspec.json.decode(encode_trace(build_trace(decision, settled, records, receipt_signal=None)))
     assert (told["decision_mode"], told["region"]) == (settled.mode.value, settled.region)
     if by_signal:
         assert told["operational_signal"]["live_eligible"] is True

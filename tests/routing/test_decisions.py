@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vetted_mw.grid.signal import SignalReading
-    from vetted_mw.routing.values import Decision
+    from vetted_mw.routing.decided import Decision
 
 LIVE = {"FR": 58.0, "SE_3": 12.0, "IS": 18.0}
 DOWN = {"degraded": True}

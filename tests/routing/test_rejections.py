@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,7 +26,10 @@ from routing.cases import (
 from vetted_mw.grid.signal import SignalKind
 from vetted_mw.routing.decision import decide
 from vetted_mw.routing.options import Options
-from vetted_mw.routing.values import AttemptOutcome, Decision, Rejection, RoutePolicy, Rules
+from vetted_mw.routing.values import AttemptOutcome, Rejection, RoutePolicy, Rules
+
+if TYPE_CHECKING:
+    from vetted_mw.routing.decided import Decision
 
 LIVE = {"FR": 58.0, "SE_3": 12.0, "IS": 18.0}
 

@@ -14,7 +14,7 @@ from routing.cases import CARBON_AWARE, DEFAULT, GRA, ISL, MODEL, PAR_1, PAR_2, 
 from vetted_mw.grid.signal import SignalKind, read_at
 from vetted_mw.routing.decision import decide, settle
 from vetted_mw.routing.options import Options
-from vetted_mw.routing.trace import build_trace, encode_trace
+from vetted_mw.routing.trace import build_trace, encode_trace, told_signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,13 @@ def traced(
     if records is None:
         records = [] if serving is None else [attempt(serving, "success", status=200, duration_ms=3.14159)]
     settled = settle(decision, records, serving=serving)
-    trace = build_trace(decision, settled, records, receipt_reading=receipt_reading, **told)
+    trace = build_trace(
+        decision,
+        settled,
+        records,
+        receipt_signal=None if receipt_reading is None else told_signal(receipt_reading),
+        **told,
+    )
     decoded: dict[str, Any] = msgspec.json.decode(encode_trace(trace))
     return decoded
 

@@ -215,20 +215,6 @@ def test_a_region_that_is_almost_a_shipped_one_is_told_the_shipped_code() -> Non
     assert "scaleway" not in refused(regions={"zzz": PARIS}).remedy
 
 
-# Keys of the contract whose feature is not there yet: taken in silence they would promise what nothing keeps.
-NOT_YET: list[tuple[dict[str, Any], str]] = [
-    ({"transport": "own"}, "transport"),
-]
-
-
-@pytest.mark.parametrize(("table", "field"), NOT_YET, ids=[field for _table, field in NOT_YET])
-def test_a_key_whose_feature_is_not_there_yet_is_refused(table: dict[str, Any], field: str) -> None:
-    """No key is accepted that would do nothing."""
-    error = refused(**table)
-    assert error.field == field
-    assert "unknown key" in str(error) or "known words" in str(error)
-
-
 GLOBAL_LIMITS = [
     *("max_body_bytes", "body_read_seconds", "total_seconds", "attempts"),
     *("commit_after_seconds", "sse_keepalive_seconds"),

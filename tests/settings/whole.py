@@ -39,7 +39,7 @@ FIRST: dict[str, Any] = {
     "sse_placement": "usage_chunk",
     "trace_detail": "short",
     "forward_headers": ["x-one"],
-    "transport": "httpx",
+    "transport": "own",
     "server": {"host": "127.0.0.2", "port": 8081, "workers": 2, "drain_seconds": 31},
     "callers": {
         "team-a": {
@@ -429,9 +429,8 @@ SECOND: dict[str, Any] = {
     "telemetry": {"propagate": "traceparent", "metrics": "genai+vetted"},
 }
 
-# One value each, so they cannot change anything: they are in the schema so that a file may say what it relies on.
-# And a header beside a json_path is refused: what it changes is seen at a region.
-SINGLE = {("transport",), ("receipts", "measured_energy", "header")}
+# A header beside a json_path is refused: what it changes is seen at a region.
+SINGLE = {("receipts", "measured_energy", "header")}
 
 # What services and regions take that say nothing of their own; here each says its own.
 OVERRULED = {

@@ -12,6 +12,7 @@ from soak.plan import REGIONS, Abort, Plan, plan_of, words_of
 from soak.report import Memory, Report, held
 from soak.run import soaked
 from soak.talk import Answer
+from vetted_mw.proxy.doors import DOORS
 
 pytestmark = pytest.mark.anyio
 
@@ -28,9 +29,14 @@ REST = {
 }
 
 
-async def test_callers_who_leave_and_upstreams_that_break_leave_nothing_held_and_no_promise_broken() -> None:
+@pytest.mark.parametrize("transport", DOORS)
+async def test_callers_who_leave_and_upstreams_that_break_leave_nothing_held_and_no_promise_broken(
+    transport: str,
+) -> None:
     """300 requests, a third of them aborted: every gauge is back at zero, every answer whole or honestly broken."""
-    report = await soaked(requests=300, abort_share=0.3, concurrency=16, seed=3, reload_seconds=0.3)
+    report = await soaked(
+        requests=300, abort_share=0.3, concurrency=16, seed=3, reload_seconds=0.3, transport=transport
+    )
     assert report.tally.requests == 300
     assert report.tally.wrongs == {}, report.table()
     assert report.leaks == [], report.table()

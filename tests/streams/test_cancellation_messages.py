@@ -156,7 +156,7 @@ async def test_a_caller_that_leaves_exactly_at_commit(stream: bool, happens: Cal
     async with _over(first) as (app, _gateway, _other):
         caller = Moment(app, payload(stream=stream), when=lambda message: message["type"] == START, happens=happens)
         await _ended(caller.start())
-        assert len(caller.sent) <= 1
+        assert len(caller.sent) <= (1 if stream else 2)  # a whole answer in hand is not cut in two
         if stream:
             await first.requests[0].left.wait()
 

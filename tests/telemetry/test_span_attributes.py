@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -409,7 +408,7 @@ def test_answer_attributes_never_guess_a_count() -> None:
         is_error=False,
     )
     for words in ("i" * 201, "words of a prompt", "", "\n"):
-        assert "gen_ai.response.id" not in answer_attributes(replace(counted, id=words), model="m")
+        assert "gen_ai.response.id" not in answer_attributes(msgspec.structs.replace(counted, id=words), model="m")
     assert answer_attributes(counted, model="m") == {
         "gen_ai.response.model": "m",
         "gen_ai.response.id": "chatcmpl-9:a/b_c.d",

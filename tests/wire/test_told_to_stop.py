@@ -1,14 +1,16 @@
-"""`UntilCallerLeaves.stop`: told to stop before, during and after the block, together with other ends, and with a cancel."""
+"""`UntilCallerLeaves`: told to stop before, during and after the block, together with other ends; when the look begins."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from typing import TYPE_CHECKING
 
 import pytest
 
-from vetted_mw.asgi.intake import CallerLeftError, UntilCallerLeaves
+from vetted_mw.asgi.intake import CallerLeftError
+from vetted_mw.asgi.leaving import UntilCallerLeaves
 from vetted_mw.errors import ShuttingDownError
 
 if TYPE_CHECKING:
@@ -183,3 +185,79 @@ async def test_cancelled_by_itself_it_is_cancelled() -> None:
     task = asyncio.ensure_future(answer())
     await asyncio.wait({task})
     assert task.cancelled()
+
+
+# ---- when the look begins
+
+
+class Counted:
+    """A server's `receive` that notes how often it was asked, and tells of a caller who left before that."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def __call__(self) -> Message:
+        self.asked += 1
+        return await gone()
+
+
+async def test_a_block_that_is_quick_is_not_watched() -> None:
+    """It costs neither a task nor a message of the server's, and leaves nothing behind that looks later."""
+    receive = Counted()
+    before = asyncio.all_tasks()
+    async with UntilCallerLeaves(receive, after_seconds=0.02):
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
+    await asyncio.sleep(0.05)
+    assert receive.asked == 0
+    assert cancelling() == 0
+
+
+async def test_a_block_that_takes_its_time_is_watched() -> None:
+    """A caller that left in the first moment is noticed after it."""
+    receive = Counted()
+    assert isinstance(await end_of(UntilCallerLeaves(receive, after_seconds=0.02), for_ever), CallerLeftError)
+    assert receive.asked == 1
+    assert cancelling() == 0
+
+
+async def test_whoever_knows_that_it_will_take_time_lets_the_look_begin() -> None:
+    """At once and once, however often it is asked for, and long before it would have begun by itself."""
+    receive = Counted()
+    watch = UntilCallerLeaves(receive, after_seconds=600)
+
+    async def block() -> None:
+        watch.look_now()
+        watch.look_now()
+        await for_ever()
+
+    assert isinstance(await end_of(watch, block), CallerLeftError)
+    assert receive.asked == 1
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["looked for in time", "looked for at once"])
+async def test_a_caller_who_never_takes_the_answer_counts_as_gone(is_stream: bool) -> None:
+    """Where the server says nothing, the end of the time is the end of the block."""
+    watch = UntilCallerLeaves(never, after_seconds=0.02, until=asyncio.get_running_loop().time() + 0.06)
+
+    async def block() -> None:
+        if is_stream:
+            watch.look_now()
+        await for_ever()
+
+    assert isinstance(await end_of(watch, block), CallerLeftError)
+    assert cancelling() == 0
+
+
+async def test_the_look_sees_what_the_request_sees() -> None:
+    """Outer middleware finds its own context variables in its `receive`, whoever's timer began the look."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("outer", default="nobody's")
+    seen: list[str] = []
+
+    async def receive() -> Message:
+        seen.append(variable.get())
+        return await gone()
+
+    variable.set("the request's")
+    await end_of(UntilCallerLeaves(receive, after_seconds=0.02), for_ever)
+    assert seen == ["the request's"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support import proxied
-from vetted_mw.asgi.intake import CallerLeftError, Inflow, UntilCallerLeaves, read_body
+from vetted_mw.asgi.intake import CallerLeftError, Inflow, read_body
+from vetted_mw.asgi.leaving import UntilCallerLeaves
 from vetted_mw.asgi.sending import Sender
 from vetted_mw.configuration import Limits
 from vetted_mw.errors import BodyTooLargeError, BodyTooSlowError, InvalidJSONError
@@ -62,7 +63,7 @@ def scope_with(*headers: tuple[bytes, bytes], version: str = "1.1") -> dict[str,
 )
 async def test_a_body_is_the_sum_of_its_messages(messages: list[Message]) -> None:
     """However a server cuts a body, it is read once and to its end, and nothing is asked for after that."""
-    body = await read_body(scope_with(), received(*messages), Limits())
+    body = await read_body(Inflow(scope_with(), received(*messages), Limits()), Limits())
     assert body.raw == body.content == b"abcdef"
 
 
@@ -71,14 +72,16 @@ async def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
     limits = Limits(max_body_bytes=10)
     for length in (b"11", b"9" * 300):
         with pytest.raises(BodyTooLargeError):
-            await read_body(scope_with((b"content-length", length)), received(), limits)
+            await read_body(Inflow(scope_with((b"content-length", length)), received(), limits), limits)
 
 
 async def test_reading_stops_at_the_message_that_passes_the_limit() -> None:
     """What comes after the limit is not asked for."""
     limits = Limits(max_body_bytes=10)
     with pytest.raises(BodyTooLargeError):
-        await read_body(scope_with(), received(part(b"x" * 6, more=True), part(b"x" * 6, more=True)), limits)
+        await read_body(
+            Inflow(scope_with(), received(part(b"x" * 6, more=True), part(b"x" * 6, more=True)), limits), limits
+        )
 
 
 async def test_the_limit_holds_on_the_wire_too() -> None:
@@ -86,14 +89,16 @@ async def test_the_limit_holds_on_the_wire_too() -> None:
     limits = Limits(max_body_bytes=1000)
     empty_blocks = part(b"\x00\x00\x00\xff\xff" * 50, more=True)
     with pytest.raises(BodyTooLargeError):
-        await read_body(scope_with((b"content-encoding", b"deflate")), received(*[empty_blocks] * 5), limits)
+        await read_body(
+            Inflow(scope_with((b"content-encoding", b"deflate")), received(*[empty_blocks] * 5), limits), limits
+        )
 
 
 async def test_a_body_that_does_not_go_on_is_given_up() -> None:
     """`body_read_seconds` bounds the whole body."""
     limits = Limits(body_read_seconds=0.05)
     with pytest.raises(BodyTooSlowError, match=r"0\.05 seconds"):
-        await read_body(scope_with(), received(part(b"x", more=True), then_wait=True), limits)
+        await read_body(Inflow(scope_with(), received(part(b"x", more=True), then_wait=True), limits), limits)
 
 
 async def test_a_caller_that_leaves_in_its_body_is_not_answered() -> None:

@@ -11,7 +11,7 @@ from vetted_mw.chat.response import error_envelope, retry_headers
 from vetted_mw.errors import InternalError
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Send
+    from starlette.types import Send
 
     from vetted_mw.asgi.intake import Inflow
     from vetted_mw.errors import AnswerError
@@ -32,36 +32,43 @@ class Sender:
         status: HTTP status it has begun with; None before.
     """
 
+    __slots__ = ("_send", "started", "status")
+
     def __init__(self, send: Send) -> None:
         self._send = send
         self.started = False
         self.status: int | None = None
 
-    async def message(self, message: Message) -> None:
-        """Send one message.
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send status and headers.
 
         Raises:
-            CallerLeftError: an ASGI 2.4 server says the caller is gone.
+            CallerLeftError: an ASGI 2.4 server says the caller is gone; so does every other way to send.
         """
+        self.status = status
         self.started = True
         try:
-            await self._send(message)
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
         except OSError:
             raise CallerLeftError from None
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Send status and headers."""
-        self.status = status
-        await self.message({"type": "http.response.start", "status": status, "headers": headers})
-
     async def body(self, data: bytes, *, more: bool) -> None:
-        """Send a part of the body."""
-        await self.message({"type": "http.response.body", "body": data, "more_body": more})
+        """Send a part of the body: what every part of a stream passes, so as few calls as can be."""
+        try:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except OSError:
+            raise CallerLeftError from None
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer; its length is set here."""
-        await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
-        await self.body(body, more=False)
+        self.status = status
+        self.started = True
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        try:
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        except OSError:
+            raise CallerLeftError from None
 
     async def error(self, error: AnswerError, *, headers: Headers, trace: bytes | None, inflow: Inflow) -> None:
         """Send an error in OpenAI's envelope, the trace beside it when a decision was made.
@@ -73,7 +80,7 @@ class Sender:
         if inflow.ended:
             await self.whole(error.status, told, body)
             return
-        told += [(b"connection", b"close"), (b"content-length", str(len(body)).encode())]
+        told += [(b"connection", b"close"), (b"content-length", b"%d" % len(body))]
         await self.start(error.status, told)
         await self.body(body, more=True)
         await inflow.discard()

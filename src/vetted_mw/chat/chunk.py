@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from vetted_mw.chat.frames import event_and_data
 from vetted_mw.chat.members import is_sprawling, is_utf8
 
-__all__ = ["Choice", "Chunk", "MalformedChunkError", "UnreadMessage", "delta_of", "read_chunk"]
+__all__ = [
+    "SMALL_BYTES",
+    "Choice",
+    "Chunk",
+    "MalformedChunkError",
+    "PlainChoice",
+    "PlainDelta",
+    "UnreadMessage",
+    "delta_of",
+    "is_chat_chunk",
+    "read_chunk",
+    "read_plain_chunk",
+]
 
 _NULL = msgspec.Raw(b"null")
-_SMALL_BYTES = 4096
+SMALL_BYTES = 4096
 """A chunk of so many bytes cannot hold enough to be worth a look before it is decoded."""
 _MANY_IN_CHUNK = 200_000
 """Lists and objects in one chunk: a whole answer in one, with the probabilities of its tokens, has fewer."""
@@ -108,6 +121,44 @@ class _AnyChunk(msgspec.Struct):
     error: msgspec.Raw = _NULL
 
 
+class _Object(msgspec.Struct, gc=False):
+    """Any object, its members passed over."""
+
+
+class PlainDelta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A delta of texts alone where the other members are null or empty."""
+
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_Object] | None = None
+    function_call: _Object | None = None
+
+
+class PlainChoice(msgspec.Struct, gc=False):
+    """What a plain chunk says of its one choice.
+
+    Attributes:
+        delta: what is new of it.
+        index: which one it is.
+        finish_reason: None or empty, as it goes on.
+    """
+
+    delta: PlainDelta
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _PlainChunk(msgspec.Struct, gc=False):
+    choices: tuple[PlainChoice]
+    kind: Literal["chat.completion.chunk"] = msgspec.field(name="object", default="chat.completion.chunk")
+    usage: _Object | None = None
+    error: None = None
+
+
+_PLAIN_CHUNK = msgspec.json.Decoder(_PlainChunk)
 _LARGE_CHUNK = msgspec.json.Decoder(_LargeChunk)
 _SMALL_CHUNK = msgspec.json.Decoder(_SmallChunk)
 _ANY_CHUNK = msgspec.json.Decoder(_AnyChunk)
@@ -124,7 +175,7 @@ def read_chunk(data: bytes) -> Chunk:
     """
     if not is_utf8(data):
         raise MalformedChunkError
-    if len(data) <= _SMALL_BYTES:
+    if len(data) <= SMALL_BYTES:
         with contextlib.suppress(msgspec.DecodeError, RecursionError):
             return _SMALL_CHUNK.decode(data)  # what nearly every chunk is: decoded at one go
     if is_sprawling(data, most=_MANY_IN_CHUNK):
@@ -133,6 +184,40 @@ def read_chunk(data: bytes) -> Chunk:
         return _LARGE_CHUNK.decode(data)
     except (msgspec.DecodeError, RecursionError):
         return _leniently(data)
+
+
+def read_plain_chunk(data: bytes) -> PlainChoice | None:
+    """Read the JSON of a chunk as nearly all of a running answer are: texts of one choice, and nothing that ends it.
+
+    What it says of the answer as a whole (`id`, `model`, `created`) is passed over.
+
+    Args:
+        data: not longer than `SMALL_BYTES`.
+
+    Returns:
+        What `read_chunk` finds in it too; None for every other chunk, and for what is none.
+    """
+    if not data.isascii() and not is_utf8(data):
+        return None
+    try:
+        chunk = _PLAIN_CHUNK.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    (choice,) = chunk.choices
+    delta = choice.delta
+    says_more = choice.finish_reason or chunk.usage or delta.tool_calls or delta.function_call
+    return None if says_more else choice
+
+
+def is_chat_chunk(frame: bytes) -> bool | None:
+    """Whether a frame's data is a chat chunk; None when the frame has no data to tell by."""
+    _event, data = event_and_data(frame)
+    if data is None or not data:
+        return None
+    try:
+        return read_chunk(data).choices is not None
+    except MalformedChunkError:
+        return False
 
 
 def delta_of(choice: Choice) -> dict[str, Any] | None:

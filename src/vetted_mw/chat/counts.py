@@ -9,6 +9,8 @@ from vetted_mw.chat.transcript import text_of
 
 __all__ = ["Usage", "is_count", "read_usage", "text_length"]
 
+_TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -36,23 +38,21 @@ def text_length(message: object) -> int:
     """Count the characters a model wrote in a message or delta: text, reasoning, refusal, tool names and arguments."""
     if not isinstance(message, dict):
         return 0
-    length = sum(_length(message.get(name)) for name in ("content", "reasoning_content", "reasoning", "refusal"))
+    length = 0
+    for name in _TEXTS:
+        if content := message.get(name):
+            length += len(content if isinstance(content, str) else text_of(content))
     for call in _list(message.get("tool_calls")):
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
-            length += sum(
-                len(part) for part in (function.get("name"), function.get("arguments")) if isinstance(part, str)
-            )
+            for part in (function.get("name"), function.get("arguments")):
+                length += len(part) if isinstance(part, str) else 0
     return length
 
 
 def is_count(value: object) -> TypeGuard[int]:
     """Whether a decoded value is a whole number, 0 or above, that every reader of JSON holds."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-
-
-def _length(content: object) -> int:
-    return len(text_of(content)) if content else 0
 
 
 def _list(value: object) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BOM", "FrameSplitter", "event_and_data"]
+__all__ = ["BOM", "FrameSplitter", "event_and_data", "one_line"]
 
 # A lone CR ends a line only where no LF follows it, else one CRLF would read as a blank line.
 _LINE_END = rb"(?:\r\n|\n|\r(?!\n))"
@@ -28,17 +28,26 @@ class FrameSplitter:
         overflowed: a frame was over the limit; those before it were given out, and nothing after them is taken.
     """
 
+    __slots__ = ("_held", "_max", "_searched", "overflowed")
+
     def __init__(self, *, max_frame_bytes: int) -> None:
         self.overflowed = False
         self._max = max_frame_bytes
         self._held = bytearray()
         self._searched = 0
 
+    @property
+    def is_amid(self) -> bool:
+        """Whether a frame has begun that has not ended."""
+        return bool(self._held)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that `data` completes, up to one that is over the limit."""
-        frames: list[bytes] = []
         if self.overflowed:
-            return frames
+            return []
+        if not self._held and _is_one(data) and len(data) <= self._max:
+            return [data]
+        frames: list[bytes] = []
         self._held += data
         held = self._held
         start = 0
@@ -66,6 +75,28 @@ class FrameSplitter:
         return rest
 
 
+def one_line(data: bytes, start: int, most: int) -> tuple[bytes, int] | None:
+    """Return the data of the frame that begins at `start`, and where the next one begins; None unless it is plain.
+
+    Plain is what nearly every frame is: whole, one line `data: `, and a blank line.
+
+    Args:
+        data: whole frames up to `start`.
+        start: where to look.
+        most: the longest frame taken, in bytes.
+    """
+    if not data.startswith(b"data: ", start):
+        return None
+    end = data.find(b"\n", start)
+    if data.startswith(b"\n", end + 1):
+        line, after = data[start + 6 : end], end + 2
+    elif data.startswith(b"\r\n\r\n", end - 1):
+        line, after = data[start + 6 : end - 1], end + 3
+    else:
+        return None
+    return None if end < 0 or after - start > most or b"\r" in line else (line, after)
+
+
 def event_and_data(frame: bytes) -> tuple[bytes, bytes | None]:
     """Return a frame's event name (empty when it has none) and its data; None for a frame without, as a comment is."""
     if frame.startswith(b"data: ") and frame.find(b"\n") >= len(frame) - 2 and b"\r" not in frame:
@@ -83,6 +114,11 @@ def event_and_data(frame: bytes) -> tuple[bytes, bytes | None]:
         elif name == b"event":
             event = value
     return event, None if data is None else bytes(data).strip()
+
+
+def _is_one(data: bytes) -> bool:
+    """Whether this is one frame, as nearly every read is, with the line ends that nearly all have."""
+    return data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data
 
 
 def _lines(frame: bytes) -> Iterator[bytes]:

@@ -18,7 +18,13 @@ _MAX_MEMBERS = 1024
 _MANY_CONTAINERS = 50_000
 """Lists and objects in one piece of JSON from which on its decoding would hold the event loop for long (0.1 s)."""
 
+_SMALL_BYTES = 65_536
+"""An object of so many bytes is read at one go: it cannot hold so many members that this takes long, or much memory."""
+
 _SLICE = 1_048_576
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_QUOTED = msgspec.json.Encoder().encode
 
 
 class MalformedJSONError(ValueError):
@@ -40,6 +46,26 @@ def parse_object(raw: bytes) -> dict[str, msgspec.Raw]:
     """
     if not is_utf8(raw):  # values stay undecoded bytes, so nothing else would look at theirs
         raise MalformedJSONError
+    try:
+        if len(raw) <= _SMALL_BYTES and _is_all_of(members := _OBJECT.decode(raw), raw):
+            return members
+        return _one_by_one(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedJSONError from None
+
+
+def _is_all_of(members: dict[str, msgspec.Raw], raw: bytes) -> bool:
+    """Whether these members, written as nearly everybody writes them, are `raw`: then none was dropped."""
+    if len(members) > _MAX_MEMBERS:
+        return False
+    if msgspec.json.encode(members) == raw:
+        return True
+    # With blanks, as Python's standard library writes them.
+    return raw == b"{%b}" % b", ".join([b"%b: %b" % (_QUOTED(name), value) for name, value in members.items()])
+
+
+def _one_by_one(raw: bytes) -> dict[str, msgspec.Raw]:
+    """Split an object, however it is written; raises as `parse_object` and the decoder do."""
     names: set[str] = set()
 
     def unique(_kind: type, name: str) -> _Name:
@@ -48,24 +74,29 @@ def parse_object(raw: bytes) -> dict[str, msgspec.Raw]:
         names.add(name)
         return _Name(name)
 
-    try:
-        members = msgspec.json.decode(raw, type=dict[_Name, msgspec.Raw], dec_hook=unique)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedJSONError from None
+    members = msgspec.json.decode(raw, type=dict[_Name, msgspec.Raw], dec_hook=unique)
     return {str(name): value for name, value in members.items()}
 
 
 def joined(members: Iterable[tuple[str, bytes]]) -> bytes:
-    """Write members as one object, each value with its own bytes."""
-    return b"{" + b",".join(msgspec.json.encode(name) + b":" + value for name, value in members) + b"}"
+    """Write members as one object, each value with its own bytes, which are copied once."""
+    parts: list[bytes] = []
+    for name, value in members:
+        parts += (b",", _QUOTED(name), b":", value)
+    parts[:1] = (b"{",)
+    parts.append(b"}")
+    return b"".join(parts)
 
 
 def is_utf8(raw: bytes) -> bool:
     """Whether `raw` is UTF-8, looked at in slices: as one text it could take four times its size."""
     if raw.isascii():
         return True
-    reader = codecs.getincrementaldecoder("utf-8")()
     try:
+        if len(raw) <= _SLICE:
+            raw.decode()
+            return True
+        reader = codecs.getincrementaldecoder("utf-8")()
         for start in range(0, len(raw), _SLICE):
             reader.decode(raw[start : start + _SLICE], final=start + _SLICE >= len(raw))
     except UnicodeDecodeError:

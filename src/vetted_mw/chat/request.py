@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vetted_mw.chat.counts import text_length
-from vetted_mw.chat.members import MalformedJSONError, is_sprawling, joined, parse_object
+from vetted_mw.chat.held import HeldBody
+from vetted_mw.chat.members import MalformedJSONError, joined, parse_object
 from vetted_mw.errors import InvalidJSONError, InvalidOptionError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -18,6 +17,31 @@ if TYPE_CHECKING:
 __all__ = ["ChatRequest", "outgoing_body", "parse_request"]
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str)
+_WITH_USAGE = b'{"include_usage":true}'
+_USUAL = frozenset(
+    {
+        "frequency_penalty",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "model",
+        "n",
+        "presence_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_p",
+        "user",
+        "vetted",
+    }
+)
+"""Names that need no look at how like "vetted" they are."""
 _MAX_CHOICES = 128
 _LONGEST_NAME = 1_024
 """It is kept in every receipt for good, where an auditor reads nothing of endless size."""
@@ -25,48 +49,50 @@ _ALIKE = 0.75
 _LONGEST_ALIKE = 10  # no longer name is so like "vetted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A chat-completion request.
 
     Attributes:
-        members: top-level members in order, without `vetted`, each value with its own bytes.
+        held: the body, as long as it may still leave.
         model: the requested name.
         stream: whether a stream is wanted.
         include_usage: whether the caller asked for the usage chunk.
         choices: `n`; 1 when absent or odd.
         vetted: the options member as bytes; None when absent or null.
         vetted_members: the same, split; None when absent or null.
-        max_tokens: for spans only; None when absent or odd.
-        temperature: the same.
-        top_p: the same.
     """
 
-    members: Mapping[str, msgspec.Raw]
+    held: HeldBody
     model: str
     stream: bool
     include_usage: bool
     choices: int
     vetted: bytes | None
     vetted_members: Mapping[str, msgspec.Raw] | None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The most tokens wanted, for spans only; None when absent or odd."""
+        members = self.held.members
+        return _whole_number(members, "max_completion_tokens") or _whole_number(members, "max_tokens")
+
+    @property
+    def temperature(self) -> float | None:
+        """The same of `temperature`."""
+        return _number(self.held.members, "temperature")
+
+    @property
+    def top_p(self) -> float | None:
+        """The same of `top_p`."""
+        return _number(self.held.members, "top_p")
 
     def prompt_characters(self) -> int:
-        """Count the characters of text in `messages`; called only where an upstream counted no tokens.
+        """Count the characters of text in `messages`; called where an upstream counted no tokens."""
+        return self.held.prompt_characters()
 
-        Where a value inside is more than our reader holds (a number out of range, deep nesting), or there are too many
-        of them, all of it counts as text: an estimate may be wide, but never costs the caller the answer, or the other
-        callers theirs.
-        """
-        raw = bytes(self.members["messages"])
-        if is_sprawling(raw):
-            return len(raw)
-        try:
-            return sum(text_length(message) for message in msgspec.json.decode(raw))
-        except (msgspec.DecodeError, RecursionError):
-            return len(raw.decode())
+    def let_go_of_prompt(self) -> None:
+        """Forget a long prompt that leaves for no other upstream any more; its characters are counted before that."""
+        self.held.let_go()
 
 
 def parse_request(body: bytes) -> ChatRequest:
@@ -84,20 +110,19 @@ def parse_request(body: bytes) -> ChatRequest:
             "The body must be one JSON object in UTF-8, with no member standing twice, no deep nesting, and no "
             "more than 1024 members."
         ) from None
-    _refuse_misspelt_options(members)
-    vetted = _given(members.pop("vetted", None))
+    if not _USUAL.issuperset(members):
+        _refuse_misspelt_options(members)
+    cut = members.pop("vetted", None)
+    vetted = _given(cut)
     _require_messages(members)
     return ChatRequest(
-        members=members,
+        held=HeldBody(members, body if cut is None else None),
         model=_model(members),
         stream=_stream(members),
         include_usage=_include_usage(members),
         choices=_choices(members),
         vetted=vetted,
         vetted_members=None if vetted is None else _options(vetted),
-        max_tokens=_number(members, "max_completion_tokens", int) or _number(members, "max_tokens", int),
-        temperature=_number(members, "temperature", float),
-        top_p=_number(members, "top_p", float),
     )
 
 
@@ -108,15 +133,24 @@ def outgoing_body(request: ChatRequest, *, upstream_model: str | None = None, in
         request: what came in.
         upstream_model: the upstream's own name of the model, when it has one.
         include_usage: whether `stream_options.include_usage` is added.
+
+    Raises:
+        RuntimeError: its prompt was let go of.
     """
+    members, whole = request.held.members, request.held.whole
+    if request.held.is_gone:
+        message = "a prompt that was let go of leaves for nobody"
+        raise RuntimeError(message)
+    options = members.get("stream_options") if include_usage else None
+    if whole is not None and upstream_model is None and options is None:
+        return _with_usage_at_end(whole) if include_usage else whole
     changed: dict[str, bytes] = {}
     if upstream_model is not None:
         changed["model"] = msgspec.json.encode(upstream_model)
     if include_usage:
-        options = _given(request.members.get("stream_options"))
-        changed["stream_options"] = b'{"include_usage":true}' if options is None else _with_usage(options)
-    members = [(name, changed.pop(name, b"") or bytes(value)) for name, value in request.members.items()]
-    return joined([*members, *changed.items()])
+        given = _given(options)
+        changed["stream_options"] = _WITH_USAGE if given is None else _with_usage(given)
+    return joined((dict(members) | changed).items())
 
 
 def _refuse_misspelt_options(members: Mapping[str, msgspec.Raw]) -> None:
@@ -143,8 +177,8 @@ def _is_nearly_vetted(name: str) -> bool:
 
 
 def _model(members: Mapping[str, msgspec.Raw]) -> str:
-    model = _scalar(members.get("model"))
-    if not isinstance(model, str) or not model:
+    model = _text(members.get("model"))
+    if not model:
         raise InvalidRequestError("Name the model: 'model' must be a string that is not empty.", param="model")
     if len(model) > _LONGEST_NAME:
         told = (
@@ -156,23 +190,29 @@ def _model(members: Mapping[str, msgspec.Raw]) -> str:
 
 def _require_messages(members: Mapping[str, msgspec.Raw]) -> None:
     messages = members.get("messages")
-    if messages is None or not bytes(messages).startswith(b"["):
+    if messages is None or memoryview(messages)[0] != ord("["):
         raise InvalidRequestError("'messages' must be a list of messages.", param="messages")
 
 
 def _stream(members: Mapping[str, msgspec.Raw]) -> bool:
-    stream = _scalar(members.get("stream"))
-    if stream is None or isinstance(stream, bool):
-        return bool(stream)
+    stream = _given(members.get("stream"))
+    if stream is None or stream == b"false":
+        return False
+    if stream == b"true":
+        return True
     raise InvalidRequestError("'stream' must be true or false.", param="stream")
 
 
 def _include_usage(members: Mapping[str, msgspec.Raw]) -> bool:
+    if "stream_options" not in members:
+        return False
     asked = _members_of(members.get("stream_options")).get("include_usage")
     return asked is not None and bytes(asked) == b"true"
 
 
 def _choices(members: Mapping[str, msgspec.Raw]) -> int:
+    if "n" not in members:
+        return 1
     choices = _scalar(members.get("n"))
     is_count = isinstance(choices, int) and not isinstance(choices, bool) and 1 <= choices <= _MAX_CHOICES
     return int(choices) if is_count else 1
@@ -192,10 +232,25 @@ def _given(value: msgspec.Raw | None) -> bytes | None:
     return None if raw == b"null" else raw
 
 
-def _number(members: Mapping[str, msgspec.Raw], name: str, kind: type[Any]) -> Any:
+def _number(members: Mapping[str, msgspec.Raw], name: str) -> float | None:
     value = _scalar(members.get(name))
-    wanted = (int, float) if kind is float else (int,)
-    return kind(value) if isinstance(value, wanted) and not isinstance(value, bool) and abs(value) < 2**53 else None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
+    return float(value) if is_number else None
+
+
+def _whole_number(members: Mapping[str, msgspec.Raw], name: str) -> int | None:
+    value = _scalar(members.get(name))
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else None
+
+
+def _text(value: msgspec.Raw | None) -> str:
+    """Decode a text; empty for everything else."""
+    if value is None:
+        return ""
+    try:
+        return _TEXT.decode(value)
+    except msgspec.DecodeError:
+        return ""
 
 
 def _scalar(value: msgspec.Raw | None) -> Any:
@@ -216,6 +271,11 @@ def _members_of(value: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
         return {} if value is None else _OBJECT.decode(value)
     except (msgspec.DecodeError, RecursionError):
         return {}
+
+
+def _with_usage_at_end(body: bytes) -> bytes:
+    end = body.rindex(b"}")
+    return b"".join((memoryview(body)[:end], b',"stream_options":', _WITH_USAGE, b"}"))
 
 
 def _with_usage(options: bytes) -> bytes:

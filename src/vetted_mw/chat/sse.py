@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from vetted_mw.chat.chunk import MalformedChunkError, delta_of, read_chunk
+from vetted_mw.chat.chunk import (
+    SMALL_BYTES,
+    MalformedChunkError,
+    delta_of,
+    is_chat_chunk,
+    read_chunk,
+    read_plain_chunk,
+)
 from vetted_mw.chat.counts import read_usage, text_length
-from vetted_mw.chat.frames import BOM, FrameSplitter, event_and_data
-from vetted_mw.chat.members import joined
-from vetted_mw.chat.response import add_members, error_envelope, read_error
+from vetted_mw.chat.ending import Placement, empty_chunk, error_frame, good_end
+from vetted_mw.chat.finishing import MAX_CHOICES, Finishing
+from vetted_mw.chat.frames import BOM, FrameSplitter, event_and_data, one_line
+from vetted_mw.chat.response import read_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vetted_mw.chat.chunk import Chunk
+    from vetted_mw.chat.chunk import Chunk, PlainDelta
     from vetted_mw.chat.counts import Usage
     from vetted_mw.chat.response import UpstreamMessage
     from vetted_mw.chat.transcript import Transcript
-    from vetted_mw.errors import AnswerError
 
 __all__ = [
     "AnswerStream",
@@ -31,18 +35,10 @@ __all__ = [
 ]
 
 _DONE = b"[DONE]"
-_DONE_FRAME = b"data: [DONE]\n\n"
-_MAX_CHOICES = 1024
-"""More choices than any server gives; beyond it what is kept of them would grow as the upstream likes."""
-
-
-class Placement(StrEnum):
-    """Where a stream carries receipt and trace."""
-
-    FINISH_CHUNK = "finish_chunk"
-    USAGE_CHUNK = "usage_chunk"
-    COMMENT = "comment"
-    OFF = "off"
+_MOST_APART = 8
+"""After so many frames in a row that are not plain the rest of what was read with them is read as a whole."""
+_MOST_ODD = 63
+"""So many frames pass at most before one is tried again as a plain one."""
 
 
 class _UnfitFrameError(ValueError):
@@ -61,6 +57,7 @@ class AnswerStream:
 
     Attributes:
         committed: content, or a finish reason, was seen: the answer has begun.
+        runs: the answer has begun and nothing ends it yet, for certain; what it names (id, model) is known.
         finished: every choice has its finish reason, those asked for and those that came unasked.
         done: `[DONE]` was seen.
         error: what an error event said; nothing after it is read.
@@ -78,6 +75,38 @@ class AnswerStream:
         transcript: as given.
     """
 
+    __slots__ = (
+        "_choices",
+        "_created",
+        "_finish_frame",
+        "_has_usage",
+        "_held",
+        "_include_usage",
+        "_is_amid",
+        "_longest_plain",
+        "_max_held",
+        "_object",
+        "_oddity",
+        "_passes_over",
+        "_placement",
+        "_splitter",
+        "_usage_frame",
+        "bearing",
+        "broken",
+        "committed",
+        "completion_characters",
+        "done",
+        "error",
+        "frames",
+        "id",
+        "model",
+        "replaced",
+        "runs",
+        "telling",
+        "transcript",
+        "usage",
+    )
+
     def __init__(
         self,
         *,
@@ -88,6 +117,7 @@ class AnswerStream:
         transcript: Transcript | None = None,
     ) -> None:
         self.committed = False
+        self.runs = False
         self.done = False
         self.error: UpstreamMessage | None = None
         self.broken = False
@@ -100,10 +130,13 @@ class AnswerStream:
         self.replaced: tuple[str, ...] = ()
         self.telling: bytes | None = None
         self.transcript = transcript
+        self._is_amid = False
+        self._oddity = self._passes_over = 0
+        self._longest_plain = min(SMALL_BYTES, max_frame_bytes)
         self._has_usage = False
         self._created: int | None = None
         self._object: str | None = None
-        self._choices = choices
+        self._choices = Finishing(choices)
         self._max_held = max_frame_bytes
         self._include_usage = include_usage
         self._placement = Placement(placement)
@@ -111,48 +144,101 @@ class AnswerStream:
         self._held = bytearray()
         self._finish_frame: bytes | None = None
         self._usage_frame: bytes | None = None
-        self._unfinished: set[int] = set()
-        self._reasons: dict[int, str] = {}
 
     @property
     def finished(self) -> bool:
         """Whether every choice asked for, and every other one seen, has its finish reason."""
-        return len(self._reasons) >= self._choices and not self._unfinished
+        return self._choices.are_all
 
     @property
     def complete(self) -> bool:
         """Whether the stream may end cleanly as it stands.
 
-        `[DONE]` ends a single answer well without a finish reason, once there was one; of several, each one seen must
-        have its finish reason. Without `[DONE]` nothing tells that a choice that was asked for will not come.
+        Without `[DONE]` nothing tells that a choice that was asked for will not come.
         """
-        if self.finished or not self.done:
-            return self.finished
-        is_single = self._choices == 1 and not self._reasons and len(self._unfinished) == 1
-        return is_single or (bool(self._reasons) and not self._unfinished)
+        return self._choices.are_all or (self.done and self._choices.may_end)
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
         """The finish reasons by choice."""
-        return tuple(self._reasons[index] for index in sorted(self._reasons))
+        return tuple(reason for _index, reason in sorted(self._choices.reasons.items()))
 
     def feed(self, data: bytes) -> bytes:
         """Return what of `data` may go to the caller now; nothing before the answer has begun."""
+        place = self._run(data, 0)
+        if place == len(data):  # what nearly every read is: whole frames that pass
+            return data
+        out = bytearray(data[:place])
+        apart = _MOST_APART
+        while place < len(data):
+            # One frame at a time, since those after it may be plain; where many are not, it is not worth the while.
+            end = data.find(b"\n\n", place) + 2 if apart else 0
+            end = end if end > 1 else len(data)
+            out += self._read(data[place:end])
+            place = self._run(data, end)
+            out += data[end:place]
+            apart = _MOST_APART if place > end else apart - 1
+        return bytes(out)
+
+    def _run(self, data: bytes, start: int) -> int:
+        """Take the plain chunks of a running answer, which pass as they came; returns where the last of them ends.
+
+        What is seen here is what `_read` would see, at a fifth of the cost.
+        """
+        if self._passes_over:
+            self._passes_over -= 1
+            return start
+        while self.runs and not self._is_amid and (found := one_line(data, start, self._longest_plain)) is not None:
+            line, after = found
+            choice = read_plain_chunk(line)
+            if choice is None or choice.index not in self._choices.unfinished:
+                # An upstream with a habit of its own is tried more and more rarely.
+                self._oddity = min(2 * self._oddity + 1, _MOST_ODD)
+                self._passes_over = self._oddity
+                break
+            self._oddity = 0
+            self._say(choice.index, choice.delta)
+            start = after
+        return start
+
+    def _say(self, index: int, delta: PlainDelta) -> None:
+        text, characters = delta.content, 0
+        if text:
+            characters = len(text)
+            if self.transcript is not None:
+                self.transcript.text(index, text)
+        if delta.reasoning_content or delta.reasoning or delta.refusal:
+            characters += sum(len(other or "") for other in (delta.reasoning_content, delta.reasoning, delta.refusal))
+        self.frames += 1
+        if characters:
+            self.bearing += 1
+            self.completion_characters += characters
+
+    def _read(self, data: bytes) -> bytes:
         out = bytearray()
         for frame in self._splitter.feed(data):
             if self._is_over():
-                return bytes(out)
+                break
             try:
                 out += self._taken(frame)
             except (_UnfitFrameError, MalformedChunkError):
                 self.broken = True
         if self._splitter.overflowed and not self._is_over():
             self.broken = True
+        self.runs = self._goes_on()
+        self._is_amid = self._splitter.is_amid
         return bytes(out)
+
+    def _goes_on(self) -> bool:
+        """Whether a plain chunk changes nothing but what its choice has said."""
+        if not self.committed or self.finished or self._is_over():
+            return False
+        return bool(self.id and self.model and self._object and self._created is not None)
 
     def ended_by_upstream(self) -> bytes:
         """Note the upstream's end; a last frame without its blank line still counts when it is whole."""
         rest = self._splitter.finish()
+        self.runs = False
         if self._is_over() or not rest.strip():
             return b""
         try:
@@ -173,22 +259,21 @@ class AnswerStream:
 
     def close(self, members: Mapping[str, bytes]) -> bytes:
         """Return the end of the stream: finish chunk with the members, the usage chunk if asked for, `[DONE]`."""
-        usage = self._usage_frame if self._include_usage else None
-        finish = self._finish_frame
-        comment = b""
-        if members and self._placement is Placement.COMMENT:
-            comment = b": " + joined(members.items()) + b"\n\n"
-        elif members and self._placement is Placement.USAGE_CHUNK and usage is not None:
-            usage = self._with_members(usage, members)
-        elif members and self._placement is not Placement.OFF:
-            finish = self._with_members(finish or self._empty_chunk(), members)
-        return self.flush_held() + (finish or b"") + (usage or b"") + comment + _DONE_FRAME
-
-    def _with_members(self, frame: bytes, members: Mapping[str, bytes]) -> bytes:
-        _event, data = event_and_data(frame)
-        edited = add_members((data or b"{}").replace(b"\n", b" "), members)
-        self.replaced = edited.replaced
-        return b"data: " + edited.body + b"\n\n"
+        end = good_end(
+            self._placement,
+            members,
+            finish=self._finish_frame,
+            usage=self._usage_frame if self._include_usage else None,
+            empty=empty_chunk(
+                id_=self.id,
+                kind=self._object,
+                created=self._created,
+                model=self.model,
+                index=self._choices.first,  # another would be one more choice to a reader
+            ),
+        )
+        self.replaced = end.replaced
+        return self.flush_held() + end.body
 
     def _is_over(self) -> bool:
         return self.done or self.broken or self.error is not None
@@ -245,49 +330,19 @@ class AnswerStream:
         if chunk.has_usage:
             self.usage = read_usage(chunk.read_usage()) or self.usage
             self.telling, self._has_usage = data, True
-        if len(chunk.choices or ()) > _MAX_CHOICES:
+        if len(chunk.choices or ()) > MAX_CHOICES:
             raise _UnfitFrameError
         bears_content = False
         for choice in chunk.choices or ():
             delta = choice.delta = delta_of(choice)
             self.completion_characters += text_length(delta)
-            if choice.finish_reason:
-                self._reasons[choice.index] = choice.finish_reason
-                self._unfinished.discard(choice.index)
-                self.telling = self.telling if self._has_usage else data
-            elif choice.index not in self._reasons:
-                self._unfinished.add(choice.index)
+            self._choices.seen(choice.index, choice.finish_reason)
+            if choice.finish_reason and not self._has_usage:
+                self.telling = data
             bears_content = bears_content or bool(choice.finish_reason) or _has_content(delta)
-        if len(self._reasons) + len(self._unfinished) > _MAX_CHOICES:
+        if self._choices.are_too_many:
             raise _UnfitFrameError
         return bears_content
-
-    def _empty_chunk(self) -> bytes:
-        index = min(self._unfinished | self._reasons.keys(), default=0)  # another would be one more choice to a reader
-        chunk = {
-            "id": self.id or "",
-            "object": self._object or "chat.completion.chunk",
-            "created": self._created or 0,
-            "model": self.model or "",
-            "choices": [{"index": index, "delta": {}, "finish_reason": None}],
-        }
-        return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
-
-
-def error_frame(error: AnswerError, *, members: Mapping[str, bytes]) -> bytes:
-    """Write the one honest end of a stream that failed: an error beside the members, and no `choices`."""
-    return b"data: " + error_envelope(error, extra=members) + b"\n\n"
-
-
-def is_chat_chunk(frame: bytes) -> bool | None:
-    """Whether a frame's data is a chat chunk; None when the frame has no data to tell by."""
-    _event, data = event_and_data(frame)
-    if data is None or not data:
-        return None
-    try:
-        return read_chunk(data).choices is not None
-    except MalformedChunkError:
-        return False
 
 
 def _has_content(delta: Mapping[str, object] | None) -> bool:

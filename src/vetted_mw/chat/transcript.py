@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from vetted_mw.chat.chunk import Choice
 
-__all__ = ["Transcript", "text_of"]
+__all__ = ["Transcript", "digest_of_text", "text_of"]
 
+_SCHEME = "hmac-sha-256:"
 _OPENING = b'[{"content":"'
-_HASHED_AT = 4096
+_HASHED_AT = 256
 _MAX_HELD = 16 * 1_048_576
 _MAX_INDEX = 2**53
 _ENTRY_BYTES = 256
@@ -83,6 +84,14 @@ class Transcript:
         self._waiting: Sequence[Choice] = ()
         self._is_lost = False
 
+    __slots__ = ("_choices", "_is_lost", "_mac", "_nonce", "_room", "_waiting")
+
+    def text(self, index: int, content: str) -> None:
+        """Take a piece of a choice's text that goes to the caller now."""
+        if self._is_lost:
+            return
+        self._text(self._choices.get(index) or self._begun(index), content)
+
     def take(self, said: Sequence[Choice], *, waits: bool = False) -> None:
         """Take what a chunk of a stream says, its deltas decoded; members of a wrong type are passed over.
 
@@ -134,7 +143,7 @@ class Transcript:
             mac.update(choice.content)
             mac.update(choice.ending())
         mac.update(b"]")
-        return "hmac-sha-256:" + mac.hexdigest()
+        return _SCHEME + mac.hexdigest()
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, ()
@@ -204,6 +213,14 @@ class Transcript:
         if self._room < 0:
             self._is_lost = True
             self._choices.clear()
+
+
+def digest_of_text(nonce: bytes, content: str, finish_reason: str | None) -> str:
+    """Return the digest of an answer of one choice, the first, that is a text and nothing else."""
+    mac = hmac.new(nonce, _OPENING[:-1], "sha256")
+    mac.update(_QUOTED(content))
+    mac.update(b',"finish_reason":%b,"index":0,"tool_calls":[]}]' % _QUOTED(finish_reason))
+    return _SCHEME + mac.hexdigest()
 
 
 def text_of(content: object) -> str:

@@ -10,16 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vetted_mw.cli.check import check
-from vetted_mw.cli.demo import demo
-from vetted_mw.cli.explain import explain
-from vetted_mw.cli.keys import keys_new, keys_show
+from vetted_mw.cli.command import Command
 from vetted_mw.cli.logs import configure_logging
-from vetted_mw.cli.methodology import methodology
 from vetted_mw.cli.receipts import add_receipts
-from vetted_mw.cli.regions import regions
-from vetted_mw.cli.serve import serve
-from vetted_mw.cli.signals import signals
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.services import SERVICES
 
@@ -36,12 +29,11 @@ _MAX_PORT = 65_535
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 the command's own answer is no, 2 wrong usage or settings."""
     arguments = _parser().parse_args(argv)
-    if arguments.run is not serve:
-        # `serve` does so in each of its workers; the demo has a region that is down on purpose, and `signals` tells of
-        # each source itself.
-        configure_logging(logging.ERROR if arguments.run in {demo, signals} else logging.WARNING)
+    command: Command = arguments.run
+    if command.level is not None:
+        configure_logging(command.level)
     try:
-        code: int = arguments.run(arguments)
+        code = command(arguments)
         sys.stdout.flush()
     except ConfigurationError as error:
         print(f"vetted-mw: {error}", file=sys.stderr)
@@ -82,14 +74,15 @@ def _add_serve(commands: _Commands) -> None:
     command.add_argument("--port", type=_port, help="port to bind (default: server.port, 8080)")
     command.add_argument("--workers", type=_count, help="processes (default: server.workers, 1)")
     _add_open(command)
-    command.set_defaults(run=serve)
+    command.set_defaults(run=Command(module="vetted_mw.cli.serve", name="serve", level=None))  # each worker does
 
 
 def _add_demo(commands: _Commands) -> None:
     command = commands.add_parser("demo", help="run the gateway over embedded model servers and grid signals")
     command.add_argument("--port", type=_port, default=8080, help="port of the gateway on 127.0.0.1 (default: 8080)")
     command.add_argument("--once", action="store_true", help="try everything against itself, print it and stop")
-    command.set_defaults(run=demo)
+    # One of its regions is down on purpose.
+    command.set_defaults(run=Command(module="vetted_mw.cli.demo", name="demo", level=logging.ERROR))
 
 
 def _add_regions(commands: _Commands) -> None:
@@ -97,7 +90,7 @@ def _add_regions(commands: _Commands) -> None:
     _add_config(command)
     command.add_argument("--no-probe", action="store_true", help="do not ask the upstreams whether they live")
     _add_json(command)
-    command.set_defaults(run=regions)
+    command.set_defaults(run=Command(module="vetted_mw.cli.regions", name="regions"))
 
 
 def _add_signals(commands: _Commands) -> None:
@@ -109,7 +102,8 @@ def _add_signals(commands: _Commands) -> None:
     command.add_argument("--source", choices=[*SERVICES, "http_json"], help="with --from-file: whose answer it is")
     command.add_argument("--at", metavar="INSTANT", help="with --from-file: the instant of reading (default: now)")
     _add_json(command)
-    command.set_defaults(run=signals)
+    # It tells of each source itself.
+    command.set_defaults(run=Command(module="vetted_mw.cli.signals", name="signals", level=logging.ERROR))
 
 
 def _add_explain(commands: _Commands) -> None:
@@ -123,7 +117,7 @@ def _add_explain(commands: _Commands) -> None:
     command.add_argument("--routing", choices=["default", "carbon_aware"], help="which policy orders the regions")
     command.add_argument("--latency-budget-ms", type=int, help="network p95 the region may have at most")
     _add_json(command)
-    command.set_defaults(run=explain)
+    command.set_defaults(run=Command(module="vetted_mw.cli.explain", name="explain"))
 
 
 def _add_check(commands: _Commands) -> None:
@@ -135,7 +129,7 @@ def _add_check(commands: _Commands) -> None:
     command.add_argument(
         "--own-sources", action="store_true", help="allow chains to name sources that your application brings"
     )
-    command.set_defaults(run=check)
+    command.set_defaults(run=Command(module="vetted_mw.cli.check", name="check"))
 
 
 def _add_keys(commands: _Commands) -> None:
@@ -144,7 +138,7 @@ def _add_keys(commands: _Commands) -> None:
     new = parts.add_parser("new", help="write a new private key into a file that its owner alone may read")
     new.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write, PKCS 8 PEM")
     new.add_argument("--force", action="store_true", help="replace the key that is there")
-    new.set_defaults(run=keys_new)
+    new.set_defaults(run=Command(module="vetted_mw.cli.keys", name="keys_new"))
     show = parts.add_parser("show", help="show kid and algorithm of every key of the settings, or of a file")
     show.add_argument("file", nargs="?", type=Path, help="a key, private or public, or a JWKS, instead of the settings")
     show.add_argument("--kid", metavar="KID", help="this key alone")
@@ -152,7 +146,7 @@ def _add_keys(commands: _Commands) -> None:
     how = show.add_mutually_exclusive_group()
     how.add_argument("--public", action="store_true", help="print the public key as PEM")
     how.add_argument("--json", action="store_true", help="print the JWKS")
-    show.set_defaults(run=keys_show)
+    show.set_defaults(run=Command(module="vetted_mw.cli.keys", name="keys_show"))
 
 
 def _add_methodology(commands: _Commands) -> None:
@@ -162,7 +156,7 @@ def _add_methodology(commands: _Commands) -> None:
         "--version", dest="methodology_version", metavar="V", help="an earlier methodology (default: the newest)"
     )
     _add_json(command)
-    command.set_defaults(run=methodology)
+    command.set_defaults(run=Command(module="vetted_mw.cli.methodology", name="methodology"))
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:

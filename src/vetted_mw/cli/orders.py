@@ -9,6 +9,8 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
+from vetted_mw.cli.logs import write_lines_at_once
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from types import FrameType
@@ -100,6 +102,7 @@ class _Orders:
         self._loop.call_soon_threadsafe(self._read_again)
 
     def _drain(self, number: int) -> None:
+        write_lines_at_once()  # a worker of several ends by the signal itself
         is_urgent = self._interrupts == _PATIENT
         if self._stopping is not None and is_urgent:
             self._stopping.cancel()

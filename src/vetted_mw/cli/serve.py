@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vetted_mw.configuration import Configuration
 
 _SERVER_SECONDS = 5
+_IDLE_SECONDS = 75  # longer than clients (5) and load balancers (60) keep a connection: who is in front closes it first
 _WORKER_SECONDS = 30  # a worker that is only busy is not killed, and its streams with it
 
 __all__ = ["create_app", "interrupt_on_sigterm", "require_server", "run_server", "serve"]
@@ -102,6 +103,7 @@ def run_server(*, host: str, port: int, workers: int, is_open: bool = False) -> 
             access_log=False,
             server_header=False,
             log_level="warning",
+            timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=_SERVER_SECONDS,
             timeout_worker_healthcheck=_WORKER_SECONDS,
         )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vetted_mw.completion.observing import abandoned_receipts, measured_of, observed, unobserved, untold_receipts
-from vetted_mw.completion.sealing import keep_later, sealed
+from vetted_mw.completion.observing import abandoned_receipts, measured_of, observed, untold_receipts
+from vetted_mw.completion.sealing import keep_later, sealed, signed
 from vetted_mw.errors import LedgerRefusedError
 from vetted_mw.receipts.receipt import ReceiptError
 from vetted_mw.routing.values import AttemptOutcome
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from vetted_mw.completion.delivery import Delivery
     from vetted_mw.core import Core, Receipted
     from vetted_mw.proxy.attempt import Answered
+    from vetted_mw.proxy.streamed import StreamedAnswer
     from vetted_mw.receipts.observation import Observation
     from vetted_mw.receipts.receipt import Receipt
     from vetted_mw.telemetry.spans import ChatSpan
@@ -43,7 +43,7 @@ class Account:
         core: the gateway's rooms.
         asked: what was asked for.
         attempts: what was tried.
-        delivery: where a stream is seen.
+        delivery: where a stream is seen; None for an answer that is none.
         span: the completion's.
         nonce: what the digest of the delivered content is keyed with; None for a call of in-app mode, whose receipt is
             the route's to keep, and bound to what the handler answers.
@@ -56,7 +56,14 @@ class Account:
     """
 
     def __init__(
-        self, core: Core, asked: Asked, *, attempts: Attempts, delivery: Delivery, span: ChatSpan, nonce: bytes | None
+        self,
+        core: Core,
+        asked: Asked,
+        *,
+        attempts: Attempts,
+        delivery: Delivery | None,
+        span: ChatSpan,
+        nonce: bytes | None,
     ) -> None:
         self.query_id = core.new_id()
         self.answered: Answered | None = None
@@ -77,8 +84,12 @@ class Account:
         """What was observed of the answer; None when nothing was."""
         if self.answered is not None:
             return self.answered.answer
-        streamed = self._delivery.streamed
+        streamed = self._streamed
         return None if streamed is None else streamed.stream
+
+    @property
+    def _streamed(self) -> StreamedAnswer | None:
+        return None if self._delivery is None else self._delivery.streamed
 
     @property
     def receipted(self) -> Receipted | None:
@@ -98,9 +109,14 @@ class Account:
         if not self._is_kept:
             self._is_kept = self.is_told = True  # what is handed over now is written, whoever waits for it or not
             made = self.made()
-            beside = [*self._spent(), *self._untold(made)] if self._are_rows_wanted else []
-            self.rows = [*beside, *_own(made)]
-            self._receipted = await sealed(self._core, made, beside=beside, caller=self._asked.caller)
+            beside: list[Receipt] = []
+            if self._are_rows_wanted:
+                beside = [*self._spent(), *self._untold(made)]
+                self.rows = [*beside, *_own(made)]
+            if self._core.ledger is None:
+                self._receipted = signed(self._core, made)
+            else:
+                self._receipted = await sealed(self._core, made, beside=beside, caller=self._asked.caller)
             self._tell_event(self._receipted)
         is_refused = self._receipted is not None and self._receipted.error == ReceiptError.LEDGER_UNAVAILABLE
         return LedgerRefusedError.told() if is_refused else None
@@ -133,19 +149,15 @@ class Account:
         if seen is None:
             message = "no answer was observed"
             raise RuntimeError(message)
-        blank = unobserved(
+        return observed(
             core,
-            decision=asked.decision,
-            options=asked.options,
+            asked,
             region=region,
-            model=asked.request.model,
             query_id=self.query_id,
-        )
-        status = _COMPLETION_STATUS.get(self._attempts.records[-1].outcome, "upstream_error")
-        return replace(
-            observed(blank, request=asked.request, seen=seen, status=status),
-            response_digest=self._digest(),
-            measured=measured_of(core, region.code, answered=self.answered, streamed=self._delivery.streamed),
+            seen=seen,
+            status=_COMPLETION_STATUS.get(self._attempts.records[-1].outcome, "upstream_error"),
+            digest=self._digest(),
+            measured=measured_of(core, region.code, answered=self.answered, streamed=self._streamed),
         )
 
     def spent(self, request_id: str, *, level: int = logging.WARNING) -> list[Receipt]:
@@ -185,7 +197,7 @@ class Account:
 
     def _untold(self, made: Receipted) -> list[Receipt]:
         """Make the row of an answer that was seen and carries no receipt, where there is one to make."""
-        is_whole = made.receipt is not None or self.seen is None
+        is_whole = made.has_receipt or self.seen is None
         return [] if is_whole else untold_receipts(self._core, self.observation(), made)
 
     def _tell_event(self, receipted: Receipted) -> None:
@@ -198,8 +210,7 @@ class Account:
         if self.seen is None:
             # Begun early and broken before any content: the attempt has told its own trouble.
             return self._core.withheld("no_observed_call", level=logging.INFO)
-        receipted = self._core.receipted(self.observation(), level=level)
-        return replace(receipted, nonce=self._nonce)
+        return self._core.receipted(self.observation(), nonce=self._nonce, level=level)
 
     def _digest(self) -> str | None:
         """Return the digest of the content that was delivered; None where the route tells it."""
@@ -207,15 +218,16 @@ class Account:
             return None
         if self.answered is not None:
             return self.answered.answer.transcript_digest(self._nonce)
-        streamed = self._delivery.streamed
+        streamed = self._streamed
         transcript = None if streamed is None else streamed.stream.transcript
         if streamed is None or transcript is None:
             return None
         is_whole = self._attempts.records[-1].outcome is AttemptOutcome.SUCCESS
-        if not is_whole and self._delivery.is_behind:
+        if not is_whole and self._delivery is not None and self._delivery.is_behind:
             return None  # the last part may not have reached the caller
         return transcript.digest(whole=is_whole)
 
 
 def _own(made: Receipted) -> list[Receipt]:
-    return [] if made.receipt is None else [made.receipt]
+    receipt = made.receipt
+    return [] if receipt is None else [receipt]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import msgspec
 
 from vetted_mw.proxy.attempt import Call
 from vetted_mw.proxy.headers import outgoing_headers
@@ -14,6 +15,7 @@ from vetted_mw.routing.options import Boundary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.chat.sse import Placement
@@ -65,17 +67,39 @@ class NoneServedError(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(slots=True, kw_only=True)
 class _Running:
-    """The attempt under way."""
+    """The attempt under way; hears how its call goes on."""
 
-    region: str
-    lease: Lease
-    span: AttemptSpan
-    started: float
-    status: int | None = None
-    sent: bool = False
-    delivers: bool = False
+    __slots__ = ("_attempts", "_core", "delivers", "is_sent", "lease", "region", "span", "started", "status")
+
+    def __init__(self, attempts: Attempts, core: Core, region: str, lease: Lease, span: AttemptSpan) -> None:
+        self._attempts = attempts
+        self._core = core
+        self.region = region
+        self.lease = lease
+        self.span = span
+        self.started = core.monotonic()
+        self.status: int | None = None
+        self.is_sent = False
+        self.delivers = False
+
+    def on_leaving(self) -> None:
+        self._attempts.note_leaving()
+
+    def on_sent(self) -> None:
+        self.is_sent = True
+
+    def on_head(self, status: int) -> None:
+        self.status = status
+
+    def on_connected(self, seconds: float) -> None:
+        self._core.fleet.connected(self.region, seconds)
+
+    def on_usage_refused(self) -> None:
+        self._core.fleet.usage_option_refused(self.region)
+
+    def now(self) -> datetime:
+        return self._core.now()
 
 
 class Attempts:
@@ -91,6 +115,27 @@ class Attempts:
         spent: region and outcome of each attempt that was given up and may have computed something.
         has_failed_over: whether another region was tried after one that did not serve, or did not admit it.
     """
+
+    __slots__ = (
+        "_boundary",
+        "_core",
+        "_inbound",
+        "_lost",
+        "_nonce",
+        "_placement",
+        "_request",
+        "_running",
+        "_sent",
+        "_span",
+        "deadline",
+        "given_up_as",
+        "has_failed_over",
+        "last_sent",
+        "records",
+        "serving",
+        "spent",
+        "waited",
+    )
 
     def __init__(
         self,
@@ -109,6 +154,7 @@ class Attempts:
         self.given_up_as = AttemptOutcome.CLIENT_DISCONNECT
         self.waited = 0.0
         self._lost = 0.0
+        self._sent = 0
         self.last_sent: float | None = None
         self.spent: list[tuple[str, AttemptOutcome]] = []
         self.has_failed_over = False
@@ -125,7 +171,7 @@ class Attempts:
     @property
     def sent(self) -> int:
         """Requests that left for an upstream, the one under way included."""
-        return sum(record.sent for record in self.records) + (self._running is not None and self._running.sent)
+        return self._sent + (self._running is not None and self._running.is_sent)
 
     @property
     def is_under_way(self) -> bool:
@@ -141,8 +187,9 @@ class Attempts:
         budget = self._core.configuration.limits.attempts
         fault: Fault | None = None
         waits: list[float] = []
+        clock = asyncio.get_running_loop().time
         for region in order:
-            if budget == 0 or asyncio.get_running_loop().time() >= self.deadline:
+            if budget == 0 or clock() >= self.deadline:
                 break
             running = self._admitted(region)
             if running is None:
@@ -162,7 +209,7 @@ class Attempts:
             else:
                 self.serving = region
                 running.status = result.status
-                running.sent = running.delivers = True
+                running.is_sent = running.delivers = True
                 running.lease.proved()
                 return result
         raise NoneServedError(fault, retry_after=min(waits, default=None))
@@ -187,22 +234,24 @@ class Attempts:
             return None
         configuration = self._core.configuration
         span = self._span.attempt(configuration.upstreams[region], configuration.regions[region])
-        return _Running(region=region, lease=lease, span=span, started=self._core.monotonic())
+        return _Running(self, self._core, region, lease, span)
 
     async def _attempt(self, running: _Running, run: Callable[[Call], Awaitable[_T]]) -> _T:
         self._running = running
         try:
-            with running.span.current():
+            with running.span:
                 return await run(self._call(running))
         except AttemptFailedError as failed:
             self._running = None
-            is_exact = failed.fault.outcome not in _LIMITS_OF_OURS or failed.fault.status is not None
-            self._record(running, failed.fault if is_exact else replace(failed.fault, sent=running.sent))
+            fault = failed.fault
+            if fault.outcome in _LIMITS_OF_OURS and fault.status is None:
+                fault = msgspec.structs.replace(fault, sent=running.is_sent)
+            self._record(running, fault)
             self._lost += self._core.monotonic() - running.started
             raise
         except BaseException:
             self._running = None
-            self._record(running, Fault(outcome=self.given_up_as, status=running.status, sent=running.sent))
+            self._record(running, Fault(outcome=self.given_up_as, status=running.status, sent=running.is_sent))
             raise
 
     def _call(self, running: _Running) -> Call:
@@ -223,15 +272,11 @@ class Attempts:
             ask_usage=core.fleet.takes_usage_option(region),
             placement=self._placement,
             nonce=self._nonce,
-            on_leaving=self._note_leaving,
-            on_sent=lambda: _note_sent(running),
-            on_head=lambda status: _note_head(running, status),
-            on_connected=lambda seconds: core.fleet.connected(region, seconds),
-            on_usage_refused=lambda: core.fleet.usage_option_refused(region),
-            now=core.now,
+            events=running,
         )
 
-    def _note_leaving(self) -> None:
+    def note_leaving(self) -> None:
+        """Note that a request of the attempt under way goes to its transport now."""
         self.last_sent = self._core.monotonic()
         self.waited = self._lost
 
@@ -256,16 +301,9 @@ class Attempts:
 
     def _note(self, record: AttemptRecord) -> None:
         self.records.append(record)
+        self._sent += record.sent
         if not self._core.meters.are_asleep:
             self._core.meters.attempted(record, self._span.context)
-
-
-def _note_sent(running: _Running) -> None:
-    running.sent = True
-
-
-def _note_head(running: _Running, status: int) -> None:
-    running.status = status
 
 
 def _is_redirect(status: int | None) -> bool:

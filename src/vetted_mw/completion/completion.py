@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Completion"]
 
+_SURE_TO_LAST = 32
+"""Parts after which a stream is long: its prompt, which leaves for nobody else, is let go of. The count costs time."""
 _EARLY_HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
@@ -48,6 +50,25 @@ class Completion:
         account: what it used, and its receipt.
         failure: what was told when no region served, or when the stream broke after it began; None while all is well.
     """
+
+    __slots__ = (
+        "_bare",
+        "_closed",
+        "_core",
+        "_delivery",
+        "_has_begun",
+        "_is_told",
+        "_options",
+        "_order",
+        "_parts",
+        "_settled",
+        "_telling",
+        "account",
+        "attempts",
+        "decision",
+        "failure",
+        "request",
+    )
 
     def __init__(
         self,
@@ -78,18 +99,14 @@ class Completion:
             boundary=asked.options.boundary,
             nonce=nonce,
         )
-        limits = core.configuration.limits
-        self._delivery = Delivery(
-            self.attempts,
-            self._order,
-            # Both are for a caller who waits; the handler of an in-app call sees to its own.
-            commit_after_seconds=0.0 if bare else limits.commit_after_seconds,
-            keepalive_seconds=0.0 if bare else limits.sse_keepalive_seconds,
-        )
+        self._delivery = self._delivered() if self.request.stream else None
         self.account = Account(
             core, asked, attempts=self.attempts, delivery=self._delivery, span=self._telling.span, nonce=nonce
         )
         self.failure: AnswerError | None = None
+        self._settled: tuple[int, str | None, Settled] | None = None
+        self._has_begun = False
+        self._parts = 0
         self._closed = False
         self._is_told = False
 
@@ -120,12 +137,14 @@ class Completion:
         Raises:
             AnswerError: no region showed content.
         """
+        delivery = self._of_stream()
         try:
-            await self._delivery.open()
+            await delivery.open()
         except NoneServedError as none:
             raise self._refused(none) from None
-        streamed = self._delivery.streamed
+        streamed = delivery.streamed
         if streamed is not None:
+            self._has_begun = True
             self._telling.first_chunk()
         return (200, _EARLY_HEADERS) if streamed is None else (streamed.status, streamed.headers)
 
@@ -134,16 +153,21 @@ class Completion:
         if self._closed:
             self._is_told = True  # whoever asks on has sent the end
             return None
+        delivery = self._of_stream()
         try:
-            part = await self._delivery.next_part()
+            part = await delivery.next_part()
         except NoneServedError as none:
             self._closed = True
             return await self._broken_off(caller_fault(none.fault) or broken_stream(none.fault))
-        if self._delivery.streamed is not None:
+        if not self._has_begun and delivery.streamed is not None:
+            self._has_begun = True
             self._telling.first_chunk()
         if part is not None:
+            self._parts += 1
+            if self._parts == _SURE_TO_LAST:
+                self.request.let_go_of_prompt()
             return part
-        await self._delivery.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot
+        await delivery.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot
         return await self._end_of(self._stream())
 
     async def ended_early(self, error: AnswerError) -> bytes | None:
@@ -151,13 +175,14 @@ class Completion:
 
         None where its end was given out before and may not have been sent: then only the connection can tell.
         """
-        await self._delivery.aclose()
+        delivery = self._of_stream()
+        await delivery.aclose()
         if self._closed:
             return b"" if self._is_told else None
         self._is_told = True  # by what is returned here
-        streamed = self._delivery.streamed
+        streamed = delivery.streamed
         is_over = streamed is not None and (streamed.fault is not None or streamed.stream.complete)
-        if streamed is not None and is_over and not self._delivery.is_behind:  # only its end was still waited for
+        if streamed is not None and is_over and not delivery.is_behind:  # only its end was still waited for
             return await self._end_of(streamed)
         self._closed = True
         self.attempts.ended(
@@ -176,9 +201,10 @@ class Completion:
         An in-app call that outlives the answer has its attempt under way in a task of its own: that task closes it.
         """
         try:
-            await self._delivery.aclose()
+            if self._delivery is not None:
+                await self._delivery.aclose()
         finally:
-            streamed = self._delivery.streamed
+            streamed = None if self._delivery is None else self._delivery.streamed
             if streamed is not None:
                 self.attempts.ended(Fault(outcome=self.attempts.given_up_as, status=streamed.status))
             if not self.attempts.is_under_way:
@@ -219,9 +245,13 @@ class Completion:
 
     def settled(self) -> Settled:
         """See the decision together with its attempts so far."""
-        if self.attempts.serving is None and has_left(self.attempts.records):
-            return as_decided(self.decision)
-        return settle(self.decision, self.attempts.records, serving=self.attempts.serving)
+        records, serving = self.attempts.records, self.attempts.serving
+        known = self._settled
+        if known is None or known[0] != len(records) or known[1] != serving:
+            is_left = serving is None and has_left(records)
+            settled = as_decided(self.decision) if is_left else settle(self.decision, records, serving=serving)
+            self._settled = known = len(records), serving, settled
+        return known[2]
 
     def members(self) -> dict[str, bytes]:
         """Encode receipt and trace under their names on the wire; a receipt that was withheld is `null`."""
@@ -292,15 +322,33 @@ class Completion:
         finally:
             # Nobody came for more, so the end may not have been sent; a handler's client need not read on after it.
             is_left = self._closed and not (self._is_told or self._bare)
-            self._telling.end(self.attempts, self.account, settled=self.settled(), has_left=is_left)
+            self._telling.end(self.attempts, self.account, settled=self.settled, has_left=is_left)
+
+    def _delivered(self) -> Delivery:
+        limits = self._core.configuration.limits
+        return Delivery(
+            self.attempts,
+            self._order,
+            # Both are for a caller who waits; the handler of an in-app call sees to its own.
+            commit_after_seconds=0.0 if self._bare else limits.commit_after_seconds,
+            keepalive_seconds=0.0 if self._bare else limits.sse_keepalive_seconds,
+        )
+
+    def _of_stream(self) -> Delivery:
+        if self._delivery is None:
+            message = "only a stream is opened, and has parts"
+            raise RuntimeError(message)
+        return self._delivery
 
     def _stream(self) -> StreamedAnswer:
-        if self._delivery.streamed is None:
+        streamed = self._of_stream().streamed
+        if streamed is None:
             message = "open() comes before next_part()"
             raise RuntimeError(message)
-        return self._delivery.streamed
+        return streamed
 
     @property
     def replaced(self) -> tuple[str, ...]:
         """Members of ours that the upstream's own stream had and that gave way."""
-        return () if self._delivery.streamed is None else self._delivery.streamed.stream.replaced
+        streamed = None if self._delivery is None else self._delivery.streamed
+        return () if streamed is None else streamed.stream.replaced

@@ -32,6 +32,18 @@ class Delivery:
             sent the last one.
     """
 
+    __slots__ = (
+        "_attempts",
+        "_commit_after",
+        "_keepalive",
+        "_opening",
+        "_order",
+        "_part",
+        "_was_given",
+        "is_behind",
+        "streamed",
+    )
+
     def __init__(
         self, attempts: Attempts, order: tuple[str, ...], *, commit_after_seconds: float, keepalive_seconds: float
     ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.receipts.measured import read_measured
 from vetted_mw.receipts.observation import Observation
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vetted_mw.chat.request import ChatRequest
     from vetted_mw.chat.response import Answer
     from vetted_mw.chat.sse import AnswerStream
+    from vetted_mw.completion.asked import Asked
     from vetted_mw.core import Core, Receipted
     from vetted_mw.grid.signal import SignalReading
     from vetted_mw.proxy.attempt import Answered
@@ -36,35 +38,50 @@ def unobserved(
     core: Core, *, decision: Decision, options: Options, region: Region, model: str, query_id: str
 ) -> Observation:
     """Return what is known before anything was seen of an answer: where, how it was asked for, by which signals."""
-    default = core.default_region
+    reading, default_reading = _readings(core, decision, region)
     return Observation(
         query_id=query_id,
         region=region,
         model=model,
-        upstream_model=None,
-        upstream_response_id=None,
-        prompt_tokens=None,
-        cached_tokens=0,
-        completion_tokens=None,
-        prompt_characters=0,
-        completion_characters=0,
-        reported=False,
-        completion_status="complete",
         tier=options.tier,
         boundary=options.boundary,
-        reading=_reading(decision, region),
+        reading=reading,
         requested_at=decision.requested_at,
         issued_at=core.now(),
-        default_region=default,
-        default_reading=None if default is None else _reading(decision, default),
+        default_region=core.default_region,
+        default_reading=default_reading,
     )
 
 
-def observed(blank: Observation, *, request: ChatRequest, seen: Answer | AnswerStream, status: str) -> Observation:
-    """Return what was seen of an answer, whole or cut, on top of `unobserved`."""
-    usage = seen.usage
-    return replace(
-        blank,
+def observed(
+    core: Core,
+    asked: Asked,
+    *,
+    region: Region,
+    query_id: str,
+    seen: Answer | AnswerStream,
+    status: str,
+    digest: str | None,
+    measured: MeasuredReading | None,
+) -> Observation:
+    """Return what was observed of an answer, whole or cut.
+
+    Args:
+        core: what it saw of the gateway.
+        asked: what was asked, and where it could go.
+        region: where it ran.
+        query_id: of its receipt.
+        seen: of the answer.
+        status: how it ended.
+        digest: of the delivered content; None where nothing was delivered or bound.
+        measured: the energy the upstream says it took; None where it does not.
+    """
+    decision, options, request, usage = asked.decision, asked.options, asked.request, seen.usage
+    reading, default_reading = _readings(core, decision, region)
+    return Observation(
+        query_id=query_id,
+        region=region,
+        model=request.model,
         upstream_model=seen.model,
         upstream_response_id=seen.id,
         prompt_tokens=None if usage is None else usage.prompt_tokens,
@@ -73,6 +90,15 @@ def observed(blank: Observation, *, request: ChatRequest, seen: Answer | AnswerS
         prompt_characters=0 if usage is not None and usage.prompt_tokens else request.prompt_characters(),
         completion_characters=seen.completion_characters,
         completion_status=status,
+        tier=options.tier,
+        boundary=options.boundary,
+        reading=reading,
+        requested_at=decision.requested_at,
+        issued_at=core.now(),
+        measured=measured,
+        response_digest=digest,
+        default_region=core.default_region,
+        default_reading=default_reading,
     )
 
 
@@ -119,7 +145,7 @@ def abandoned_receipts(
         blank = unobserved(
             core, decision=decision, options=options, region=region, model=request.model, query_id=core.new_id()
         )
-        seen = replace(
+        seen = msgspec.structs.replace(
             blank,
             prompt_characters=request.prompt_characters(),
             completion_status=_SPENT_STATUS.get(outcome, "abandoned"),
@@ -145,7 +171,7 @@ def untold_receipts(core: Core, observation: Observation, told: Receipted) -> li
     """
     if told.error != ReceiptError.TIER_UNAVAILABLE:
         return []
-    row = replace(
+    row = msgspec.structs.replace(
         observation,
         query_id=core.new_id(),
         request_id=observation.request_id or observation.query_id,
@@ -156,5 +182,9 @@ def untold_receipts(core: Core, observation: Observation, told: Receipted) -> li
     return [] if receipt is None else [receipt]
 
 
-def _reading(decision: Decision, region: Region) -> SignalReading | None:
-    return next(v.candidate.reading for v in decision.verdicts if v.candidate.region.code == region.code)
+def _readings(core: Core, decision: Decision, region: Region) -> tuple[SignalReading | None, SignalReading | None]:
+    """Return the best signals at the decision of a region and of the default region."""
+    reading, default = decision.reading(region.code), core.default_region
+    if default is None or default is region:
+        return reading, None if default is None else reading
+    return reading, decision.reading(default.code)

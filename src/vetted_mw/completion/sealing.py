@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.errors import LedgerRefusedError
 from vetted_mw.receipts.receipt import ReceiptError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from vetted_mw.core import Core, Receipted
     from vetted_mw.receipts.receipt import Receipt
 
-__all__ = ["keep_later", "require_ledger", "sealed"]
+__all__ = ["keep_later", "require_ledger", "sealed", "signed"]
 
 _LOG = logging.getLogger("vetted_mw")
 
@@ -39,17 +40,18 @@ async def sealed(core: Core, made: Receipted, *, beside: Sequence[Receipt], call
         receipt where the policy wants none that is not kept.
     """
     if core.ledger is None:
-        return _signed(core, made)
-    receipts = [*beside, *(() if made.receipt is None else (made.receipt,))]
+        return signed(core, made)
+    receipt = made.receipt
+    receipts = [*beside, *(() if receipt is None else (receipt,))]
     if not receipts:
         return made
     kept = await _kept(core, receipts, caller)
     if kept is not None:
-        return made if made.receipt is None else _with(made, kept[-1])
+        return _with(made, kept[-1]) if made.has_receipt else made
     if core.configuration.ledger.policy == "fail_closed":
         withheld = core.withheld(ReceiptError.LEDGER_UNAVAILABLE.value, level=logging.DEBUG)  # the ledger told it, once
-        return replace(withheld, ledger="unavailable")
-    return replace(_signed(core, made), ledger="unavailable")
+        return msgspec.structs.replace(withheld, ledger="unavailable")
+    return msgspec.structs.replace(signed(core, made), ledger="unavailable")
 
 
 def keep_later(core: Core, receipts: Sequence[Receipt], *, caller: str) -> None:
@@ -108,16 +110,17 @@ def _require_sealed(kept: Sequence[Sealed], count: int) -> None:
         raise TypeError
 
 
-def _signed(core: Core, made: Receipted) -> Receipted:
+def signed(core: Core, made: Receipted) -> Receipted:
     """Sign a receipt that no ledger holds; without a key it stays as it is."""
-    if made.receipt is None or core.signer is None:
+    receipt = None if core.signer is None else made.receipt
+    if receipt is None:
         return made
     try:
-        return _with(made, seal(made.receipt, core.signer))
+        return _with(made, seal(receipt, core.signer))
     except Exception as error:  # noqa: BLE001 (a receipt that cannot be signed never costs the caller the completion)
         _LOG.error("a receipt cannot be signed", extra={"error": type(error).__name__})
         return core.withheld(ReceiptError.ENGINE_FAILED.value)
 
 
 def _with(made: Receipted, final: Sealed) -> Receipted:
-    return replace(made, receipt=final.receipt, signature=final.signature)
+    return msgspec.structs.replace(made, final=final.receipt, signature=final.signature)

@@ -19,6 +19,8 @@ from vetted_mw.telemetry.attributes import (
 from vetted_mw.telemetry.ended import EndedOperation, receipt_outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
@@ -52,10 +54,26 @@ class Telling:
 
     Attributes:
         span: its own, with one for its decision under it from the start.
-        model: the requested name, clamped to known ones.
         started: when it began, on the gateway's monotonic clock.
         error: a closed word for what its caller was told in place of its answer, or at its end; None while all is well.
     """
+
+    __slots__ = (
+        "_are_members_given",
+        "_bare",
+        "_core",
+        "_decision",
+        "_finished",
+        "_first",
+        "_has_ended",
+        "_model",
+        "_placement",
+        "_request",
+        "_to_first_chunk",
+        "error",
+        "span",
+        "started",
+    )
 
     def __init__(
         self, core: Core, asked: Asked, *, order: tuple[str, ...], is_decided: bool, placement: Placement, bare: bool
@@ -68,19 +86,27 @@ class Telling:
         self._first = order[0] if order else None
         self._bare = bare
         self._placement = placement
-        self.model = core.known_model(asked.request.model) or names.OTHER
-        self.span = core.recorder.chat(
-            self.model,
-            provider=self._provider_of(self._first),
-            outer=asked.outer,
-            headers=asked.inbound if bare else (),  # a handler's client may put its own trace context on its call
-        )
-        if is_decided:
-            self.span.route(asked.decision, requested=asked.options.region)
+        self._model: str | None = None
+        recorder = core.recorder
+        headers = asked.inbound if bare else None  # a handler's client may put its own trace context on its call
+        if recorder.is_asleep:
+            self.span = recorder.unseen(outer=asked.outer, headers=headers)
+        else:
+            provider = self._provider_of(self._first)
+            self.span = recorder.chat(self.model, provider=provider, outer=asked.outer, headers=headers or ())
+            if is_decided:
+                self.span.route(asked.decision, requested=asked.options.region)
         self._to_first_chunk: float | None = None
         self._finished: tuple[float, int] | None = None
         self._are_members_given = False
         self._has_ended = False
+
+    @property
+    def model(self) -> str:
+        """The requested name, clamped to known ones; looked up when somebody asks."""
+        if self._model is None:
+            self._model = self._core.known_model(self._request.model) or names.OTHER
+        return self._model
 
     @property
     def context(self) -> Context:
@@ -101,13 +127,13 @@ class Telling:
         """Note that the operation is over: its span ends now, inside that of a host, which ends with what we send."""
         self._finished = self._core.monotonic(), time.time_ns()
 
-    def end(self, attempts: Attempts, account: Account, *, settled: Settled, has_left: bool) -> None:
+    def end(self, attempts: Attempts, account: Account, *, settled: Callable[[], Settled], has_left: bool) -> None:
         """Tell everything, once.
 
         Args:
             attempts: what was tried.
             account: what was used, and its receipt.
-            settled: what finally happened.
+            settled: says what finally happened; asked only where somebody hears it.
             has_left: whether the end of a stream may not have been sent, since nobody came for more.
         """
         if self._has_ended:
@@ -116,7 +142,7 @@ class Telling:
         meters = self._core.meters
         seconds, at = self._finished or (self._core.monotonic(), None)
         self.span.end(
-            lambda: self._attributes(attempts, account, settled=settled, has_left=has_left),
+            lambda: self._attributes(attempts, account, settled=settled(), has_left=has_left),
             error_type=self.error,
             finished_at=at,
         )
@@ -126,7 +152,7 @@ class Telling:
         is_told = account.is_told and (self._are_members_given or self.error is not None)  # else the caller left before
         if is_told and account.receipted is not None:
             meters.receipted(account.receipted.receipt, receipt_outcome(account.receipted.error), self.context)
-        meters.operated(self._operation(settled.region, account, seconds - self.started), self.context)
+        meters.operated(self._operation(settled().region, account, seconds - self.started), self.context)
 
     def _operation(self, region: str | None, account: Account, seconds: float) -> EndedOperation:
         seen = account.seen
@@ -185,7 +211,7 @@ class Telling:
         return self._core.known_model(model) or names.OTHER
 
     def _receipt_placement(self, account: Account) -> str:
-        has_receipt = account.receipted is not None and account.receipted.receipt is not None
+        has_receipt = account.receipted is not None and account.receipted.has_receipt
         if not (has_receipt and account.is_told and self._are_members_given):
             return "none"
         if not self._request.stream:

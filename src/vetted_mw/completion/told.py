@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from vetted_mw.errors import CallerFaultError, UpstreamCutError, UpstreamFailedError, UpstreamTimeoutError
-from vetted_mw.routing.trace import build_trace, encode_trace, told_comparison
+from vetted_mw.routing.trace import build_trace, encode_trace
 from vetted_mw.routing.values import TIMEOUTS, AttemptOutcome
 
 if TYPE_CHECKING:
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from vetted_mw.errors import AnswerError
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.proxy.outcome import Fault
-    from vetted_mw.routing.decision import AttemptRecord, Decision, Settled
-    from vetted_mw.routing.trace import ToldComparison
+    from vetted_mw.routing.decision import AttemptRecord, Decision, DecisionMode, DecisionReason, Settled
 
 __all__ = ["broken_stream", "caller_fault", "error_word", "told_headers", "told_trace"]
 
@@ -35,30 +35,18 @@ def told_trace(
         attempts: every attempt, in order.
         receipted: what became of its receipt; None while that is not known.
     """
+    written = None if receipted is None else receipted.written
     return encode_trace(
         build_trace(
             decision,
             settled,
             attempts,
-            receipt_reading=None if receipted is None else receipted.reading,
+            receipt_signal=None if written is None else written.told_signal,
             receipt_error=None if receipted is None else receipted.error,
-            default_region=_comparison(receipted),
+            default_region=msgspec.UNSET if written is None else written.told_comparison,
             ledger=None if receipted is None else receipted.ledger,
             detail=core.configuration.trace_detail,
         )
-    )
-
-
-def _comparison(receipted: Receipted | None) -> ToldComparison | msgspec.UnsetType | None:
-    """Return the comparison as the trace tells it; unset where there is no receipt to compare."""
-    if receipted is None or receipted.receipt is None:
-        return msgspec.UNSET
-    found = receipted.comparison
-    if found is None:
-        return None
-    there = found.gco2e
-    return told_comparison(
-        found.region, value=there.value, low=there.low, high=there.high, here=receipted.receipt.gco2e
     )
 
 
@@ -72,16 +60,20 @@ def told_headers(settled: Settled, *, sent: int, overhead_ms: float, receipt_id:
         receipt_id: of its receipt; None where there is none.
     """
     headers = [
-        (b"x-vetted-decision-mode", settled.mode.value.encode()),
-        (b"x-vetted-decision-reason", settled.reason.value.encode()),
-        (b"x-vetted-attempts", str(sent).encode()),
-        (b"x-vetted-overhead-ms", f"{overhead_ms:.2f}".encode()),
+        *_decided(settled.mode, settled.reason),
+        (b"x-vetted-attempts", b"%d" % sent),
+        (b"x-vetted-overhead-ms", b"%.2f" % overhead_ms),
     ]
     if settled.region is not None:
         headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
     if receipt_id is not None:
         headers.append((b"x-vetted-receipt-id", receipt_id.encode()))
     return headers
+
+
+@cache
+def _decided(mode: DecisionMode, reason: DecisionReason) -> Headers:
+    return [(b"x-vetted-decision-mode", mode.value.encode()), (b"x-vetted-decision-reason", reason.value.encode())]
 
 
 def error_word(error: AnswerError) -> str:

@@ -121,9 +121,9 @@ def for_callers(told: Callable[[Asked], Awaitable[object]], identify: Identify |
 
     async def answering(gateway: Gateway, scope: Scope, inflow: Inflow) -> Content:
         if scope["method"] == "POST":
-            refuse_cross_site(scope["headers"])
+            refuse_cross_site(inflow.named)
         core = await gateway.core()
-        admitted = await admit(scope, core.configuration, identify)
+        admitted = await admit(scope, inflow.named, core.configuration, identify)
         asked = Asked(core=core, scope=scope, inflow=inflow, caller=admitted.caller, rules=admitted.rules)
         return Content(await told(asked))
 

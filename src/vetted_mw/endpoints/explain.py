@@ -12,7 +12,7 @@ from vetted_mw.chat.response import error_envelope
 from vetted_mw.routing.decision import Settled, check_policy
 from vetted_mw.routing.options import parse_options
 from vetted_mw.routing.refusal import refusal_for
-from vetted_mw.routing.trace import build_trace
+from vetted_mw.routing.trace import build_trace, encode_trace
 
 if TYPE_CHECKING:
     from vetted_mw.chat.request import ChatRequest
@@ -32,7 +32,7 @@ async def explain(asked: Asked) -> dict[str, object]:
         CallerLeftError: the caller went away meanwhile.
     """
     configuration = asked.core.configuration
-    body = await read_body(asked.scope, asked.inflow, configuration.limits)
+    body = await read_body(asked.inflow, configuration.limits)
     chat = parse_request(body.content)
     options = parse_options(chat.vetted_members, asked.scope["headers"], regions=configuration.regions)
     return explained(asked.core, chat, options, asked.rules)
@@ -47,10 +47,10 @@ def explained(core: Core, chat: ChatRequest, options: Options, rules: Rules) -> 
     check_policy(options, rules, core.configuration.regions)
     decision = core.decide(options, chat.model, rules)
     first = decision.order[0] if decision.order else None
-    operational = decision.readings.get(first) if first is not None and first in decision.live else None
+    operational = decision.reading(first) if first is not None and first in decision.live else None
     settled = Settled(mode=decision.mode, reason=decision.reason, region=first, operational=operational)
-    trace = build_trace(decision, settled, (), receipt_reading=None)
-    told: dict[str, object] = {"order": list(decision.order), "routing_trace": msgspec.to_builtins(trace)}
+    trace = build_trace(decision, settled, (), receipt_signal=None)
+    told: dict[str, object] = {"order": list(decision.order), "routing_trace": msgspec.json.decode(encode_trace(trace))}
     if not decision.order:
         told |= msgspec.json.decode(error_envelope(refusal_for(decision, (), options=options)))
     return told

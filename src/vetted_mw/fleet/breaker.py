@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -95,18 +96,29 @@ class Breaker:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < open_until else BreakerState.HALF_OPEN
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed, and so at every instant until something happens."""
+        return self._open_until is None
+
+    @property
+    def open_until(self) -> float:
+        """The instant at which it lets a probe through, once it is not closed."""
+        open_until = self._open_until
+        return -math.inf if open_until is None else open_until
+
     def seconds_left(self, now: float) -> float:
         """Seconds until it lets a probe through; 0 when it already does."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - now)
 
     def admits(self, now: float) -> bool:
         """Whether one more attempt may start at `now`."""
-        state = self.state(now)
-        return state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and self._probing < self._policy.probes)
+        open_until = self._open_until
+        return open_until is None or (now >= open_until and self._probing < self._policy.probes)
 
     def started(self, now: float) -> Trial:
         """Note that an admitted attempt starts."""
-        is_probe = self.state(now) is BreakerState.HALF_OPEN
+        is_probe = self._open_until is not None and now >= self._open_until
         self._probing += is_probe
         return Trial(is_probe=is_probe, openings=self._openings)
 

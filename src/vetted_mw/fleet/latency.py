@@ -56,6 +56,10 @@ class LatencyWindow:
             self._is_computed = True
         return self._quantiles
 
+    def holds_until(self) -> float:
+        """Return the instant after which the oldest round trip no longer counts, without a new one meanwhile."""
+        return self._samples[0][0] + _WINDOW_SECONDS if self._samples else math.inf
+
 
 def _quantiles(samples: list[float]) -> Quantiles | None:
     if len(samples) < _LEAST_SAMPLES:

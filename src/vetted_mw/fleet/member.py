@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vetted_mw.fleet.breaker import Breaker
 from vetted_mw.fleet.latency import LatencyWindow
-from vetted_mw.fleet.state import QueueState, ScrapeProblem
+from vetted_mw.fleet.state import Changes, QueueState, ScrapeProblem
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
@@ -72,9 +73,10 @@ class Member:
         told: the fault the log told last; None since the last success.
         is_told_down: whether the log told that it is out of service.
         scrape_problem: what the log told of its metrics; None when they can be read.
+        touched: how often something happened that could change a decision. Whatever does goes through a method here.
     """
 
-    def __init__(self, jitter: Callable[[], float]) -> None:
+    def __init__(self, jitter: Callable[[], float], changes: Changes | None = None) -> None:
         self.breaker = Breaker(jitter=jitter)
         self.latency = LatencyWindow()
         self.in_flight = 0
@@ -87,6 +89,9 @@ class Member:
         self.told: AttemptOutcome | None = None
         self.is_told_down = False
         self.scrape_problem: ScrapeProblem | None = None
+        self.touched = 0
+        self._changes = Changes() if changes is None else changes
+        self._caps: frozenset[int] = frozenset()
         self._jitter = jitter
         self._probe_failures = 0
         self._reading: _Reading | None = None
@@ -101,13 +106,32 @@ class Member:
         """Whether its last probe found it alive."""
         return self.was_probed and self._probe_failures == 0
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether its breaker is closed and no probe failed: one more good answer would change nothing."""
+        return self.breaker.is_closed and not self._probe_failures
+
+    def capped_at(self, most: int) -> None:
+        """Note that a view of it admits `most` attempts at once: taking or giving back that one changes a decision."""
+        self._caps |= {most}
+
+    def started(self, now: float) -> Trial:
+        """Note that an admitted attempt starts."""
+        self.in_flight += 1
+        if self.in_flight in self._caps or not self.breaker.is_closed:
+            self._touch()
+        return self.breaker.started(now)
+
     def proved(self, now: float, trial: Trial) -> None:
         """Note that an attempt has begun to answer well."""
+        if not self.is_calm:
+            self._touch()
         self.breaker.proved(now, trial)
         self._probe_failures = 0  # better evidence than a probe
 
     def ended(self, now: float, trial: Trial, outcome: AttemptOutcome, *, retry_after: float | None) -> None:
         """Note how an attempt ended; `retry_after` in seconds counts where the server is saturated."""
+        is_full, was_calm = self.in_flight in self._caps, self.is_calm
         self.in_flight -= 1
         if outcome is AttemptOutcome.SATURATED:
             seconds = (_DEFAULT_WINDOW_SECONDS if retry_after is None else retry_after) * (1 + 0.1 * self._jitter())
@@ -117,16 +141,37 @@ class Member:
             self._probe_failures = 0
         else:
             self.breaker.ended(now, trial, fault=True if outcome in FAULTS else None)
+        # A success may open a breaker too: it can be the outcome that makes enough of them.
+        if outcome is not AttemptOutcome.SUCCESS or is_full or not (was_calm and self.is_calm):
+            self._touch()
 
     def probed(self, *, alive: bool, status: int | None) -> None:
         """Note what a health probe found."""
+        was_failing = self.is_failing
         self.was_probed = True
         self.probe_status = status
         self._probe_failures = 0 if alive else self._probe_failures + 1
+        if self.is_failing != was_failing:
+            self._touch()
+
+    def connected(self, now: float, seconds: float) -> None:
+        """Note the time of one network round trip."""
+        self.latency.add(now, seconds)
+        self._touch()
+
+    def models_fetched(self, models: frozenset[str]) -> None:
+        """Note the list it gave of itself."""
+        self.discovered = models
+        self._touch()
 
     def load_read(self, load: EngineLoad, *, asked_at: float, good_seconds: float) -> None:
         """Note what its engine says of its load. Leases taken and given back since do not change it."""
         self._reading = _Reading(load=load, asked_at=asked_at, good_seconds=good_seconds)
+        self._touch()
+
+    def queue_counts_until(self) -> float:
+        """Return the monotonic instant after which its engine's last word is stale."""
+        return -math.inf if self._reading is None else self._reading.asked_at + self._reading.good_seconds
 
     def queue(self, now: float) -> QueueState | None:
         """Say what its engine last said of its queue; None when it never did."""
@@ -141,3 +186,7 @@ class Member:
             age_seconds=age,
             stale=age > reading.good_seconds,
         )
+
+    def _touch(self) -> None:
+        self.touched += 1
+        self._changes.count += 1

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vetted_mw.fleet.breaker import BreakerState
     from vetted_mw.fleet.engines import Engine
 
-__all__ = ["Health", "QueueState", "RegionState", "ScrapeProblem"]
+__all__ = ["Changes", "Health", "QueueState", "RegionState", "ScrapeProblem", "Standing"]
 
 
 class Health(StrEnum):
@@ -46,6 +46,42 @@ class QueueState:
     waiting: int
     age_seconds: float
     stale: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a decision looks at of one region: it holds until something happens there, or a window of time ends.
+
+    Attributes:
+        models: names it serves; None when any, or not fetched yet.
+        degraded: breaker not closed for business, probe failing, or drained.
+        saturated: in-flight cap reached, inside a `Retry-After` window, or its engine's queue at `max_queue`.
+        free_at: monotonic instant at which that window and the breaker's end, the later of the two; None when unknown.
+        network_p95_ms: measured 95th percentile of network round trips in ms; None when too few were measured.
+    """
+
+    models: frozenset[str] | None
+    degraded: bool
+    saturated: bool
+    free_at: float | None
+    network_p95_ms: float | None
+
+    def retry_after(self, now: float) -> float | None:
+        """Seconds from the monotonic instant `now` until `free_at`."""
+        return None if self.free_at is None else self.free_at - now
+
+
+class Changes:
+    """Counts what happens to any server that could change a decision; shared by every view of the same servers.
+
+    Attributes:
+        count: goes up with each of them, and never down.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,6 +142,15 @@ class SignalBoard:
         """Return the zone's reading at `now`: the chain's first live-eligible one, else the most telling other one."""
         return self._latest.best(zone, now)
 
+    @property
+    def changes(self) -> int:
+        """What goes up whenever a signal comes, goes or is replaced, and never down."""
+        return self._latest.changes
+
+    def holds_until(self, zone: str, now: datetime) -> float:
+        """Return for how many minutes from `now` a zone's best reading stays the same by itself, its age apart."""
+        return self._latest.holds_until(zone, now)
+
     def glance(self, zone: str, now: datetime) -> tuple[str, SignalReading] | None:
         """Return the measured reading that a zone is judged by, or would be if it were newer, and its source's name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from cachetools import LRUCache
 
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
-from vetted_mw.grid.signal import GridSignal, Ineligible, SignalKind, SignalReading, read_at
+from vetted_mw.grid.signal import GridSignal, Ineligible, SignalKind, SignalReading, minutes_held, read_at
 from vetted_mw.grid.source import Absence
 
 if TYPE_CHECKING:
@@ -54,9 +55,13 @@ class LatestSignals:
     Args:
         names: the sources, the chain of every zone that has none of its own.
         chains: zone -> names of sources.
+
+    Attributes:
+        changes: goes up whenever a signal comes, goes or is replaced, and never down.
     """
 
     def __init__(self, names: Iterable[str], chains: Mapping[str, tuple[str, ...]]) -> None:
+        self.changes = 0
         self._names = tuple(names)
         self._chains = chains
         self._zones: OrderedDict[str, _Zone] = OrderedDict()  # the one looked at last is last
@@ -74,6 +79,13 @@ class LatestSignals:
                 return reading
             others.append(reading)
         return min(others, key=_tells_less, default=None)
+
+    def holds_until(self, zone: str, now: datetime) -> float:
+        """Return for how many minutes from `now` the same reading stays the best and is judged alike, if none comes.
+
+        Too few do no harm; infinity where time changes nothing.
+        """
+        return min((minutes_held(signal, now) for _name, signal in self._chained(zone)), default=math.inf)
 
     def glance(self, zone: str, now: datetime) -> tuple[str, SignalReading] | None:
         """Return the measured reading that a zone is judged by, or would be if it were newer, and its source's name.
@@ -143,7 +155,7 @@ class LatestSignals:
                 continue
             if before is None or is_complete or _rank(reading) >= _rank(read_at(before, now)):
                 known.signals[key] = reading.signal
-                known.chained = None
+                self._changed(known)
             else:
                 dropped.append(_why_not(reading))
         return dropped
@@ -188,13 +200,17 @@ class LatestSignals:
                 known = self._known(zone)
                 known.signals |= signals
                 known.absences.update(absences)
-                known.chained = None
+                self._changed(known)
 
     def _take_back(self, name: str, left: Collection[tuple[str, SignalKind]]) -> None:
         for zone, known in self._zones.items():
             for key in [key for key in known.signals if key[0] == name and (zone, key[1]) not in left]:
                 del known.signals[key]
-                known.chained = None
+                self._changed(known)
+
+    def _changed(self, known: _Zone) -> None:
+        known.chained = None
+        self.changes += 1
 
     def _seen(self, zone: str) -> _Zone | None:
         known = self._zones.get(zone)
@@ -208,6 +224,7 @@ class LatestSignals:
             known = self._zones[zone] = _Zone()
             if len(self._zones) > _MAX_ZONES:
                 self._zones.popitem(last=False)
+                self.changes += 1
         return known
 
     def _chained(self, zone: str) -> tuple[tuple[str, GridSignal], ...]:

@@ -20,6 +20,7 @@ __all__ = [
     "SignalKind",
     "SignalReading",
     "TemporalMatch",
+    "minutes_held",
     "parse_method",
     "read_at",
 ]
@@ -215,6 +216,16 @@ def read_at(signal: GridSignal, now: datetime) -> SignalReading:
         temporal_match=_temporal_match(signal.kind, elapsed, is_ahead=is_ahead, is_stale=is_stale),
         ineligible=ineligible,
     )
+
+
+def minutes_held(signal: GridSignal, now: datetime) -> float:
+    """Return for how many minutes from `now` the signal is judged as it is at `now`, and orders by age as it does.
+
+    What `read_at` compares its age with, and the age below which it counts as none, are where that ends.
+    """
+    elapsed = (now - signal.observed_at).total_seconds() / 60.0
+    ends = (-MAX_SKEW_MINUTES, 0.0, LIVE_WINDOW_MINUTES, signal.max_age_minutes)
+    return min((end - elapsed for end in ends if end >= elapsed), default=math.inf)
 
 
 def _temporal_match(kind: SignalKind, elapsed: float, *, is_ahead: bool, is_stale: bool) -> TemporalMatch:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.completion.observing import unobserved, untold_receipts
 from vetted_mw.completion.sealing import keep_later, sealed
@@ -123,17 +124,17 @@ class RouteAccount:
             return self._core.withheld("no_observed_call"), beside
         if len({(one.region.code, one.model, one.reported) for one in observations}) > 1:
             return self._core.withheld("several_calls"), beside
-        own = replace(summed(observations), query_id=answer_id, response_digest=digest)
+        own = msgspec.structs.replace(summed(observations), query_id=answer_id, response_digest=digest)
         made = self._core.receipted(own)
         if alone is not None:
             beside += untold_receipts(self._core, own, made)
-        return replace(made, nonce=self.nonce), beside
+        return msgspec.structs.replace(made, nonce=self.nonce), beside
 
     def _parts(self, observations: Sequence[Observation], answer_id: str) -> list[Receipt]:
         """Make the receipt of each call, for the ledger alone."""
         if self._core.ledger is None:
             return []
-        parts = [replace(one, request_id=answer_id) for one in observations]
+        parts = [msgspec.structs.replace(one, request_id=answer_id) for one in observations]
         return [receipt for part in parts for receipt in self._rows_of(part, level=logging.WARNING)]
 
     def _rows_of(self, observation: Observation, *, level: int) -> list[Receipt]:
@@ -151,7 +152,7 @@ class RouteAccount:
             model=report.model,
             query_id=core.new_id(),
         )
-        return replace(
+        return msgspec.structs.replace(
             blank,
             prompt_tokens=report.prompt_tokens,
             cached_tokens=report.cached_tokens,

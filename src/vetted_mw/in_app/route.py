@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
+import msgspec
 
 from vetted_mw.chat.request import parse_request
 from vetted_mw.chat.response import error_envelope, retry_headers
@@ -212,7 +213,7 @@ class Route:
         decision, order = self._where(request.model)
         return Completion(
             self._core,
-            replace(self._asked, request=request, decision=decision, inbound=self._with_outer(headers)),
+            msgspec.structs.replace(self._asked, request=request, decision=decision, inbound=self._with_outer(headers)),
             placement=Placement.OFF,
             order=order,
             bare=True,

@@ -56,7 +56,7 @@ class ProbeGet:
         round_trip = connects[0] if connects else time.monotonic() - started
         try:
             body = bytearray()
-            async for data in response.chunks():
+            while data := await response.read():
                 body += data
                 if len(body) > _MAX_PROBE_BYTES:
                     body.clear()

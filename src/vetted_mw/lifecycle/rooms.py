@@ -12,6 +12,7 @@ from vetted_mw.grid.board import SignalBoard
 from vetted_mw.grid.sources.fetching import HttpGet
 from vetted_mw.grid.sources.own_loop import OwnLoop
 from vetted_mw.grid.sources.shipped import sources_of
+from vetted_mw.proxy.doors import DOORS
 from vetted_mw.receipts.engines import engine_named
 from vetted_mw.receipts.ledger.sqlite import SqliteLedger
 from vetted_mw.receipts.maker import ReceiptMaker
@@ -48,7 +49,7 @@ class Outside:
         signals: further signal sources beside those of the configuration.
         energy_model: replaces the configured model in receipts.
         ledger: replaces the configured ledger.
-        transport: makes the door to one upstream.
+        transport: makes the door to one upstream; None: what the configuration says.
         now: wall clock, aware UTC.
         monotonic: seconds that never go back.
         new_id: a fresh uuid4 as a string.
@@ -60,7 +61,7 @@ class Outside:
     signals: tuple[SignalSource, ...]
     energy_model: EnergyModel | None
     ledger: ReceiptSink | None
-    transport: Callable[[Upstream], Transport]
+    transport: Callable[[Upstream], Transport] | None
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     new_id: Callable[[], str]
@@ -177,14 +178,16 @@ def doors_for(
         code: door
         for code, door in (doors or {}).items()
         if before is not None
+        and before.transport == configuration.transport
         and (upstream := configuration.upstreams.get(code)) is not None
         and upstream == before.upstreams[code]
         and not upstream.ca_file
     }
+    door_to = outside.transport or DOORS[configuration.transport]
     made: dict[str, Transport] = {}
     for code, upstream in configuration.upstreams.items():
         if code not in kept:
-            made[code] = outside.transport(upstream)
+            made[code] = door_to(upstream)
             undoing.push_async_callback(made[code].aclose)
     return {code: kept[code] if code in kept else made[code] for code in configuration.upstreams}
 

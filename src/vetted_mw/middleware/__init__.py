@@ -60,19 +60,16 @@ class VettedMiddleware:
     # Loose on purpose: Starlette and Litestar type ASGI differently, and each is right about itself.
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Dispatch one connection."""
-        if scope["type"] == "lifespan":
+        if scope["type"] == "http":
+            path = route_path(scope)
+            if scope["method"] == "POST" and path.removesuffix("/") in self._gateway.paths:
+                await self._responder(scope, receive, send).respond()
+            elif self._endpoints is not None and is_endpoint(path):
+                await self._endpoints(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await _Lifespan(self.app, self._gateway).run(scope, receive, send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = route_path(scope)
-        if scope["method"] == "POST" and path.removesuffix("/") in self._gateway.paths:
-            await self._responder(scope, receive, send).respond()
-        elif self._endpoints is not None and is_endpoint(path):
-            await self._endpoints(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from vetted_mw.asgi.intake import CallerLeftError, UntilCallerLeaves
+from vetted_mw.asgi.intake import CallerLeftError
+from vetted_mw.asgi.leaving import UntilCallerLeaves
 from vetted_mw.chat.response import add_members
 from vetted_mw.completion.completion import Completion
+from vetted_mw.deadlines import Limit
 from vetted_mw.errors import ShuttingDownError
 from vetted_mw.middleware.responder import Responder, refused_as
 from vetted_mw.proxy.headers import returning_headers
@@ -17,9 +19,12 @@ from vetted_mw.telemetry.ended import EndedRequest, RequestOutcome, served_as
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from starlette.types import Receive, Scope, Send
 
+    from vetted_mw.asgi.door import Identify
     from vetted_mw.core import Core
     from vetted_mw.errors import AnswerError
+    from vetted_mw.gateway import Gateway
     from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.routing.decision import DecisionMode
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["ForwardResponder"]
 
 _SEND_GRACE_SECONDS = 5.0
+_WATCH_AFTER_SECONDS = 0.02
+"""An answer that takes no longer than this is not watched for a caller who leaves meanwhile: a task costs more."""
 _LOG = logging.getLogger("vetted_mw")
 _STREAM_HEADERS: Headers = [(b"cache-control", b"no-transform"), (b"x-accel-buffering", b"no")]
 
@@ -34,18 +41,25 @@ _STREAM_HEADERS: Headers = [(b"cache-control", b"no-transform"), (b"x-accel-buff
 class ForwardResponder(Responder):
     """Answers one chat completion itself."""
 
-    _begun: tuple[Core, Completion] | None = None
+    __slots__ = ("_begun",)
+
+    def __init__(self, gateway: Gateway, identify: Identify | None, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(gateway, identify, scope, receive, send)
+        self._begun: tuple[Core, Completion] | None = None
 
     async def serve(self, in_flight: InFlight) -> None:
         """Decide, forward, and send what came with receipt and trace."""
         core = in_flight.core
-        taken = await self.taken_in(core)
-        request = taken.asked.request
-        completion = Completion(core, taken.asked, placement=core.configuration.sse_placement)
+        asked = (await self.taken_in(core)).asked  # without the body: a stream may be long
+        request = asked.request
+        completion = Completion(core, asked, placement=core.configuration.sse_placement)
         self._begun = core, completion
-        # The attempts keep to the deadline themselves; the rest is for a caller that stops reading what we send.
-        whole = asyncio.timeout_at(completion.attempts.deadline + _SEND_GRACE_SECONDS)
-        watch = UntilCallerLeaves(self.receive)
+        watch = UntilCallerLeaves(
+            self.receive,
+            after_seconds=_WATCH_AFTER_SECONDS,
+            # The attempts keep to the deadline themselves; the rest is for a caller that stops reading what we send.
+            until=completion.attempts.deadline + _SEND_GRACE_SECONDS,
+        )
 
         def end(error: AnswerError) -> None:
             if watch.stop(error):
@@ -53,17 +67,13 @@ class ForwardResponder(Responder):
 
         in_flight.ends_by(end)
         try:
-            async with whole, watch:
-                await (self._stream(core, completion) if request.stream else self._json(core, completion))
+            async with watch:
+                await (self._stream(core, completion, watch) if request.stream else self._json(core, completion))
         except ShuttingDownError as error:
             if not (request.stream and self.sender.started):
                 completion.failed_by(error)
                 raise
             await self._end_early(completion, error)
-        except TimeoutError:
-            if not whole.expired():
-                raise
-            raise CallerLeftError from None
         except CallerLeftError:
             raise
         except Exception as error:
@@ -120,21 +130,25 @@ class ForwardResponder(Responder):
 
     async def _json(self, core: Core, completion: Completion) -> None:
         answered = await completion.answer()
-        edited = add_members(answered.body, completion.members())
+        edited = add_members(answered.body, completion.members(), names=answered.answer.names)
         _warn_of(edited.replaced)
-        has_receipt = completion.account.made().receipt is not None
+        has_receipt = completion.account.made().has_receipt
         headers = returning_headers(answered.headers) + self._headers(core, completion, receipt=has_receipt)
         await self.sender.whole(answered.status, headers, edited.body)
 
-    async def _stream(self, core: Core, completion: Completion) -> None:
+    async def _stream(self, core: Core, completion: Completion, watch: UntilCallerLeaves) -> None:
         status, headers = await completion.open()
-        returned = [pair for pair in returning_headers(headers) if pair[0] != b"cache-control"]
-        told = self._headers(core, completion, receipt=completion.receipt_promised)
-        await self.sender.start(status, [*returned, *_STREAM_HEADERS, *told])
+        watch.look_now()
+        await self.sender.start(status, self._stream_headers(core, completion, headers))
+        del headers  # nothing of the beginning is needed as long as the stream lasts
         while (part := await completion.next_part()) is not None:
             await self.sender.body(part, more=True)
         _warn_of(completion.replaced)
         await self.sender.body(b"", more=False)
+
+    def _stream_headers(self, core: Core, completion: Completion, received: Headers) -> Headers:
+        returned = [pair for pair in returning_headers(received) if pair[0] != b"cache-control"]
+        return [*returned, *_STREAM_HEADERS, *self._headers(core, completion, receipt=completion.receipt_promised)]
 
     async def _end_early(self, completion: Completion, error: ShuttingDownError) -> None:
         """Send the end of a stream that we end; raises `error` where only the connection can tell it."""
@@ -142,7 +156,7 @@ class ForwardResponder(Responder):
         if end is None:
             raise error
         try:
-            async with asyncio.timeout(_SEND_GRACE_SECONDS):
+            with Limit(asyncio.get_running_loop().time() + _SEND_GRACE_SECONDS):
                 await self.sender.body(end, more=False)
         except TimeoutError:
             raise CallerLeftError from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.asgi.shared_receive import SharedReceive
 from vetted_mw.chat.sse import Placement
@@ -34,6 +35,8 @@ _BAD_REQUEST, _SERVER_FAULT = 400, 500
 
 class InAppResponder(Responder):
     """Lets the app's handler answer one chat completion, with a route for its own calls."""
+
+    __slots__ = ("_app", "_refused", "_running", "_server_send", "_status")
 
     def __init__(
         self, app: ASGIApp, gateway: Gateway, identify: Identify | None, scope: Scope, receive: Receive, send: Send
@@ -67,7 +70,7 @@ class InAppResponder(Responder):
         receive = SharedReceive(taken.body.raw, self.receive)
         route = Route(
             core,
-            replace(asked, inbound=list(self.scope["headers"])),
+            msgspec.structs.replace(asked, inbound=list(self.scope["headers"])),
             rules=taken.rules,
             overhead_ms=self.overhead_ms(core, until=None, waited=0.0),
             look_out=receive.look_out,
@@ -116,7 +119,7 @@ class InAppResponder(Responder):
             AnswerError: always.
         """
         # Without its headers: they are the outer request's, whose span is the parent, and nothing is sent.
-        completion = Completion(core, replace(asked, inbound=[]), placement=Placement.OFF, bare=True)
+        completion = Completion(core, msgspec.structs.replace(asked, inbound=[]), placement=Placement.OFF, bare=True)
         self._refused = core, completion
         try:
             await completion.answer()
@@ -129,7 +132,7 @@ class InAppResponder(Responder):
             return ended
         _core, completion = self._refused
         decision = completion.decision
-        return replace(
+        return msgspec.structs.replace(
             ended,
             stream=completion.request.stream,
             model=completion.told_model,

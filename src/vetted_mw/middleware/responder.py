@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
 from vetted_mw.asgi.intake import Body, CallerLeftError, Inflow, read_body
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from vetted_mw.gateway import Gateway
     from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
+    from vetted_mw.telemetry.spans import ServerSpan
 
 __all__ = ["Responder", "TakenIn", "refused_as"]
 
@@ -38,8 +40,7 @@ _SERVER_FAULT = 500
 _LOG = logging.getLogger("vetted_mw")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakenIn:
+class TakenIn(msgspec.Struct, frozen=True, kw_only=True):
     """A request that was let in, and where it may go.
 
     Attributes:
@@ -71,12 +72,30 @@ class Responder(ABC):
         scope: the request's.
         receive: the server's.
         sender: wraps the server's `send`.
+        inflow: the headers by name, and the body as it comes.
         in_flight: counts it while it is answered; None before it was let in.
         span: of the HTTP request, the host's or ours.
         error: what the caller was told when no answer was its answer; None while all is well.
         has_left: whether the caller went away before its answer had ended.
         has_raised: whether the app's own handler raised.
     """
+
+    __slots__ = (
+        "_arrived",
+        "_identify",
+        "_reading",
+        "_started",
+        "error",
+        "gateway",
+        "has_left",
+        "has_raised",
+        "in_flight",
+        "inflow",
+        "receive",
+        "scope",
+        "sender",
+        "span",
+    )
 
     def __init__(self, gateway: Gateway, identify: Identify | None, scope: Scope, receive: Receive, send: Send) -> None:
         self.gateway = gateway
@@ -87,14 +106,19 @@ class Responder(ABC):
         self.error: AnswerError | None = None
         self.has_left = False
         self.has_raised = False
-        self.span = gateway.recorder.server(
-            path=route_path(scope).removesuffix("/"), scheme=scope.get("scheme", "http"), headers=scope["headers"]
-        )
-        self._inflow = Inflow(scope, receive, gateway.configuration.limits)
+        self.inflow = Inflow(scope, receive, gateway.configuration.limits)
+        self.span = self._server_span()
         self._identify = identify
         self._arrived = gateway.monotonic()
         self._started = 0.0
         self._reading = 0.0
+
+    def _server_span(self) -> ServerSpan:
+        recorder, scope = self.gateway.recorder, self.scope
+        if recorder.is_asleep:
+            return recorder.unseen_server(scope["headers"] if b"traceparent" in self.inflow.named else None)
+        path = route_path(scope).removesuffix("/")
+        return recorder.server(path=path, scheme=scope.get("scheme", "http"), headers=scope["headers"])
 
     async def respond(self) -> None:
         """Answer the request, count it as in flight meanwhile, and tell how it ended."""
@@ -155,17 +179,19 @@ class Responder(ABC):
             CallerLeftError: it went away meanwhile.
         """
         self._started = core.monotonic()
-        headers = self.scope["headers"]
+        headers, named = self.scope["headers"], self.inflow.named
         configuration = core.configuration
-        refuse_cross_site(headers)
-        admitted = await admit(self.scope, configuration, self._identify)
+        refuse_cross_site(named)
+        admitted = await admit(self.scope, named, configuration, self._identify)
         reading = core.monotonic()
-        body = await read_body(self.scope, self._inflow, configuration.limits)
+        body = await read_body(self.inflow, configuration.limits)
         self._reading = core.monotonic() - reading
+        self.inflow.let_go_of_names()
         request = parse_request(body.content)
         options = parse_options(request.vetted_members, headers, regions=configuration.regions)
         check_policy(options, admitted.rules, configuration.regions)
-        await require_ledger(core)
+        if core.ledger is not None:
+            await require_ledger(core)
         asked = Asked(
             request=request,
             options=options,
@@ -188,7 +214,7 @@ class Responder(ABC):
     def _tell_end(self) -> None:
         """Tell span, meters and log how it ended; one line in the log per request, none of it the caller's words."""
         error = None if self.error is None else error_word(self.error)
-        if not self.gateway.meters.are_asleep or _LOG.isEnabledFor(logging.INFO):
+        if _LOG.isEnabledFor(logging.INFO) or not self.gateway.meters.are_asleep:
             self._tell_ended(error)
         self.span.end(status=self.status, error=error, has_raised=self.has_raised)
 
@@ -211,9 +237,9 @@ class Responder(ABC):
             return  # the response has begun: closing it unfinished is the only honest end left
         headers, trace = self.told()
         is_http_1 = self.scope.get("http_version", "1.1").startswith("1")
-        if isinstance(error, ShuttingDownError) and is_http_1 and self._inflow.ended:
+        if isinstance(error, ShuttingDownError) and is_http_1 and self.inflow.ended:
             headers = [*headers, (b"connection", b"close")]  # the next request goes to an instance that stays
         try:
-            await self.sender.error(error, headers=headers, trace=trace, inflow=self._inflow)
+            await self.sender.error(error, headers=headers, trace=trace, inflow=self.inflow)
         except CallerLeftError:
             self._note_left()

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from vetted_mw.errors import ConfigurationError
+from vetted_mw.proxy.outcome import AttemptFailedError, Fault
 from vetted_mw.proxy.patience import Patience
 from vetted_mw.proxy.translation import translated
-from vetted_mw.unlogged import is_logged, unlogged, unlogged_parts
+from vetted_mw.routing.decision import AttemptOutcome
+from vetted_mw.unlogged import unlogged
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from vetted_mw.configuration import Upstream
     from vetted_mw.proxy.transport import UpstreamRequest
@@ -144,31 +146,45 @@ class HttpxResponse:
         self._answer = answer
         self._connection = connection
         self._on_end = on_end
+        # The raw bytes: what they decode to is limited by us, not by httpx.
+        self._parts: AsyncGenerator[bytes, None] = aiter(answer.stream)  # type: ignore[arg-type]
+        self._is_readable = True
         self._is_whole = False
         self._is_closed = False
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body's bytes as they arrive."""
-        with translated(status=self.status):
-            # The raw bytes: what they decode to is limited by us, not by httpx.
-            parts: AsyncGenerator[bytes, None] = aiter(self._answer.stream)  # type: ignore[arg-type]
-            async with contextlib.aclosing(unlogged_parts(parts) if is_logged() else parts) as told:
-                async for data in told:
-                    yield data
-        self._is_whole = True
+    async def read(self) -> bytes:
+        """Return the body's next bytes as they arrive, `b""` at its end."""
+        if self._is_whole:
+            return b""
+        if not self._is_readable:
+            raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
+        self._is_readable = False  # and so it stays when a failure or a cancel ends the read
+        with translated(status=self.status), unlogged():
+            while (data := await anext(self._parts, None)) == b"":
+                pass
+        self._is_readable = not self._is_closed
+        self._is_whole = data is None
+        return data or b""
 
     async def aclose(self) -> None:
         """Give the connection back, or close it where the answer was not read to its end."""
         if self._is_closed:
             return
         self._is_closed = True
+        self._is_readable = False
         try:
             if self._is_whole:
                 await closed_surely(self._answer.stream.aclose())  # type: ignore[union-attr]
             if not self._is_whole or self._connection.is_closed or not self._connection.is_clean():
                 await self._connection.aclose()
+                await closed_surely(self._ended_reading())
         finally:
             self._on_end(self._connection)
+
+    async def _ended_reading(self) -> None:
+        """End a generator left half-way here, and not by the collector in a task of its own."""
+        with contextlib.suppress(RuntimeError):  # somebody still reads: the closed connection ends that
+            await self._parts.aclose()
 
 
 async def closed_surely(closing: Awaitable[object]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BodyDecoder", "DecodingError", "StreamDecoder", "TooLargeError", "is_known_encoding"]
+__all__ = ["BodyDecoder", "DecodingError", "StreamDecoder", "TooLargeError", "is_identity", "is_known_encoding"]
 
 _WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 _RAW_DEFLATE = -15
@@ -26,7 +26,12 @@ class TooLargeError(ValueError):
 
 def is_known_encoding(encoding: bytes) -> bool:
     """Whether `BodyDecoder` takes this `Content-Encoding` (lower case; empty is identity)."""
-    return encoding in {b"", b"identity"} or encoding in _WINDOW
+    return is_identity(encoding) or encoding in _WINDOW
+
+
+def is_identity(encoding: bytes) -> bool:
+    """Whether there is nothing to undo."""
+    return encoding in {b"", b"identity"}
 
 
 class BodyDecoder:
@@ -36,6 +41,8 @@ class BodyDecoder:
         encoding: lower-case `Content-Encoding`, empty for identity; must be known.
         max_bytes: limit on what comes out in all.
     """
+
+    __slots__ = ("_inflater", "_left")
 
     def __init__(self, encoding: bytes, *, max_bytes: int) -> None:
         self._left = max_bytes
@@ -75,6 +82,8 @@ class StreamDecoder:
         encoding: lower-case `Content-Encoding`, empty for identity; must be known.
     """
 
+    __slots__ = ("_inflater",)
+
     def __init__(self, encoding: bytes) -> None:
         self._inflater = _Inflater(encoding) if encoding in _WINDOW else None
 
@@ -103,6 +112,8 @@ class StreamDecoder:
 
 class _Inflater:
     """zlib behind the two forms of "deflate", with a limit on each call."""
+
+    __slots__ = ("_encoding", "_head", "_inflate")
 
     def __init__(self, encoding: bytes) -> None:
         self._encoding = encoding

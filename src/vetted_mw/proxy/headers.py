@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
 from vetted_mw.configuration import Auth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from vetted_mw.configuration import Upstream
 
-__all__ = ["Headers", "header_value", "outgoing_headers", "returning_headers"]
+__all__ = ["Headers", "first_values", "header_value", "outgoing_headers", "returning_headers"]
 
 Headers = list[tuple[bytes, bytes]]
 
 _FORWARDED = frozenset({b"accept", b"user-agent", b"x-request-id", b"idempotency-key"})
 _FORWARDED_PREFIX = b"openai-"
+_OUR_TYPE: Headers = [(b"content-type", b"application/json"), (b"accept-encoding", b"identity")]
+# HTTP/1.1 has no form for other names and values: one of them would fail every attempt as if the upstreams had.
 _NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -53,7 +56,15 @@ _NOT_RETURNED = _HOP_BY_HOP | {
 
 def header_value(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """Return the first value of `name` (lower case), or None."""
-    return next((value for key, value in headers if key.lower() == name), None)
+    for key, value in headers:
+        if key == name or key.lower() == name:
+            return value
+    return None
+
+
+def first_values(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the first value of each header by its name in lower case: for whoever asks for more than two of them."""
+    return {name if name.islower() else name.lower(): value for name, value in reversed(headers)}
 
 
 def outgoing_headers(
@@ -74,28 +85,22 @@ def outgoing_headers(
     headers = [
         (name, value.strip(b" \t"))
         for name, value in inbound
-        if _may_leave(name, forward) and _is_sendable(name, value)
+        if (name in _FORWARDED or name in forward or name.startswith(_FORWARDED_PREFIX))
+        and _CONTROL.search(value) is None
+        and (name in _FORWARDED or _NAME.fullmatch(name) is not None)
     ]
-    headers += [(b"content-type", b"application/json"), (b"accept-encoding", b"identity"), *trace]
+    headers += _OUR_TYPE
+    headers += trace
     authorization = _authorization(inbound, upstream)
     if authorization is not None:
         headers.append((b"authorization", authorization))
     return headers
 
 
-def _may_leave(name: bytes, forward: frozenset[bytes]) -> bool:
-    return name in _FORWARDED or name in forward or name.startswith(_FORWARDED_PREFIX)
-
-
-def _is_sendable(name: bytes, value: bytes) -> bool:
-    """Whether HTTP/1.1 has a form for it: one that has none would fail every attempt as if the upstreams had."""
-    return _NAME.fullmatch(name) is not None and _CONTROL.search(value) is None
-
-
 def _authorization(inbound: Iterable[tuple[bytes, bytes]], upstream: Upstream) -> bytes | None:
     if upstream.auth is Auth.PASSTHROUGH:
         value = header_value(inbound, b"authorization")
-        return value.strip(b" \t") if value is not None and _is_sendable(b"authorization", value) else None
+        return None if value is None or _CONTROL.search(value) is not None else value.strip(b" \t")
     if upstream.auth is Auth.REGION and upstream.api_key is not None:
         return b"Bearer " + upstream.api_key.reveal().encode("ascii")
     return None
@@ -103,13 +108,24 @@ def _authorization(inbound: Iterable[tuple[bytes, bytes]], upstream: Upstream) -
 
 def returning_headers(received: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Return the upstream's headers the caller may see; hop-by-hop, cookies and spoofed `x-vetted-*` stay behind."""
-    lowered = [(name.lower(), value) for name, value in received]
-    named = {token.strip().lower() for name, value in lowered if name == b"connection" for token in value.split(b",")}
-    return [
-        (name, value)
-        for name, value in lowered
-        if name not in _NOT_RETURNED
-        and name not in named
-        and not name.startswith(b"x-vetted-")
-        and _is_sendable(name, value)  # a server would refuse to send it, and the answer with it
-    ]
+    kept: Headers = []
+    connection: list[bytes] = []
+    for name, value in received:
+        returned = _returned_as(name)
+        if returned is None:
+            if name.lower() == b"connection":
+                connection.append(value)
+        elif _CONTROL.search(value) is None:  # a server would refuse to send it, and the answer with it
+            kept.append((returned, value))
+    if not connection:
+        return kept
+    named = {token.strip().lower() for value in connection for token in value.split(b",")}
+    return [pair for pair in kept if pair[0] not in named]
+
+
+@functools.lru_cache(maxsize=512)  # names of upstreams' headers, few; bounded, since an upstream may send any
+def _returned_as(name: bytes) -> bytes | None:
+    """Return the name in lower case, as the caller sees it; None where it must not."""
+    lowered = name.lower()
+    is_kept = lowered not in _NOT_RETURNED and not lowered.startswith(b"x-vetted-")
+    return lowered if is_kept and _NAME.fullmatch(lowered) is not None else None

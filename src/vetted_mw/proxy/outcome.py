@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.configuration import Auth
 from vetted_mw.proxy.headers import header_value
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from vetted_mw.chat.response import UpstreamMessage
 
-__all__ = ["AttemptFailedError", "Fault", "fails_over", "outcome_of_status", "retry_after_seconds"]
+__all__ = ["AttemptFailedError", "Fault", "fails_over", "is_success", "outcome_of_status", "retry_after_seconds"]
 
 _NO_FAILOVER = frozenset(
     {
@@ -28,8 +29,7 @@ _NO_FAILOVER = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt failed.
 
     Attributes:
@@ -60,9 +60,14 @@ def fails_over(outcome: AttemptOutcome) -> bool:
     return outcome not in _NO_FAILOVER
 
 
+def is_success(status: int) -> bool:
+    """Whether a status is 2xx; the answer is a success only when its body proves to be one."""
+    return 200 <= status < 300  # noqa: PLR2004
+
+
 def outcome_of_status(status: int, *, auth: Auth, has_retry_after: bool) -> AttemptOutcome:
     """Classify an upstream's status. 2xx is a success only when its body proves to be one."""
-    if 200 <= status < 300:  # noqa: PLR2004
+    if is_success(status):
         return AttemptOutcome.SUCCESS
     if status < 400:  # noqa: PLR2004 (1xx and redirects, which are never followed)
         return AttemptOutcome.INVALID_RESPONSE

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from vetted_mw.chat.sse import AnswerStream
 from vetted_mw.chat.transcript import Transcript
+from vetted_mw.deadlines import Limit
 from vetted_mw.proxy.attempt import accepted, encoding_of, invalid
-from vetted_mw.proxy.decoding import DecodingError, StreamDecoder
+from vetted_mw.proxy.decoding import DecodingError, StreamDecoder, is_identity
 from vetted_mw.proxy.headers import header_value
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Iterator
 
     from vetted_mw.proxy.attempt import Call
     from vetted_mw.proxy.transport import Response
 
 __all__ = ["StreamedAnswer", "open_stream"]
+
+_NO_PIECES: Iterator[bytes] = iter(())
 
 
 async def open_stream(call: Call) -> StreamedAnswer:
@@ -33,7 +35,7 @@ async def open_stream(call: Call) -> StreamedAnswer:
     adds_usage = call.ask_usage and not call.request.include_usage
     status = None
     try:
-        async with asyncio.timeout_at(min(call.deadline, loop.time() + call.limits.first_byte_seconds)):
+        with Limit(min(call.deadline, loop.time() + call.limits.first_byte_seconds)):
             response = await accepted(call, include_usage=adds_usage)
             status = response.status
             try:
@@ -57,6 +59,25 @@ class StreamedAnswer:
         fault: how it ended when it did not end well; None while it runs and after a clean end.
     """
 
+    # A stream can last for minutes: it keeps nothing of the request.
+    __slots__ = (
+        "_deadline",
+        "_decoder",
+        "_ended",
+        "_head",
+        "_held_for",
+        "_hold_until",
+        "_limit",
+        "_limits",
+        "_loop",
+        "_pieces",
+        "_response",
+        "fault",
+        "headers",
+        "status",
+        "stream",
+    )
+
     def __init__(self, call: Call, response: Response) -> None:
         content_type = (header_value(response.headers, b"content-type") or b"").lower()
         if not content_type.startswith(b"text/event-stream"):
@@ -71,11 +92,14 @@ class StreamedAnswer:
             placement=call.placement,
             transcript=None if call.nonce is None else Transcript(call.nonce),
         )
-        self._call = call
+        self._limits = call.limits
+        self._deadline = call.deadline
+        self._loop = asyncio.get_running_loop()
+        self._limit = Limit(call.deadline)
         self._response = response
-        self._decoder = StreamDecoder(encoding_of(response))
-        self._chunks = response.chunks()
-        self._pieces: Iterator[bytes] = iter(())
+        encoding = encoding_of(response)
+        self._decoder = None if is_identity(encoding) else StreamDecoder(encoding)
+        self._pieces: Iterator[bytes] = _NO_PIECES
         self._head = b""
         self._ended = False
         self._hold_until = 0.0
@@ -100,13 +124,13 @@ class StreamedAnswer:
         if self._head:
             head, self._head = self._head, b""
             return head
-        loop = asyncio.get_running_loop()
         seen, idle_until = -1, 0.0
         while not self._ended:
             if self.stream.frames != seen:  # any frame is a sign of life, also one that is not for the caller
-                seen, idle_until = self.stream.frames, loop.time() + self._call.limits.idle_seconds
+                seen, idle_until = self.stream.frames, self._loop.time() + self._limits.idle_seconds
+            self._limit.at = self._until(idle_until)
             try:
-                async with asyncio.timeout_at(self._until(idle_until)):
+                with self._limit:
                     part = self._taken(await self._read())
                     if not part:
                         await asyncio.sleep(0)  # frames that are not for the caller hold nobody up, and meet the limits
@@ -123,32 +147,37 @@ class StreamedAnswer:
     async def aclose(self) -> None:
         """Close the upstream's connection or give it back."""
         await self._response.aclose()
-        close = getattr(self._chunks, "aclose", None)
-        if close is not None:  # a generator left half-way is ended here, not by the collector in a task of its own
-            with contextlib.suppress(RuntimeError):  # somebody still reads: the closed connection ends that
-                await close()
 
-    async def _read(self) -> bytes | None:
-        """Return the next bytes of the stream, decoded; None at the upstream's end."""
+    def _read(self) -> Awaitable[bytes]:
+        """Read the next bytes of the stream, decoded; `b""` at the upstream's end."""
+        return self._response.read() if self._decoder is None else self._decoded(self._decoder)
+
+    async def _decoded(self, decoder: StreamDecoder) -> bytes:
+        piece = b""
         try:
-            while (piece := next(self._pieces, None)) is None:
-                data = await anext(self._chunks, None)
-                if data is None:
-                    return None
-                self._pieces = self._decoder.pieces(data)
+            while not piece:  # some of the pieces are empty
+                if (found := next(self._pieces, None)) is not None:
+                    piece = found
+                elif data := await self._response.read():
+                    self._pieces = decoder.pieces(data)
+                else:
+                    break
         except DecodingError:
             raise invalid(self._response) from None
         return piece
 
-    def _taken(self, data: bytes | None) -> bytes:
-        """Feed what came (None: the upstream's end) and note how the stream stands after it."""
-        part = self.stream.ended_by_upstream() if data is None else self.stream.feed(data)
-        if self.stream.error is not None:
+    def _taken(self, data: bytes) -> bytes:
+        """Feed what came (nothing: the upstream's end) and note how the stream stands after it."""
+        stream = self.stream
+        part = stream.feed(data) if data else stream.ended_by_upstream()
+        if data and stream.runs:
+            return part
+        if stream.error is not None:
             self._end(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=self.status))
-        elif self.stream.broken:
+        elif stream.broken:
             self._end(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=self.status))
-        elif data is None or (self.stream.done and not self.stream.complete):
-            self._end(None if self.stream.complete else Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
+        elif not data or (stream.done and not stream.complete):
+            self._end(None if stream.complete else Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
         # After a good `[DONE]` the upstream's end is still read, within the hold: else no connection would serve twice.
         return part
 
@@ -157,17 +186,17 @@ class StreamedAnswer:
         return self.stream.complete and (self.stream.done or fault.outcome is AttemptOutcome.UPSTREAM_CUT)
 
     def _until(self, idle_until: float) -> float:
-        if not self.stream.finished and not self.stream.done:
-            return min(self._call.deadline, idle_until)
+        if self.stream.runs or not (self.stream.finished or self.stream.done):
+            return min(self._deadline, idle_until)
         if self._held_for != self.stream.bearing:  # an answer that goes on after its finish reason has not ended
             self._held_for = self.stream.bearing
-            self._hold_until = asyncio.get_running_loop().time() + self._call.limits.finish_hold_seconds
-        return min(self._call.deadline, self._hold_until)
+            self._hold_until = self._loop.time() + self._limits.finish_hold_seconds
+        return min(self._deadline, self._hold_until)
 
     def _end_at_limit(self) -> None:
         if self._ended:
             return
-        over = asyncio.get_running_loop().time() >= self._call.deadline
+        over = self._loop.time() >= self._deadline
         outcome = AttemptOutcome.ANSWER_TIMEOUT if over else AttemptOutcome.IDLE_TIMEOUT
         # After the finish reason the answer is whole: what the hold waited for was only the usage and the end.
         self._end(None if self.stream.complete else Fault(outcome=outcome, status=self.status))

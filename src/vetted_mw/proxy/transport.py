@@ -17,7 +17,7 @@ from vetted_mw.routing.decision import AttemptOutcome
 from vetted_mw.unlogged import hush_httpcore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from vetted_mw.configuration import Upstream
     from vetted_mw.proxy.headers import Headers
@@ -57,8 +57,12 @@ class Response(Protocol):
     status: int
     headers: Headers
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body's bytes as they arrive; raises `AttemptFailedError` (`upstream_cut`) when it is cut."""
+    async def read(self) -> bytes:
+        """Return the body's next bytes as they arrive, `b""` at its end and from then on.
+
+        Called by one task at a time, and not after a read that was cancelled. Raises `AttemptFailedError`
+        (`upstream_cut`) when the body is cut, and again at every later call; so it does after `aclose`.
+        """
         ...
 
     async def aclose(self) -> None:

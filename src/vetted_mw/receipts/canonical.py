@@ -11,13 +11,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["NotCanonicalError", "canonical"]
+import msgspec
+
+__all__ = ["NotCanonicalError", "canonical", "canonical_members"]
 
 _MAX_INTEGER = 2**53 - 1
 _LARGEST_PLAIN = 21
 """ECMAScript writes numbers below 1e21 without an exponent."""
 _SMALLEST_PLAIN = -6
 """And those from 1e-6 on."""
+_LEAST_ALIKE, _MOST_ALIKE = 1e-4, 1e15
+"""Between these every writer of shortest digits writes the same."""
+_PLAIN = frozenset({str, bool, type(None)})
+_SORTED = msgspec.json.Encoder(order="sorted").encode
 _text = json.encoder.encode_basestring
 
 
@@ -38,6 +44,34 @@ def canonical(value: object) -> bytes:
     try:
         return _written(value).encode()
     except (UnicodeEncodeError, RecursionError):
+        raise NotCanonicalError from None
+
+
+def canonical_members(members: dict[str, Any]) -> bytes:
+    """Write a flat object with ASCII names, as a receipt is, in a quarter of the time; the same bytes.
+
+    `msgspec` sorts members and writes texts as the RFC has them, and so the numbers that need no exponent, once those
+    without a fraction are integers. What it may write otherwise is left to `canonical`.
+
+    Raises:
+        NotCanonicalError: as `canonical` does.
+    """
+    changed: dict[str, int] = {}
+    for name, value in members.items():
+        kind = type(value)
+        if kind is float:
+            if value and not _LEAST_ALIKE <= value < _MOST_ALIKE:
+                return canonical(members)
+            if value.is_integer():
+                changed[name] = int(value)
+        elif kind is int:
+            if not -_MAX_INTEGER <= value <= _MAX_INTEGER:
+                return canonical(members)
+        elif kind not in _PLAIN:
+            return canonical(members)
+    try:
+        return _SORTED({**members, **changed})
+    except (UnicodeEncodeError, msgspec.MsgspecError):
         raise NotCanonicalError from None
 
 

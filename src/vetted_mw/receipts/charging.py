@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vetted_mw.receipts.figures import Figures, GridQuality, Interval
 from vetted_mw.rounding import significant
@@ -13,7 +13,20 @@ if TYPE_CHECKING:
     from vetted_mw.receipts.coefficients import Coefficients, Spread
     from vetted_mw.receipts.figures import Inputs
 
-__all__ = ["Z90", "Place", "Work", "bounds", "charged", "embodied_g", "pue_variance", "sigma_carbon"]
+__all__ = [
+    "Z90",
+    "Charged",
+    "Place",
+    "Tariff",
+    "Work",
+    "bounds",
+    "charge",
+    "charged",
+    "embodied_g",
+    "pue_variance",
+    "sigma_carbon",
+    "tariff_of",
+]
 
 Z90 = 1.6449
 """The normal quantile of a two-sided 90 % interval."""
@@ -62,20 +75,83 @@ class Place:
         return 1.0 if self.narrow else self.pue
 
 
-def charged(work: Work, inputs: Inputs, coefficients: Coefficients) -> Figures:
-    """Return what a request is charged with for `work` at the site and on the grid of `inputs`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tariff:
+    """What a Wh of the machines comes to at one place: all that `charged` needs to know of it, worked out once.
+
+    Attributes:
+        pue_in_energy: what energy at the boundary multiplies by.
+        grid_gco2_per_kwh: g CO2e/kWh.
+        water_ml_per_wh: mL a Wh takes, at the site and of the grid.
+        pue_variance: the variance that PUE brings into energy and carbon.
+        grid_variance: that of the grid figure.
+        embodied_variance: that of what making the server took.
+        water_variance: that of a Wh's water.
+    """
+
+    pue_in_energy: float
+    grid_gco2_per_kwh: float
+    water_ml_per_wh: float
+    pue_variance: float
+    grid_variance: float
+    embodied_variance: float
+    water_variance: float
+
+
+class Charged(NamedTuple):
+    """What a request is charged with: Wh, operational g CO2e, mL of water, and the sigma of each figure in ln units."""
+
+    energy: float
+    operational: float
+    water: float
+    sigma_energy: float
+    sigma_carbon: float
+    sigma_water: float
+
+
+def tariff_of(inputs: Inputs, coefficients: Coefficients) -> Tariff:
+    """Return what a Wh comes to at the site and on the grid of `inputs`."""
     spread = coefficients.spread
     place = _place(inputs)
-    energy = work.it_wh * place.pue_in_energy
-    operational = energy / 1000 * place.grid_gco2_per_kwh
-    water = work.it_wh * (inputs.wue_l_per_kwh + inputs.pue * inputs.ewif_l_per_kwh)
-    sigma_energy = math.sqrt(work.variance + work.host_variance + pue_variance(place, spread))
+    from_grid = inputs.pue * inputs.ewif_l_per_kwh
+    whole = inputs.wue_l_per_kwh + from_grid
+    share = from_grid / whole if whole else 1.0
+    pue = _pue_spread(spread, published=inputs.pue_published)
+    return Tariff(
+        pue_in_energy=place.pue_in_energy,
+        grid_gco2_per_kwh=place.grid_gco2_per_kwh,
+        water_ml_per_wh=whole,
+        pue_variance=pue_variance(place, spread),
+        grid_variance=_grid_spread(place, spread) ** 2,
+        embodied_variance=spread.embodied**2,
+        water_variance=share**2 * (pue**2 + spread.ewif**2) + (1 - share) ** 2 * spread.wue**2,
+    )
+
+
+def charge(it_wh: float, embodied_g: float, variance: float, host_variance: float, tariff: Tariff) -> Charged:
+    """Return what the machines' use comes to by a tariff; the members of a `Work` are its arguments."""
+    energy = it_wh * tariff.pue_in_energy
+    operational = energy / 1000 * tariff.grid_gco2_per_kwh
+    by_place = host_variance + tariff.pue_variance
+    return Charged(
+        energy,
+        operational,
+        it_wh * tariff.water_ml_per_wh,
+        math.sqrt(variance + by_place),
+        _sigma_carbon(operational, embodied_g, variance, by_place + tariff.grid_variance, tariff.embodied_variance),
+        math.sqrt(variance + host_variance + tariff.water_variance),
+    )
+
+
+def charged(work: Work, inputs: Inputs, coefficients: Coefficients) -> Figures:
+    """Return what a request is charged with for `work` at the site and on the grid of `inputs`."""
+    found = charge(work.it_wh, work.embodied_g, work.variance, work.host_variance, tariff_of(inputs, coefficients))
     return Figures(
-        energy_wh=bounds(energy, sigma_energy),
-        gco2e=bounds(operational + work.embodied_g, sigma_carbon(work, place, spread)),
-        ml_water=bounds(water, _sigma_water(work, inputs, spread)),
+        energy_wh=bounds(found.energy, found.sigma_energy),
+        gco2e=bounds(found.operational + work.embodied_g, found.sigma_carbon),
+        ml_water=bounds(found.water, found.sigma_water),
         accelerator_wh=work.accelerator_wh,
-        gco2e_operational=operational,
+        gco2e_operational=found.operational,
         gco2e_embodied=work.embodied_g,
     )
 
@@ -89,10 +165,14 @@ def embodied_g(joule: float, coefficients: Coefficients) -> float:
 def sigma_carbon(work: Work, place: Place, spread: Spread) -> float:
     """Return the spread of g CO2e, ln units; a term that is not in the figure has no part in it."""
     operational = work.it_wh * place.pue_in_energy / 1000 * place.grid_gco2_per_kwh
-    total = operational + work.embodied_g
+    by_place = work.host_variance + pue_variance(place, spread) + _grid_spread(place, spread) ** 2
+    return _sigma_carbon(operational, work.embodied_g, work.variance, by_place, spread.embodied**2)
+
+
+def _sigma_carbon(operational: float, embodied: float, variance: float, by_place: float, by_making: float) -> float:
+    total = operational + embodied
     share = operational / total if total else 1.0
-    by_grid = share**2 * (work.host_variance + pue_variance(place, spread) + _grid_spread(place, spread) ** 2)
-    return math.sqrt(work.variance + by_grid + (1 - share) ** 2 * spread.embodied**2)
+    return math.sqrt(variance + share**2 * by_place + (1 - share) ** 2 * by_making)
 
 
 def pue_variance(place: Place, spread: Spread) -> float:
@@ -115,15 +195,6 @@ def _place(inputs: Inputs) -> Place:
         grid_quality=inputs.grid_quality,
         narrow=inputs.narrow,
     )
-
-
-def _sigma_water(work: Work, inputs: Inputs, spread: Spread) -> float:
-    from_grid = inputs.pue * inputs.ewif_l_per_kwh
-    whole = inputs.wue_l_per_kwh + from_grid
-    share = from_grid / whole if whole else 1.0
-    pue = _pue_spread(spread, published=inputs.pue_published)
-    by_grid = share**2 * (pue**2 + spread.ewif**2)
-    return math.sqrt(work.variance + work.host_variance + by_grid + (1 - share) ** 2 * spread.wue**2)
 
 
 def _pue_spread(spread: Spread, *, published: bool) -> float:

@@ -14,11 +14,11 @@ from vetted_mw.routing.options import Boundary
 
 if TYPE_CHECKING:
     from vetted_mw.grid.signal import SignalReading
-    from vetted_mw.receipts.coefficients import Coefficients
+    from vetted_mw.receipts.coefficients import Coefficients, Spread
     from vetted_mw.receipts.observation import Observation
     from vetted_mw.receipts.receipt import Receipt
 
-__all__ = ["Comparison", "compared"]
+__all__ = ["Comparison", "Elsewhere", "compared", "elsewhere_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,24 +54,89 @@ def compared(
         return None
     if default.code == seen.region.code:
         return _itself(receipt)
+    elsewhere = elsewhere_of(seen, receipt, reading, coefficients)
+    if elsewhere is None:
+        return None
+    return Comparison(
+        region=default.code,
+        gco2e=elsewhere.gco2e(receipt.energy_wh, receipt.sigma_energy, receipt.gco2e_embodied),
+        grid_gco2_per_kwh=elsewhere.there.grid_gco2_per_kwh,
+        pue=elsewhere.there.pue,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """Two places, and what is the same for every request that is charged at the one as if it ran at the other.
+
+    Attributes:
+        there: the default region.
+        pue_here: what energy was multiplied by where it ran.
+        host_variance: of the host's part in the energy; 0 where it has none, or was measured.
+        pue_variance: what PUE brought into the energy where it ran.
+        spread: of the terms of the interval.
+    """
+
+    there: Place
+    pue_here: float
+    host_variance: float
+    pue_variance: float
+    spread: Spread
+
+    def gco2e(self, energy_wh: float, sigma_energy: float, embodied_g: float) -> Interval:
+        """Return g CO2e there of a receipt's energy, its sigma and its embodied g CO2e.
+
+        What the machines used is the same wherever they stand: energy without PUE, and of its spread what is not PUE's.
+        """
+        work = Work(
+            it_wh=energy_wh / self.pue_here,
+            accelerator_wh=None,
+            embodied_g=embodied_g,
+            variance=max(0.0, sigma_energy**2 - self.host_variance - self.pue_variance),
+            host_variance=self.host_variance,
+        )
+        operational = work.it_wh * self.there.pue_in_energy / 1000 * self.there.grid_gco2_per_kwh
+        return bounds(operational + embodied_g, sigma_carbon(work, self.there, self.spread))
+
+
+def elsewhere_of(
+    seen: Observation, receipt: Receipt, reading: SignalReading, coefficients: Coefficients
+) -> Elsewhere | None:
+    """Return how energy at the receipt's region is charged in the default region; None where that cannot be compared.
+
+    Args:
+        seen: names the default region and its signal.
+        receipt: of a request at the place, whichever tokens it had.
+        reading: the grid figure it used.
+        coefficients: what it rests on.
+    """
+    default = seen.default_region
+    if default is None:
+        return None
     there = receipt_reading(default, seen.default_reading, seen.requested_at, coefficients)
     if not _are_alike(reading, there):
         return None
-    site = site_of(default, coefficients)
-    place = Place(
-        pue=significant(site.pue),
-        pue_published=site.published,
-        grid_gco2_per_kwh=significant(there.signal.gco2_per_kwh),
-        grid_quality=quality_of(there),
-        narrow=seen.boundary is Boundary.NARROW,
+    spread, site = coefficients.spread, site_of(default, coefficients)
+    here = Place(
+        pue=receipt.pue,
+        pue_published=receipt.pue_quality == "published",
+        grid_gco2_per_kwh=receipt.grid_intensity_gco2_per_kwh,
+        grid_quality=GridQuality.ANNUAL,  # no part of energy
+        narrow=receipt.boundary == Boundary.NARROW.value,
     )
-    work = _work_of(receipt, coefficients)
-    operational = work.it_wh * place.pue_in_energy / 1000 * place.grid_gco2_per_kwh
-    return Comparison(
-        region=default.code,
-        gco2e=bounds(operational + work.embodied_g, sigma_carbon(work, place, coefficients.spread)),
-        grid_gco2_per_kwh=place.grid_gco2_per_kwh,
-        pue=place.pue,
+    has_host = not here.narrow and receipt.energy_source != "upstream_node"
+    return Elsewhere(
+        there=Place(
+            pue=significant(site.pue),
+            pue_published=site.published,
+            grid_gco2_per_kwh=significant(there.signal.gco2_per_kwh),
+            grid_quality=quality_of(there),
+            narrow=seen.boundary is Boundary.NARROW,
+        ),
+        pue_here=here.pue_in_energy,
+        host_variance=spread.host**2 if has_host else 0.0,
+        pue_variance=pue_variance(here, spread),
+        spread=spread,
     )
 
 
@@ -92,24 +157,3 @@ def _are_alike(here: SignalReading, there: SignalReading) -> bool:
     if (mine.kind, mine.method) != (other.kind, other.method):
         return False
     return here.live_eligible or mine.source == other.source
-
-
-def _work_of(receipt: Receipt, coefficients: Coefficients) -> Work:
-    """Return what the machines used, wherever they stand: energy without PUE, and what of its spread is not PUE's."""
-    spread = coefficients.spread
-    here = Place(
-        pue=receipt.pue,
-        pue_published=receipt.pue_quality == "published",
-        grid_gco2_per_kwh=receipt.grid_intensity_gco2_per_kwh,
-        grid_quality=GridQuality.ANNUAL,  # no part of energy
-        narrow=receipt.boundary == Boundary.NARROW.value,
-    )
-    has_host = not here.narrow and receipt.energy_source != "upstream_node"
-    host = spread.host**2 if has_host else 0.0
-    return Work(
-        it_wh=receipt.energy_wh / here.pue_in_energy,
-        accelerator_wh=receipt.accelerator_wh,
-        embodied_g=receipt.gco2e_embodied,
-        variance=max(0.0, receipt.sigma_energy**2 - host - pue_variance(here, spread)),
-        host_variance=host,
-    )

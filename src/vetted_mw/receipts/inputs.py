@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from vetted_mw.receipts.coefficients import Site
 from vetted_mw.receipts.figures import GridQuality, Inputs
@@ -24,8 +26,7 @@ FITTED_HARDWARE = "H100"
 """The accelerator the parametric model was fitted on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     """Counts, and who counted.
 
     Attributes:

@@ -8,44 +8,31 @@ from typing import TYPE_CHECKING, Literal
 
 from vetted_mw.chat.counts import is_count
 from vetted_mw.receipts.coefficients import Coefficients, load_coefficients
-from vetted_mw.receipts.comparison import Comparison, compared
+from vetted_mw.receipts.comparison import Comparison, compared, elsewhere_of
 from vetted_mw.receipts.figures import EnergyModel, Figures, GridQuality, Inputs
 from vetted_mw.receipts.grid import receipt_reading
 from vetted_mw.receipts.inputs import inputs_of, site_of, tokens_of
+from vetted_mw.receipts.kinds import Templates, kind_of
 from vetted_mw.receipts.measured import figures_measured, is_believable
 from vetted_mw.receipts.models import ModelSize, size_for, unknown_size
 from vetted_mw.receipts.observation import Observation, estimated_tokens
 from vetted_mw.receipts.parametric import ParametricModel
 from vetted_mw.receipts.receipt import Receipt, ReceiptError, ReceiptWithheldError
 from vetted_mw.receipts.telling import Charge, told, with_comparison
+from vetted_mw.receipts.template import Template
+from vetted_mw.receipts.written import Made, Written
 from vetted_mw.routing.options import Boundary, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vetted_mw.configuration import MeasuredEnergy
-    from vetted_mw.grid.signal import SignalReading
     from vetted_mw.receipts.inputs import Tokens
     from vetted_mw.routing.regions import Region
 
-__all__ = ["Comparison", "Made", "ReceiptMaker"]
+__all__ = ["Comparison", "Made", "ReceiptMaker", "Written"]
 
 _PARAMETRIC = ParametricModel()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """A receipt and what stands beside it in the trace.
-
-    Attributes:
-        receipt: the receipt.
-        reading: the grid figure it used.
-        comparison: the same request in the default region; None where that cannot be compared.
-    """
-
-    receipt: Receipt
-    reading: SignalReading
-    comparison: Comparison | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +56,7 @@ class ReceiptMaker:
     missing_usage: Literal["estimate", "null"] = "estimate"
     engine: EnergyModel = field(default_factory=ParametricModel)
     coefficients: Coefficients = field(default_factory=load_coefficients)
+    _templates: Templates = field(init=False, repr=False, compare=False, default_factory=Templates)
 
     def promises(
         self,
@@ -104,9 +92,49 @@ class ReceiptMaker:
         Raises:
             ReceiptWithheldError: as `make` does.
         """
-        charge = self._charge(observation)
-        plain = told(observation, charge, self.coefficients, issuer=self.issuer, software=self.software)
-        comparison = compared(observation, plain, charge.reading, self.coefficients)
+        return self._made(observation, self._charge(observation))
+
+    def written(self, observation: Observation) -> Written:
+        """Make the receipt of one observation as text; the same as `made` makes, and by a template where there is one.
+
+        Raises:
+            ReceiptWithheldError: as `make` does.
+        """
+        seen, coefficients = observation, self.coefficients
+        if not self._is_templated(seen):
+            return Written(seen=seen, coefficients=coefficients, made=self.made(seen))
+        size, tokens = self._size(seen.model), self._tokens(seen)
+        kind = kind_of(seen, size, tokens.source)
+        template = None if kind is None else self._templates.get(kind)
+        if template is not None and is_count(tokens.prompt) and is_count(tokens.completion):
+            filled = template.fill(seen, tokens)
+            if filled is not None:
+                return Written(seen=seen, coefficients=coefficients, filled=filled)
+        charge = self._charge(seen)
+        made = self._made(seen, charge)
+        if kind is not None and template is None:
+            self._templates.keep(kind, self._template(seen, charge, made))
+        return Written(seen=seen, coefficients=coefficients, made=made)
+
+    def _is_templated(self, seen: Observation) -> bool:
+        """Whether its figures are the parametric model's alone: no other engine's, and nothing that was measured."""
+        is_measured = seen.measured is not None and seen.tier is not Tier.PARAMETRIC
+        return type(self.engine) is ParametricModel and seen.tier is not Tier.TELEMETRY and not is_measured
+
+    def _template(self, seen: Observation, charge: Charge, made: Made) -> Template:
+        receipt, default = made.receipt, seen.default_region
+        is_elsewhere = default is not None and default.code != seen.region.code
+        return Template(
+            receipt,
+            charge.inputs,
+            charge.reading,
+            self.coefficients,
+            elsewhere=elsewhere_of(seen, receipt, charge.reading, self.coefficients) if is_elsewhere else None,
+        )
+
+    def _made(self, seen: Observation, charge: Charge) -> Made:
+        plain = told(seen, charge, self.coefficients, issuer=self.issuer, software=self.software)
+        comparison = compared(seen, plain, charge.reading, self.coefficients)
         return Made(receipt=with_comparison(plain, comparison), reading=charge.reading, comparison=comparison)
 
     def compared(self, observation: Observation, receipt: Receipt) -> Comparison | None:

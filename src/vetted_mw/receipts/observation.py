@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +22,7 @@ CHARACTERS_PER_TOKEN = 4
 """What an estimate takes a token for, where an upstream counted none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What was observed of one request, or of several calls of one model in one region.
 
     Attributes:
@@ -53,15 +54,15 @@ class Observation:
     query_id: str
     region: Region
     model: str
-    upstream_model: str | None
-    upstream_response_id: str | None
-    prompt_tokens: int | None
-    cached_tokens: int
-    completion_tokens: int | None
-    prompt_characters: int
-    completion_characters: int
-    reported: bool
-    completion_status: str
+    upstream_model: str | None = None
+    upstream_response_id: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int = 0
+    completion_tokens: int | None = None
+    prompt_characters: int = 0
+    completion_characters: int = 0
+    reported: bool = False
+    completion_status: str = "complete"
     tier: Tier
     boundary: Boundary
     reading: SignalReading | None
@@ -98,7 +99,7 @@ def summed(observations: Sequence[Observation]) -> Observation:
         return first
     counted = all(one.is_counted for one in observations)
     worst = next((one.completion_status for one in observations if one.completion_status != "complete"), "complete")
-    return replace(
+    return msgspec.structs.replace(
         first,
         calls=len(observations),
         prompt_tokens=sum(one.prompt_tokens or 0 for one in observations) if counted else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vetted_mw.receipts.charging import Work, charged, embodied_g
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from vetted_mw.receipts.figures import Figures, Inputs
     from vetted_mw.receipts.models import ModelSize
 
-__all__ = ["ParametricModel", "batch_and_hardware", "joules"]
+__all__ = ["ParametricModel", "Rates", "batch_and_hardware", "joules", "rates_of"]
 
 
 class ParametricModel:
@@ -22,25 +23,85 @@ class ParametricModel:
 
     def figures(self, inputs: Inputs, coefficients: Coefficients) -> Figures:
         """Return the figures of `inputs`."""
-        decode, prefill = joules(inputs, coefficients)
-        total = decode + prefill
-        accelerator_wh = total / 3600
-        constants, spread = coefficients.parametric, coefficients.spread
-        ratio = 1.0 if inputs.narrow else constants.host_ratio * constants.idle_ratio
+        rates = rates_of(inputs, coefficients)
+        read = max(0, inputs.prompt_tokens - inputs.cached_tokens)
+        it_wh, accelerator_wh, embodied, variance = rates.work(inputs.completion_tokens, read)
         work = Work(
-            it_wh=accelerator_wh * ratio,
+            it_wh=it_wh,
             accelerator_wh=accelerator_wh,
-            embodied_g=0.0 if inputs.narrow else embodied_g(total, coefficients),
-            variance=_variance(inputs, coefficients, decode_share=decode / total if total else 1.0),
-            host_variance=0.0 if inputs.narrow else spread.host**2,
+            embodied_g=embodied,
+            variance=variance,
+            host_variance=rates.host_variance,
         )
         return charged(work, inputs, coefficients)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """All that the model needs to know of a request but its tokens, worked out once.
+
+    Attributes:
+        per_output: the accelerators' joules for one token of the completion.
+        per_input: the same for one of the prompt.
+        ratio: what their energy multiplies by for the whole server and its share of idle capacity.
+        embodied_g_per_joule: of making the server.
+        decode_variance: of ln joules for writing.
+        prefill_variance: of ln joules for reading.
+        fixed_variance: of what is the same for both.
+        host_variance: of the host's part.
+    """
+
+    per_output: float
+    per_input: float
+    ratio: float
+    embodied_g_per_joule: float
+    decode_variance: float
+    prefill_variance: float
+    fixed_variance: float
+    host_variance: float
+
+    def work(self, written: int, read: int) -> tuple[float, float, float, float]:
+        """Return Wh of the server, Wh of the accelerators, embodied g CO2e, and the variance of ln Wh.
+
+        Args:
+            written: tokens of the completion.
+            read: tokens of the prompt that were not cached.
+        """
+        decode = written * self.per_output
+        total = decode + read * self.per_input
+        share = decode / total if total else 1.0
+        accelerator_wh = total / 3600
+        variance = share**2 * self.decode_variance + (1 - share) ** 2 * self.prefill_variance + self.fixed_variance
+        return accelerator_wh * self.ratio, accelerator_wh, total * self.embodied_g_per_joule, variance
+
+
+def rates_of(inputs: Inputs, coefficients: Coefficients) -> Rates:
+    """Return what the tokens of `inputs` are multiplied by."""
+    constants, spread = coefficients.parametric, coefficients.spread
+    batch, hardware = batch_and_hardware(inputs, coefficients)
+    model = spread.estimated_usage if inputs.usage_estimated else spread.model
+    idle = 0.0 if inputs.narrow else spread.idle
+    per_output, per_input = _joules_per_token(inputs.size, coefficients)
+    return Rates(
+        per_output=per_output,
+        per_input=per_input,
+        ratio=1.0 if inputs.narrow else constants.host_ratio * constants.idle_ratio,
+        embodied_g_per_joule=0.0 if inputs.narrow else embodied_g(1.0, coefficients),
+        decode_variance=model**2 + batch,
+        prefill_variance=spread.prefill**2,
+        fixed_variance=hardware + idle**2 + _size_spread(inputs.size, coefficients) ** 2,
+        host_variance=0.0 if inputs.narrow else spread.host**2,
+    )
+
+
 def joules(inputs: Inputs, coefficients: Coefficients) -> tuple[float, float]:
     """Return the accelerators' joules for writing the completion and for reading the prompt."""
+    per_output, per_input = _joules_per_token(inputs.size, coefficients)
+    return inputs.completion_tokens * per_output, max(0, inputs.prompt_tokens - inputs.cached_tokens) * per_input
+
+
+def _joules_per_token(size: ModelSize, coefficients: Coefficients) -> tuple[float, float]:
     constants = coefficients.parametric
-    size = inputs.size
     batch = size.batch_size or constants.default_batch
     per_output = (
         math.exp(constants.intercept)
@@ -49,9 +110,7 @@ def joules(inputs: Inputs, coefficients: Coefficients) -> tuple[float, float]:
         * batch**constants.batch_exponent
     )
     flops = 2 * size.active_params_b * 1e9
-    per_input = flops / (constants.utilisation * constants.peak_flops) * constants.prefill_watt
-    read = max(0, inputs.prompt_tokens - inputs.cached_tokens)
-    return inputs.completion_tokens * per_output, read * per_input
+    return per_output, flops / (constants.utilisation * constants.peak_flops) * constants.prefill_watt
 
 
 def batch_and_hardware(inputs: Inputs, coefficients: Coefficients) -> tuple[float, float]:
@@ -59,16 +118,6 @@ def batch_and_hardware(inputs: Inputs, coefficients: Coefficients) -> tuple[floa
     spread = coefficients.spread
     batch = 0.0 if inputs.size.batch_size is not None else coefficients.parametric.batch_exponent * spread.batch_unknown
     return batch**2, 0.0 if inputs.hardware_known else spread.hardware_unknown**2
-
-
-def _variance(inputs: Inputs, coefficients: Coefficients, *, decode_share: float) -> float:
-    spread = coefficients.spread
-    batch, hardware = batch_and_hardware(inputs, coefficients)
-    model = spread.estimated_usage if inputs.usage_estimated else spread.model
-    idle = 0.0 if inputs.narrow else spread.idle
-    decode = decode_share**2 * (model**2 + batch)
-    prefill = (1 - decode_share) ** 2 * spread.prefill**2
-    return decode + prefill + hardware + idle**2 + _size_spread(inputs.size, coefficients) ** 2
 
 
 def _size_spread(size: ModelSize, coefficients: Coefficients) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from vetted_mw.receipts.canonical import canonical
+from vetted_mw.receipts.canonical import canonical_members
 from vetted_mw.receipts.jws import compact, detached
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class ReceiptSink(Protocol):
 
 def seal(receipt: Receipt, signer: Signer | None) -> Sealed:
     """Write the receipt in its canonical form and sign it, where there is a key."""
-    payload = canonical(msgspec.to_builtins(receipt))
+    payload = canonical_members(msgspec.to_builtins(receipt))
     if signer is None:
         return Sealed(receipt=receipt, text=payload.decode(), signature=None)
     text = compact(payload, signer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vetted_mw.receipts.inputs import Tokens
     from vetted_mw.receipts.observation import Observation
 
-__all__ = ["Charge", "amounts", "pedigree_score", "told", "with_comparison"]
+__all__ = ["Charge", "Pedigrees", "amounts", "pedigree_score", "pedigrees_of", "told", "told_name", "with_comparison"]
 
 _LONGEST_NAME = 1_024
 _PEDIGREES = {"upstream_gpu": "measured_gpu", "upstream_node": "measured_node"}
@@ -85,8 +85,8 @@ def told(seen: Observation, charge: Charge, coefficients: Coefficients, *, issue
         receipt_version="1",
         region=seen.region.code,
         model=seen.model,
-        upstream_model=_name(seen.upstream_model),
-        upstream_response_id=_name(seen.upstream_response_id),
+        upstream_model=told_name(seen.upstream_model),
+        upstream_response_id=told_name(seen.upstream_response_id),
         prompt_tokens=tokens.prompt,
         cached_tokens=tokens.cached,
         completion_tokens=tokens.completion,
@@ -128,7 +128,7 @@ def told(seen: Observation, charge: Charge, coefficients: Coefficients, *, issue
     )
 
 
-def _name(told: str | None) -> str | None:
+def told_name(told: str | None) -> str | None:
     """Return what an upstream calls something; what is no name by its length is not kept for good."""
     return None if told is None or len(told) > _LONGEST_NAME else told
 
@@ -180,14 +180,30 @@ def pedigree_score(
         operational: g CO2e, as the receipt tells it, so that the score can be recomputed.
         embodied: the same.
     """
+    found = pedigrees_of(coefficients, energy_source=energy_source, region=region, is_live=is_live)
+    return found.score(operational, embodied)
+
+
+class Pedigrees(NamedTuple):
+    """The mean pedigrees behind the two parts of gco2e: `by_use` the operational one, `by_making` the embodied one."""
+
+    by_use: float
+    by_making: float
+
+    def score(self, operational: float, embodied: float) -> float:
+        """Return their mean weighted by the parts' shares, in g CO2e each."""
+        total = operational + embodied
+        share = operational / total if total else 1.0
+        return round(share * self.by_use + (1 - share) * self.by_making, 1)
+
+
+def pedigrees_of(coefficients: Coefficients, *, energy_source: str, region: str, is_live: bool) -> Pedigrees:
+    """Return the pedigrees that `pedigree_score` weighs; its arguments."""
     energy = _mean(coefficients.pedigree(_PEDIGREES.get(energy_source, energy_source)))
     site = _mean(coefficients.site(region).pedigree)
     grid = _mean(coefficients.pedigree("grid_live" if is_live else "grid_annual"))
-    total = operational + embodied
-    share = operational / total if total else 1.0
-    by_use = (energy + site + grid) / 3
     by_making = (energy + _mean(coefficients.pedigree("embodied"))) / 2
-    return round(share * by_use + (1 - share) * by_making, 1)
+    return Pedigrees((energy + site + grid) / 3, by_making)
 
 
 def _mean(scores: tuple[int, ...]) -> float:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vetted_mw.errors import RegionNotAllowedError, RegionRequiredError, RoutingNotAllowedError
 from vetted_mw.grid.signal import Ineligible, Method, SignalReading
+from vetted_mw.routing.decided import Decision
 from vetted_mw.routing.options import Options, Routing
 from vetted_mw.routing.values import (
     AttemptOutcome,
     AttemptRecord,
     Candidate,
-    Decision,
     DecisionMode,
     DecisionReason,
     Rejection,
     RoutePolicy,
     Rules,
+    Ruling,
     Settled,
     Verdict,
 )
@@ -38,6 +38,7 @@ __all__ = [
     "Rejection",
     "RoutePolicy",
     "Rules",
+    "Ruling",
     "Settled",
     "Verdict",
     "as_decided",
@@ -46,6 +47,7 @@ __all__ = [
     "has_left",
     "is_allowed",
     "policy_of",
+    "rule",
     "settle",
 ]
 
@@ -97,7 +99,7 @@ def check_policy(options: Options, rules: Rules, regions: Mapping[str, Region]) 
             raise RegionNotAllowedError(
                 f"Policy does not allow this region. Allowed: {', '.join(allowed) or 'none'}.", param=f"vetted.{name}"
             )
-    in_order = [regions[code] for code in rules.default_order if code in regions]
+    in_order = (regions[code] for code in rules.default_order if code in regions)
     if options.region is None and not any(is_allowed(region, rules) for region in in_order):
         raise RegionNotAllowedError("Policy leaves no region of the default order for this caller. Ask the operator.")
 
@@ -112,17 +114,23 @@ def decide(options: Options, model: str, candidates: Sequence[Candidate], now: d
         now: the instant of the decision, UTC.
         rules: the operator's rules, narrowed for the caller.
     """
+    return Decision(rule(options, model, candidates, rules=rules), now, candidates=candidates)
+
+
+def rule(options: Options, model: str, candidates: Sequence[Candidate], *, rules: Rules) -> Ruling:
+    """Decide without an instant: of the candidates' ages and waits nothing is told, and nothing is looked at."""
     policy = policy_of(options, rules)
     preference = _preference(options, policy, rules)
-    rejected = {c.region.code: _rejection(c, options, model, policy, preference, rules) for c in candidates}
+    preferred = frozenset(preference)
+    rejected = {c.region.code: _rejection(c, options, model, policy, preferred, rules) for c in candidates}
     passed = {c.region.code: c for c in candidates if rejected[c.region.code] is None}
     chain = tuple(code for code in preference if code in passed)
-    base = _Draft(policy=policy, candidates=candidates, now=now, model=model, rules=rules)
+    base = _Draft(policy=policy, candidates=candidates, model=model, rules=rules)
     if policy is RoutePolicy.LOWEST_CARBON:
         return _lowest_carbon(base, passed, chain, rejected)
     if not chain:
         return base.unavailable(rejected)
-    return base.decision(*_preferred_or_pinned(policy, chain, preference, rejected), order=chain, rejected=rejected)
+    return base.ruling(*_preferred_or_pinned(policy, chain, preference, rejected), order=chain, rejected=rejected)
 
 
 def settle(decision: Decision, attempts: Sequence[AttemptRecord], *, serving: str | None) -> Settled:
@@ -140,7 +148,7 @@ def settle(decision: Decision, attempts: Sequence[AttemptRecord], *, serving: st
     if serving is None:
         reason = _exhausted(decision, attempts)
         return Settled(mode=DecisionMode.UNAVAILABLE, reason=reason, region=None, operational=None)
-    operational = decision.readings.get(serving) if serving in decision.live else None
+    operational = decision.reading(serving) if serving in decision.live else None
     if serving == decision.order[0]:
         return Settled(mode=decision.mode, reason=decision.reason, region=serving, operational=operational)
     mode, reason = _failed_over(decision, serving)
@@ -187,7 +195,7 @@ def _rejection(  # noqa: PLR0911 (one return per row of the table, in its order)
     options: Options,
     model: str,
     policy: RoutePolicy,
-    preference: tuple[str, ...],
+    preferred: frozenset[str],
     rules: Rules,
 ) -> Rejection | None:
     """Return the first check that fails, signals apart."""
@@ -197,7 +205,7 @@ def _rejection(  # noqa: PLR0911 (one return per row of the table, in its order)
         return Rejection.NOT_FOR_INFERENCE
     if not is_allowed(candidate.region, rules):
         return Rejection.POLICY
-    if policy is not RoutePolicy.LOWEST_CARBON and candidate.region.code not in preference:
+    if policy is not RoutePolicy.LOWEST_CARBON and candidate.region.code not in preferred:
         return Rejection.OUTSIDE_POLICY
     if candidate.models is not None and model not in candidate.models:
         return Rejection.MODEL_UNAVAILABLE
@@ -230,7 +238,7 @@ def _preferred_or_pinned(
 
 def _lowest_carbon(
     draft: _Draft, passed: Mapping[str, Candidate], chain: tuple[str, ...], rejected: dict[str, Rejection | None]
-) -> Decision:
+) -> Ruling:
     ranks = _ranks(draft.rules, draft.candidates)
     group = _competing(passed, ranks)
     if not group:
@@ -238,18 +246,18 @@ def _lowest_carbon(
         if not chain:
             return draft.unavailable(rejected)
         reason = DecisionReason.DEGRADED_NO_OPERATIONAL_LIVE_SIGNAL
-        return draft.decision(DecisionMode.DEGRADED, reason, order=chain, rejected=rejected)
+        return draft.ruling(DecisionMode.DEGRADED, reason, order=chain, rejected=rejected)
     lowest = min(reading.signal.gco2_per_kwh for reading in group.values())
     band = max(draft.rules.tie_band_gco2_per_kwh, draft.rules.tie_band_ratio * lowest)
     live = _ranked(group, lowest + band, ranks)
     rejected |= {code: _signal_reason(c.reading) for code, c in passed.items() if code not in group}
-    return draft.decision(
+    return draft.ruling(
         DecisionMode.LIVE,
         _live_reason(group, live, lowest),
         order=(*live, *(code for code in chain if code not in group)),
         rejected=rejected,
         live=live,
-        readings=group,
+        method=str(group[live[0]].signal.method),
         band=band if draft.rules.tie_band_gco2_per_kwh or draft.rules.tie_band_ratio else None,
     )
 
@@ -304,16 +312,13 @@ def _signal_reason(reading: SignalReading | None) -> Rejection:
 class _Draft:
     """What every way to a decision shares."""
 
-    def __init__(
-        self, *, policy: RoutePolicy, candidates: Sequence[Candidate], now: datetime, model: str, rules: Rules
-    ) -> None:
+    def __init__(self, *, policy: RoutePolicy, candidates: Sequence[Candidate], model: str, rules: Rules) -> None:
         self.policy = policy
         self.candidates = candidates
-        self.now = now
         self.model = model
         self.rules = rules
 
-    def decision(
+    def ruling(
         self,
         mode: DecisionMode,
         reason: DecisionReason,
@@ -321,26 +326,22 @@ class _Draft:
         order: tuple[str, ...],
         rejected: Mapping[str, Rejection | None],
         live: tuple[str, ...] = (),
-        readings: Mapping[str, SignalReading] | None = None,
+        method: str | None = None,
         band: float | None = None,
-    ) -> Decision:
-        readings = readings or {}
-        return Decision(
+    ) -> Ruling:
+        return Ruling(
             policy=self.policy,
             mode=mode,
             reason=reason,
             order=order,
-            verdicts=tuple(Verdict(candidate=c, rejected=rejected[c.region.code]) for c in self.candidates),
-            requested_at=self.now,
+            rejected=tuple(rejected[c.region.code] for c in self.candidates),
             live=live,
-            method=str(readings[live[0]].signal.method) if live else None,
+            method=method,
             tie_band_gco2_per_kwh=band,
-            retry_after=self._retry_after(rejected),
             serving_model=self._serving_model() if reason is DecisionReason.MODEL_NOT_AVAILABLE else (),
-            readings=MappingProxyType(dict(readings)),
         )
 
-    def unavailable(self, rejected: Mapping[str, Rejection | None]) -> Decision:
+    def unavailable(self, rejected: Mapping[str, Rejection | None]) -> Ruling:
         looked_at = {why for why in rejected.values() if why not in _NEVER_LOOKED_AT}
         serving = looked_at - {Rejection.MODEL_UNAVAILABLE}
         if looked_at == {Rejection.MODEL_UNAVAILABLE}:
@@ -351,15 +352,7 @@ class _Draft:
             reason = DecisionReason.ALL_REGIONS_SATURATED
         else:
             reason = DecisionReason.NO_REGION_AVAILABLE
-        return self.decision(DecisionMode.UNAVAILABLE, reason, order=(), rejected=rejected)
-
-    def _retry_after(self, rejected: Mapping[str, Rejection | None]) -> float | None:
-        waits = (
-            c.retry_after
-            for c in self.candidates
-            if c.retry_after is not None and rejected[c.region.code] in {Rejection.SATURATED, Rejection.DEGRADED}
-        )
-        return min(waits, default=None)
+        return self.ruling(DecisionMode.UNAVAILABLE, reason, order=(), rejected=rejected)
 
     def _serving_model(self) -> tuple[str, ...]:
         return tuple(

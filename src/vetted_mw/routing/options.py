@@ -91,7 +91,7 @@ def parse_options(
         InvalidRegionError: a code that is not in the catalogue.
         ConflictingOptionsError: options, or body and header, that contradict each other.
     """
-    named = [(name, value) for name, value in headers if _is_ours(name)]
+    named = [(name, value) for name, value in headers if b"vetted" in name and _is_ours(name)]
     if not members and not named:
         return Options()
     given = _from_members(members or {}, regions)

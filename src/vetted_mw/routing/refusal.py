@@ -18,7 +18,6 @@ from vetted_mw.routing.values import (
     TIMEOUTS,
     AttemptOutcome,
     AttemptRecord,
-    Decision,
     DecisionReason,
     Rejection,
     RoutePolicy,
@@ -27,6 +26,7 @@ from vetted_mw.routing.values import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vetted_mw.routing.decided import Decision
     from vetted_mw.routing.options import Options
 
 __all__ = ["refusal_for"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 (a struct's types are read when it is used)
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -10,12 +12,21 @@ from vetted_mw.instants import rfc3339
 from vetted_mw.rounding import minutes, significant
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vetted_mw.grid.signal import SignalReading
-    from vetted_mw.routing.values import AttemptRecord, Decision, Settled, Verdict
+    from vetted_mw.routing.decided import Decision
+    from vetted_mw.routing.values import AttemptRecord, Candidate, Settled, Verdict
 
-__all__ = ["ToldComparison", "Trace", "build_trace", "encode_trace", "told_comparison", "told_signal"]
+__all__ = [
+    "SignalText",
+    "ToldComparison",
+    "Trace",
+    "build_trace",
+    "encode_comparison",
+    "encode_trace",
+    "told_candidates",
+    "told_comparison",
+    "told_signal",
+]
 
 
 class ToldSignal(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,24 +75,42 @@ class ToldComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request ran where it ran."""
+    """Why a request ran where it ran. What was written before stands in it as it was written."""
 
     route_policy: str
     decision_mode: str
     decision_reason: str
     region: str | None
     operational_signal: ToldSignal | None
-    receipt_signal: ToldSignal | None
-    candidates: list[ToldCandidate] | msgspec.UnsetType = msgspec.UNSET
-    attempts: list[ToldAttempt] | msgspec.UnsetType = msgspec.UNSET
+    receipt_signal: ToldSignal | msgspec.Raw | None
+    candidates: Sequence[ToldCandidate] | msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    attempts: Sequence[ToldAttempt] | msgspec.UnsetType = msgspec.UNSET
     receipt_error: str | msgspec.UnsetType = msgspec.UNSET
-    default_region: ToldComparison | msgspec.UnsetType | None = msgspec.UNSET
+    default_region: ToldComparison | msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
     ledger: str | msgspec.UnsetType = msgspec.UNSET
     method: str | msgspec.UnsetType = msgspec.UNSET
     tie_band_gco2_per_kwh: float | msgspec.UnsetType = msgspec.UNSET
 
 
-_ENCODE = msgspec.json.Encoder()
+class ToldCandidates(msgspec.Struct, frozen=True):
+    """The candidates of one plan as they were written last.
+
+    Attributes:
+        text: as JSON has them.
+        since: from which instant on they are told alike.
+        until: the first at which one of them is told as older by a tenth of a minute.
+    """
+
+    text: msgspec.Raw
+    since: datetime
+    until: datetime
+
+
+_ENCODE = msgspec.json.Encoder().encode
+_AGED = b'"requested_at":"","age_minutes":0.0'
+_HALF_A_TENTH = 0.05
+_MARGIN_MINUTES = 1e-4
+"""No rounding of an age can be nearer to where the next tenth begins."""
 
 
 def build_trace(
@@ -89,9 +118,9 @@ def build_trace(
     settled: Settled,
     attempts: Sequence[AttemptRecord],
     *,
-    receipt_reading: SignalReading | None,
+    receipt_signal: ToldSignal | msgspec.Raw | None,
     receipt_error: str | None = None,
-    default_region: ToldComparison | msgspec.UnsetType | None = msgspec.UNSET,
+    default_region: ToldComparison | msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET,
     ledger: str | None = None,
     detail: Literal["full", "short"] = "full",
 ) -> Trace:
@@ -101,35 +130,60 @@ def build_trace(
         decision: as decided.
         settled: what finally happened.
         attempts: every attempt, in order.
-        receipt_reading: the signal the receipt's figures used; None without a receipt.
+        receipt_signal: the signal the receipt's figures used; None without a receipt.
         receipt_error: why there is no receipt.
         default_region: the same request there; None where that cannot be compared, unset where there is no receipt.
         ledger: `unavailable` where the receipt should have been kept and was not.
         detail: `short` leaves candidates and attempts out.
     """
     is_full = detail == "full"
+    band = decision.tie_band_gco2_per_kwh
     return Trace(
         route_policy=decision.policy.value,
         decision_mode=settled.mode.value,
         decision_reason=settled.reason.value,
         region=settled.region,
         operational_signal=None if settled.operational is None else told_signal(settled.operational),
-        receipt_signal=None if receipt_reading is None else told_signal(receipt_reading),
-        candidates=[_candidate(verdict) for verdict in decision.verdicts] if is_full else msgspec.UNSET,
+        receipt_signal=receipt_signal,
+        candidates=told_candidates(decision) if is_full else msgspec.UNSET,
         attempts=[_attempt(attempt) for attempt in attempts] if is_full else msgspec.UNSET,
         receipt_error=msgspec.UNSET if receipt_error is None else receipt_error,
         default_region=default_region,
         ledger=msgspec.UNSET if ledger is None else ledger,
         method=msgspec.UNSET if decision.method is None else decision.method,
-        tie_band_gco2_per_kwh=msgspec.UNSET
-        if decision.tie_band_gco2_per_kwh is None
-        else significant(decision.tie_band_gco2_per_kwh),
+        tie_band_gco2_per_kwh=msgspec.UNSET if band is None else significant(band),
     )
 
 
 def encode_trace(trace: Trace) -> bytes:
     """Write the trace as JSON."""
-    return _ENCODE.encode(trace)
+    return _ENCODE(trace)
+
+
+def told_candidates(decision: Decision) -> Sequence[ToldCandidate] | msgspec.Raw:
+    """Tell every candidate; for a decision by a plan they are written once, until one of them looks older."""
+    plan, now = decision.plan, decision.requested_at
+    if plan is None:
+        return [_candidate(verdict) for verdict in decision.verdicts]
+    told = plan.told
+    if not isinstance(told, ToldCandidates) or not told.since <= now < told.until:
+        text = msgspec.Raw(_ENCODE([_candidate(verdict) for verdict in decision.verdicts]))
+        before, after = _minutes_alike(decision.candidates)
+        told = ToldCandidates(text, now - timedelta(minutes=before), now + timedelta(minutes=after))
+        plan.told = told
+    return told.text
+
+
+def _minutes_alike(candidates: Sequence[Candidate]) -> tuple[float, float]:
+    """Return for how many minutes before and after their instant every candidate's age is told as it is then.
+
+    Before as well: of two decisions that were made one after the other, the second may be told first.
+    """
+    ages = [candidate.reading.age_minutes for candidate in candidates if candidate.reading is not None]
+    apart = [(age, age - minutes(age)) for age in ages]
+    before = min((_HALF_A_TENTH + over for age, over in apart if minutes(age)), default=_HALF_A_TENTH)
+    after = min((_HALF_A_TENTH - over for _age, over in apart), default=_HALF_A_TENTH)
+    return max(0.0, before - _MARGIN_MINUTES), max(0.0, after - _MARGIN_MINUTES)
 
 
 def told_comparison(region: str, *, value: float, low: float, high: float, here: float) -> ToldComparison:
@@ -165,6 +219,30 @@ def told_signal(reading: SignalReading) -> ToldSignal:
         temporal_match=reading.temporal_match.value,
         live_eligible=reading.live_eligible,
     )
+
+
+class SignalText:
+    """A reading as the trace tells it, for every instant at which its signal is judged as it is in this one.
+
+    Args:
+        reading: one of them.
+    """
+
+    __slots__ = ("_form",)
+
+    def __init__(self, reading: SignalReading) -> None:
+        told = msgspec.structs.replace(told_signal(reading), requested_at="", age_minutes=0.0)
+        written = _ENCODE(told).replace(b"%", b"%%")
+        self._form = written.replace(_AGED, b'"requested_at":"%b","age_minutes":%b')
+
+    def at(self, requested_at: bytes, age_minutes: bytes) -> bytes:
+        """Write it with the instant of a decision, and its age then, as JSON has them."""
+        return self._form % (requested_at, age_minutes)
+
+
+def encode_comparison(told: ToldComparison) -> bytes:
+    """Write a comparison as JSON."""
+    return _ENCODE(told)
 
 
 def _candidate(verdict: Verdict) -> ToldCandidate:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+import msgspec
 
+if TYPE_CHECKING:
     from vetted_mw.grid.signal import SignalReading
     from vetted_mw.routing.regions import Region
 
@@ -19,12 +17,12 @@ __all__ = [
     "AttemptOutcome",
     "AttemptRecord",
     "Candidate",
-    "Decision",
     "DecisionMode",
     "DecisionReason",
     "Rejection",
     "RoutePolicy",
     "Rules",
+    "Ruling",
     "Settled",
     "Verdict",
 ]
@@ -144,10 +142,17 @@ class Rules:
     default_carbon_aware: bool = False
     tie_band_gco2_per_kwh: float = 0.0
     tie_band_ratio: float = 0.0
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.default_order, self.allowed_regions, self.allowed_countries)))
+
+    def __hash__(self) -> int:
+        """Return what was worked out once: every request looks up what was decided under its rules."""
+        return self._hash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The facts one region is judged on, frozen at the instant of the decision.
 
     Attributes:
@@ -185,36 +190,30 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """The ordered list failover walks, and why it is what it is.
+class Ruling:
+    """What was decided, whatever the instant: it holds for as long as the facts do that it rests on.
 
     Attributes:
         policy: the rule applied.
         mode: as decided, before any attempt.
         reason: the same.
         order: region codes to attempt, first to last; empty when the mode is `unavailable`.
+        rejected: one per catalogue region, in catalogue order: None for an eligible one, else why not.
         live: the leading codes of `order` that were ranked by a live signal; empty for every other policy and mode.
-        verdicts: one per catalogue region, in catalogue order.
-        requested_at: the instant of the decision, UTC; the same everywhere in one answer.
         method: the method the live values share; None when no signal took part.
         tie_band_gco2_per_kwh: the band in force at the lowest value; None when none is set or no signal took part.
-        retry_after: seconds until the soonest saturated region may be free again; None when unknown.
         serving_model: codes of configured regions that list the model, for the message of `model_not_available`.
-        readings: region code -> the live reading it was ranked by, for the regions of `live`.
     """
 
     policy: RoutePolicy
     mode: DecisionMode
     reason: DecisionReason
     order: tuple[str, ...]
-    verdicts: tuple[Verdict, ...]
-    requested_at: datetime
+    rejected: tuple[Rejection | None, ...]
     live: tuple[str, ...] = ()
     method: str | None = None
     tie_band_gco2_per_kwh: float | None = None
-    retry_after: float | None = None
     serving_model: tuple[str, ...] = ()
-    readings: Mapping[str, SignalReading] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ def frozen(written: Written, *, environ: Mapping[str, str]) -> Configuration:
         receipt_key=settings.receipt_key,
         sse_placement=Placement(settings.sse_placement),
         trace_detail=settings.trace_detail,
+        transport=settings.transport,
         forward_headers=frozenset(settings.forward_headers),
         limits=limits_with(Limits(), settings.limits),
         callers=callers,

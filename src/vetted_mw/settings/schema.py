@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from vetted_mw.configuration import DEFAULT_TRANSPORT
 from vetted_mw.routing.regions import EU_EEA_COUNTRIES
 from vetted_mw.settings import header_names, texts
 from vetted_mw.settings.evidence_schema import LedgerSettings, MeasuredEnergySettings, SigningSettings
@@ -210,7 +211,7 @@ class VettedSettings(BaseSettings):
     sse_placement: Literal["finish_chunk", "usage_chunk", "comment", "off"] = "finish_chunk"
     trace_detail: Literal["full", "short"] = "full"
     forward_headers: list[Annotated[str, AfterValidator(header_names.forwarded_header)]] = []
-    transport: Literal["httpx"] = "httpx"
+    transport: Literal["own", "httpx"] = DEFAULT_TRANSPORT
     server: ServerSettings = ServerSettings()
     callers: dict[str, CallerSettings] = {}
     limits: LimitSettings = LimitSettings()

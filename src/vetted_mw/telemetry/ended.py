@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.receipts.receipt import ReceiptError
 from vetted_mw.routing.values import AttemptOutcome, DecisionMode
@@ -68,8 +69,7 @@ def receipt_outcome(error: str | None) -> ReceiptOutcome:
     return ReceiptOutcome.FAILED if error in _FAILURES else ReceiptOutcome.WITHHELD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedOperation:
+class EndedOperation(msgspec.Struct, frozen=True, kw_only=True):
     """One logical chat operation, as `gen_ai.*` metrics count it: a request, or one call of an in-app handler.
 
     Attributes:
@@ -93,8 +93,7 @@ class EndedOperation:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedRequest:
+class EndedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request for a chat completion.
 
     Attributes:

@@ -12,6 +12,7 @@ from opentelemetry import metrics
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.gauges import GLOBAL_WATCH, Watch, create_gauges, watch_over
+from vetted_mw.telemetry.slumber import Slumber
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider
@@ -79,7 +80,7 @@ class Instruments:
         receipts: of answers, by what became of them.
         overhead: s spent in us before the latest request left for an upstream.
         watch: what the observed gauges look at.
-        may_sleep: whether they are the global provider's, which may not have been set yet.
+        slumber: of the global provider, which may not have been set yet; None where they are another's.
     """
 
     genai: GenaiInstruments
@@ -92,12 +93,11 @@ class Instruments:
     receipts: Counter
     overhead: Histogram
     watch: Watch
-    may_sleep: bool
+    slumber: Slumber | None
 
-    @property
-    def are_asleep(self) -> bool:
-        """Whether no SDK has been set yet, so that whatever is recorded goes nowhere."""
-        return self.may_sleep and type(metrics.get_meter_provider()).__module__.startswith(_API)
+
+def _is_unset() -> bool:
+    return type(metrics.get_meter_provider()).__module__.startswith(_API)
 
 
 def instruments_for(provider: MeterProvider | None, *, latest_genai: bool) -> Instruments:
@@ -109,13 +109,13 @@ def instruments_for(provider: MeterProvider | None, *, latest_genai: bool) -> In
     """
     if provider is None:
         return _global_instruments(latest_genai=latest_genai)
-    return _made(_meter(provider), watch_over(provider), latest_genai=latest_genai, may_sleep=False)
+    return _made(_meter(provider), watch_over(provider), latest_genai=latest_genai, slumber=None)
 
 
 @functools.cache
 def _global_instruments(*, latest_genai: bool) -> Instruments:
     """Make them once: a proxy for a provider that may be set later is never let go of by the API."""
-    return _made(_meter(None), GLOBAL_WATCH, latest_genai=latest_genai, may_sleep=True)
+    return _made(_meter(None), GLOBAL_WATCH, latest_genai=latest_genai, slumber=Slumber(_is_unset))
 
 
 def _meter(provider: MeterProvider | None) -> Meter:
@@ -130,7 +130,7 @@ def _meter(provider: MeterProvider | None) -> Meter:
         ) from None
 
 
-def _made(meter: Meter, watch: Watch, *, latest_genai: bool, may_sleep: bool) -> Instruments:
+def _made(meter: Meter, watch: Watch, *, latest_genai: bool, slumber: Slumber | None) -> Instruments:
     create_gauges(meter, watch)
     return Instruments(
         genai=_latest_genai(meter) if latest_genai else _published_genai(meter),
@@ -150,7 +150,7 @@ def _made(meter: Meter, watch: Watch, *, latest_genai: bool, may_sleep: bool) ->
             explicit_bucket_boundaries_advisory=_OVERHEAD_SECONDS,
         ),
         watch=watch,
-        may_sleep=may_sleep,
+        slumber=slumber,
     )
 
 

@@ -47,13 +47,14 @@ class Meters:
 
     def __init__(self, instruments: Instruments, *, models: frozenset[str], genai: bool) -> None:
         self._instruments = instruments
+        self._slumber = instruments.slumber
         self._models = models
         self._genai = instruments.genai if genai else None
 
     @property
     def are_asleep(self) -> bool:
         """Whether nobody records anything yet, so that nothing need be built for it."""
-        return self._instruments.are_asleep
+        return self._slumber is not None and self._slumber.lasts()
 
     def attempted(self, record: AttemptRecord, context: Context) -> None:
         """Count one attempt that has ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from vetted_mw.telemetry.costs_no_answer import COSTS_NO_ANSWER
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-__all__ = ["extracted", "injected"]
+__all__ = ["extracted", "injected", "is_traced"]
 
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
 _PARENT, _STATE = b"traceparent", b"tracestate"
@@ -22,6 +23,11 @@ _KEY = r"(?:[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_
 _VALUE = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 _MEMBER = re.compile(f"{_KEY}={_VALUE}")
 _MAX_MEMBERS = 32
+
+
+def is_traced(inside: Context) -> bool:
+    """Whether there is a span, ours or another's, that what happens inside belongs under."""
+    return bool(inside) and get_current_span(inside).get_span_context().is_valid
 
 
 def extracted(headers: Iterable[tuple[bytes, bytes]], around: Context) -> Context:
@@ -45,6 +51,8 @@ def extracted(headers: Iterable[tuple[bytes, bytes]], around: Context) -> Contex
 
 def injected(inside: Context) -> list[tuple[bytes, bytes]]:
     """Return the headers that tell an upstream of the span in `inside`; none where there is none."""
+    if not inside:
+        return []
     carrier: dict[str, str] = {}
     with COSTS_NO_ANSWER:
         _TRACE_CONTEXT.inject(carrier, inside)

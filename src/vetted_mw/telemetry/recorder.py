@@ -11,7 +11,8 @@ from vetted_mw.errors import ConfigurationError
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.attributes import server_span_attributes
 from vetted_mw.telemetry.costs_no_answer import COSTS_NO_ANSWER
-from vetted_mw.telemetry.propagation import extracted
+from vetted_mw.telemetry.propagation import extracted, is_traced
+from vetted_mw.telemetry.slumber import Slumber
 from vetted_mw.telemetry.spans import ChatSpan, ServerSpan
 
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ class Recorder:
                 remedy="Install what brings it, or unset the variable.",
             ) from None
         self._propagate = propagate
-        self._may_sleep = provider is None and isinstance(self._tracer, trace.ProxyTracer)
+        may_sleep = provider is None and isinstance(self._tracer, trace.ProxyTracer)
+        self._slumber = Slumber(_is_unset) if may_sleep else None
 
     @property
-    def _is_asleep(self) -> bool:
+    def is_asleep(self) -> bool:
         """Whether no SDK has been set yet, so that every span would be one that nobody sees."""
-        return self._may_sleep and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        return self._slumber is not None and self._slumber.lasts()
 
     def server(self, *, path: str, scheme: str, headers: Iterable[tuple[bytes, bytes]]) -> ServerSpan:
         """Start the span of one HTTP request, unless the host has one for it.
@@ -63,13 +65,20 @@ class Recorder:
             headers: the caller's; its trace context is gone on with.
         """
         here = context.get_current()
-        if trace.get_current_span(here).get_span_context().is_valid:
+        if is_traced(here):
             return ServerSpan(INVALID_SPAN, here)
         parent = extracted(headers, here)
-        if self._is_asleep:
-            return ServerSpan(INVALID_SPAN, parent)
         span = self._start(f"POST {path}", parent, SpanKind.SERVER, server_span_attributes(path=path, scheme=scheme))
         return ServerSpan(span, trace.set_span_in_context(span, parent))
+
+    def unseen_server(self, headers: Iterable[tuple[bytes, bytes]] | None) -> ServerSpan:
+        """Return what stands for the span of one HTTP request while nobody would see one.
+
+        Args:
+            headers: as for `server`; None where they bring no trace context to go on with.
+        """
+        here = context.get_current()
+        return ServerSpan(INVALID_SPAN, here if headers is None or is_traced(here) else extracted(headers, here))
 
     def chat(
         self, model: str, *, provider: str, outer: Context | None = None, headers: Iterable[tuple[bytes, bytes]] = ()
@@ -82,15 +91,28 @@ class Recorder:
             outer: holds the span of the HTTP request; used where no span is current.
             headers: of an in-app handler's call: trace context that its own client put there goes before `outer`.
         """
-        parent = context.get_current()
-        if not trace.get_current_span(parent).get_span_context().is_valid:
-            parent = extracted(headers, parent if outer is None else outer)
-        if self._is_asleep:
-            return ChatSpan(INVALID_SPAN, parent, start=self._start, propagate=self._propagate)
+        parent = self._parent(outer, headers)
         attributes = {names.OPERATION_NAME: names.CHAT, names.PROVIDER_NAME: provider, names.REQUEST_MODEL: model}
         span = self._start(f"{names.CHAT} {model}", parent, SpanKind.CLIENT, attributes)
         inside = trace.set_span_in_context(span, parent)
         return ChatSpan(span, inside, start=self._start, propagate=self._propagate)
+
+    def unseen(self, *, outer: Context | None, headers: Iterable[tuple[bytes, bytes]] | None) -> ChatSpan:
+        """Return what stands for the span of one logical request while nobody would see one: nothing is known for it.
+
+        Args:
+            outer: as for `chat`; the trace context it holds is told to upstreams all the same.
+            headers: as for `chat`; None where the request is the outer one itself, whose context then holds.
+        """
+        parent = outer if headers is None and outer is not None else self._parent(outer, headers or ())
+        return ChatSpan(INVALID_SPAN, parent, start=self._start, propagate=self._propagate)
+
+    def _parent(self, outer: Context | None, headers: Iterable[tuple[bytes, bytes]]) -> Context:
+        here = context.get_current()
+        if is_traced(here):
+            return here
+        around = here if outer is None else outer
+        return extracted(headers, around) if headers else around
 
     def _start(
         self, name: str, parent: Context | None, kind: SpanKind, attributes: Mapping[str, AttributeValue]
@@ -98,3 +120,7 @@ class Recorder:
         with COSTS_NO_ANSWER:
             return self._tracer.start_span(name, context=parent, kind=kind, attributes=attributes)
         return INVALID_SPAN
+
+
+def _is_unset() -> bool:
+    return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

@@ -21,6 +21,8 @@ from vetted_mw.telemetry.propagation import injected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextvars import Token
+    from types import TracebackType
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
@@ -52,6 +54,8 @@ class ServerSpan:
         context: what the request's other spans are children of.
     """
 
+    __slots__ = ("_span", "context")
+
     def __init__(self, span: Span, inside: Context) -> None:
         self._span = span
         self.context = inside
@@ -64,6 +68,8 @@ class ServerSpan:
             error: what the caller was told, a closed word; it counts where the fault is on this side.
             has_raised: whether the host's own handler raised, whatever its status.
         """
+        if self._span is INVALID_SPAN:
+            return
 
         def describe() -> None:
             if status is not None:
@@ -88,6 +94,8 @@ class ChatSpan:
         is_recording: whether anybody gets to see it.
     """
 
+    __slots__ = ("_attempts", "_propagate", "_span", "_start", "context", "is_recording")
+
     def __init__(self, span: Span, inside: Context, *, start: StartSpan, propagate: bool) -> None:
         self._span = span
         self._start = start
@@ -95,8 +103,9 @@ class ChatSpan:
         self.context = inside
         self._attempts = 0
         self.is_recording = False
-        with COSTS_NO_ANSWER:
-            self.is_recording = span.is_recording()
+        if span is not INVALID_SPAN:
+            with COSTS_NO_ANSWER:
+                self.is_recording = span.is_recording()
 
     def route(self, decision: Decision, *, requested: str | None) -> None:
         """Record the decision as a span of its own; without a span that records, nothing is built for one.
@@ -123,7 +132,7 @@ class ChatSpan:
     def attempt(self, upstream: Upstream, region: Region) -> AttemptSpan:
         """Start the span of one try; without a span that records, its upstream is told of the trace as it stands."""
         if not self.is_recording:
-            return AttemptSpan(INVALID_SPAN, self.context, propagate=self._propagate)
+            return AttemptSpan(INVALID_SPAN, self.context, propagate=self._propagate) if self.context else _UNSEEN
         attributes = attempt_attributes(upstream, region, index=self._attempts)
         self._attempts += 1
         span = self._start(names.ATTEMPT_SPAN, self.context, SpanKind.CLIENT, attributes)
@@ -151,6 +160,8 @@ class ChatSpan:
             error_type: a closed word when the caller got an error or a cut stream; None otherwise.
             finished_at: when the operation was over, in nanoseconds since the epoch; None: now.
         """
+        if self._span is INVALID_SPAN:
+            return
 
         def describe() -> None:
             if error_type is not None:  # first: it holds whatever becomes of the rest
@@ -167,25 +178,31 @@ class AttemptSpan:
         headers: trace context for the upstream; never baggage.
     """
 
+    __slots__ = ("_inside", "_span", "_token", "headers")
+
     def __init__(self, span: Span, inside: Context, *, propagate: bool) -> None:
         self._span = span
         self._inside = inside
+        self._token: Token[Context] | None = None
         self.headers = injected(inside) if propagate else []
 
-    @contextlib.contextmanager
-    def current(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Make the span current while the request is sent, so that a client's own instrumentation nests under it.
 
         Never around a `yield` of the stream: the span would stay current in whoever reads it.
         """
-        token = context.attach(self._inside)
-        try:
-            yield
-        finally:
+        if self._inside:
+            self._token = context.attach(self._inside)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        token, self._token = self._token, None
+        if token is not None:
             context.detach(token)
 
     def end(self, record: AttemptRecord) -> None:
         """End the span with how the try ended."""
+        if self._span is INVALID_SPAN:
+            return
 
         def describe() -> None:
             if record.status is not None:
@@ -196,9 +213,16 @@ class AttemptSpan:
         _end(self._span, describe)
 
 
+_UNSEEN = AttemptSpan(INVALID_SPAN, context.Context(), propagate=False)
+"""Of every try that neither a span nor a trace knows of: it holds nothing and does nothing."""
+
+
 @contextlib.contextmanager
 def correlated(within: Context) -> Iterator[dict[str, str]]:
     """Make the span of `within` current for one line of the log, and give its ids; nothing may be awaited inside."""
+    if not within:
+        yield {}
+        return
     span = trace.get_current_span(within).get_span_context()
     token = context.attach(within)
     try:
@@ -216,8 +240,6 @@ def correlated(within: Context) -> Iterator[dict[str, str]]:
 
 def _end(span: Span, describe: Callable[[], None], *, at: int | None = None) -> None:
     """Describe a span that records, and end it whatever became of the description."""
-    if span is INVALID_SPAN:
-        return
     with COSTS_NO_ANSWER:
         if span.is_recording():
             describe()

@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vetted_mw.audit.report.command import report_command
-from vetted_mw.cli.receipts.checkpoint import checkpoint
-from vetted_mw.cli.receipts.export import export
-from vetted_mw.cli.receipts.show import show
-from vetted_mw.cli.receipts.verify import verify
+from vetted_mw.cli.command import Command
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +50,7 @@ def _add_verify(actions: _Commands) -> None:
         "--trust-packed-keys", action="store_true", help="take the keys that a pack brings for the issuer's"
     )
     action.add_argument("--json", action="store_true", help="print JSON, for scripts")
-    action.set_defaults(run=verify)
+    action.set_defaults(run=Command(module="vetted_mw.cli.receipts.verify", name="verify"))
 
 
 def _add_show(actions: _Commands) -> None:
@@ -63,7 +59,7 @@ def _add_show(actions: _Commands) -> None:
     _add_ledger(action)
     action.add_argument("--jwks", type=Path, metavar="FILE", help="the issuer's keys (default: those of the settings)")
     action.add_argument("--json", action="store_true", help="print the receipt as it is stored")
-    action.set_defaults(run=show)
+    action.set_defaults(run=Command(module="vetted_mw.cli.receipts.show", name="show"))
 
 
 def _add_export(actions: _Commands) -> None:
@@ -72,7 +68,7 @@ def _add_export(actions: _Commands) -> None:
     _add_ledger(action)
     action.add_argument("--jwks", type=Path, metavar="FILE", help="keys to pack (default: those of the settings)")
     action.add_argument("--out", type=Path, required=True, metavar="FILE.zip", help="the pack; must not exist yet")
-    action.set_defaults(run=export)
+    action.set_defaults(run=Command(module="vetted_mw.cli.receipts.export", name="export"))
 
 
 def _add_checkpoint(actions: _Commands) -> None:
@@ -80,7 +76,7 @@ def _add_checkpoint(actions: _Commands) -> None:
     _add_ledger(action)
     action.add_argument("--unsigned", action="store_true", help="make it without a key: it proves little")
     action.add_argument("--out", type=Path, metavar="FILE", help="write the checkpoint there; must not exist yet")
-    action.set_defaults(run=checkpoint)
+    action.set_defaults(run=Command(module="vetted_mw.cli.receipts.checkpoint", name="checkpoint"))
 
 
 def _add_report(actions: _Commands) -> None:
@@ -92,7 +88,7 @@ def _add_report(actions: _Commands) -> None:
     _add_ledger(action)
     action.add_argument("--format", choices=["table", "csv", "html"], default="table", help="default: table")
     action.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
-    action.set_defaults(run=report_command)
+    action.set_defaults(run=Command(module="vetted_mw.audit.report.command", name="report_command"))
 
 
 def _add_period(action: argparse.ArgumentParser, *, required: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vetted_mw.asgi.intake import CallerLeftError, Inflow
 from vetted_mw.asgi.paths import route_path
 from vetted_mw.asgi.sending import Sender, own_fault
+from vetted_mw.cli.logs import write_lines_at_once
 from vetted_mw.cli.telemetry.plan import METRICS_PATH, is_page_served
 from vetted_mw.errors import AnswerError, MethodNotAllowedError
 from vetted_mw.proxy.headers import header_value
@@ -59,6 +60,7 @@ class ObservedApp:
             if is_over:
                 return
             is_over = True
+            write_lines_at_once()  # once it hears of this end, the server may end by a signal
             if self._page is not None:
                 await self._page.aclose()
             await self._sdk.shut_down()
