@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vetted_mw.deadlines import Limit, Sweep, brief_sweep_here, sweep_here
+from vetted_mw.deadlines import Limit, Sweep, WaitLimit, brief_sweep_here, sweep_here
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -391,6 +391,37 @@ async def test_a_limit_moved_outside_its_block_cancels_nobody() -> None:
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
+
+
+async def test_a_limit_of_waits_ends_a_wait_and_nothing_else() -> None:
+    """While the block does not wait it may take its time; the wait that begins after that has its own time again."""
+    limit = WaitLimit(now() + SOON)
+    slept: list[bool] = []
+
+    async def block() -> None:
+        with limit:
+            await asyncio.sleep(3 * SOON)
+            slept.append(limit.has_slept)
+            limit.at = now() + SOON
+            limit.wake()
+            slept.append(limit.has_slept)
+            limit.is_waiting = True
+            await asyncio.sleep(NEVER)
+
+    with pytest.raises(TimeoutError):
+        await block()
+    assert (slept, limit.has_expired) == ([True, False], True)
+
+
+async def test_a_limit_of_waits_moves_to_later() -> None:
+    """Each wait may be as long as the last, however many there are."""
+    limit = WaitLimit(now() + 4 * SOON)
+    with limit:
+        limit.is_waiting = True
+        for _ in range(6):
+            limit.at = now() + 4 * SOON
+            await asyncio.sleep(SOON)
+    assert not limit.has_expired
 
 
 def test_a_limit_needs_a_task() -> None:

@@ -7,6 +7,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+import msgspec
+
 from vetted_mw.chat.sse import Placement
 from vetted_mw.signal_configuration import SignalConfiguration
 
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 
-DEFAULT_TRANSPORT: Final = "httpx"
+DEFAULT_TRANSPORT: Final = "own"
 """What carries requests where the settings do not say."""
 
 
@@ -129,8 +131,7 @@ class Upstream:
     measured_energy: MeasuredEnergy | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallerKey:
+class CallerKey(msgspec.Struct, frozen=True, kw_only=True):
     """One configured caller.
 
     Attributes:
@@ -146,8 +147,7 @@ class CallerKey:
     admin: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredEnergy:
+class MeasuredEnergy(msgspec.Struct, frozen=True, kw_only=True):
     """Where an upstream's answers tell the energy they took. One of `header` and `json_path` is given.
 
     Attributes:
@@ -163,8 +163,7 @@ class MeasuredEnergy:
     scope: Literal["gpu", "node"] = "gpu"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetiredKey:
+class RetiredKey(msgspec.Struct, frozen=True, kw_only=True):
     """A public key that signed receipts once, and stays listed.
 
     Attributes:
@@ -178,8 +177,7 @@ class RetiredKey:
     not_after: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SigningConfiguration:
+class SigningConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """What receipts are signed with.
 
     Attributes:
@@ -193,8 +191,7 @@ class SigningConfiguration:
     retired: tuple[RetiredKey, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerConfiguration:
+class LedgerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """Where receipts are kept.
 
     Attributes:
@@ -208,8 +205,7 @@ class LedgerConfiguration:
     policy: Literal["fail_open", "fail_closed"] = "fail_open"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiptConfiguration:
+class ReceiptConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """What receipts say and how they treat what is missing.
 
     Attributes:
@@ -224,11 +220,10 @@ class ReceiptConfiguration:
     engine: Literal["parametric", "ecologits"] = "parametric"
     unknown_model: Literal["widen", "null"] = "widen"
     missing_usage: Literal["estimate", "null"] = "estimate"
-    models: Mapping[str, ModelSize] = field(default_factory=lambda: MappingProxyType({}))
+    models: Mapping[str, ModelSize] = msgspec.field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfiguration:
+class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """What `vetted-mw serve` binds."""
 
     host: str = "127.0.0.1"
@@ -237,8 +232,7 @@ class ServerConfiguration:
     drain_seconds: float = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TelemetryConfiguration:
+class TelemetryConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """What is told of requests, and by which names.
 
     Attributes:

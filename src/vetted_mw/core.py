@@ -84,11 +84,12 @@ class Receipted(msgspec.Struct, frozen=True, kw_only=True):
         """Write the receipt as the caller gets it: what is signed, the signature, and what opens the digest."""
         if self.written is None:
             return b"null"
-        text = self.written.text if self.final is None else encode_receipt(self.final)
-        opens = self.nonce is not None and self.written.seen.response_digest is not None
+        written, nonce = self.written, self.nonce
+        text = written.text if self.final is None else encode_receipt(self.final)
+        opens = nonce is not None and written.seen.response_digest is not None
         if not opens and self.signature is None:
             return text
-        beside = b',"binding_nonce":"%b"' % nonce_text(self.nonce).encode() if opens and self.nonce else b""
+        beside = b',"binding_nonce":"%b"' % nonce_text(nonce).encode() if opens and nonce else b""
         if self.signature is not None:
             beside += b',"signature":"%b"' % self.signature.encode()
         return text[:-1] + beside + b"}"

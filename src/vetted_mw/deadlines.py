@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Alarm", "Limit", "Sweep", "brief_sweep_here", "sweep_here"]
+__all__ = ["Alarm", "Limit", "Sweep", "WaitLimit", "brief_sweep_here", "sweep_here"]
 
 _APART_SECONDS = 0.005
 """Least time between two looks: as late as a limit may be told, beside what a busy loop makes of it."""
@@ -47,27 +47,28 @@ class Sweep:
     Attributes:
         loop: the same.
         due: when it looks next; infinite while nothing was armed since the last look.
+        armed: what it looks at.
     """
 
-    __slots__ = ("_armed", "_context", "_looked", "_timer", "due", "loop")
+    __slots__ = ("_context", "_looked", "_timer", "armed", "due", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.due = math.inf
-        self._armed: set[Alarm] = set()
+        self.armed: set[Alarm] = set()
         self._looked = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._context = contextvars.Context()  # a look belongs to no request, not even to the one that asked for it
 
     def arm(self, alarm: Alarm) -> None:
         """Ring `alarm` when it is due, unless it is disarmed before."""
-        self._armed.add(alarm)
+        self.armed.add(alarm)
         if alarm.at < self.due:
             self.look_by(alarm.at)
 
     def disarm(self, alarm: Alarm) -> None:
         """Let `alarm` be. One that was never armed, or has rung, changes nothing."""
-        self._armed.discard(alarm)
+        self.armed.discard(alarm)
 
     def look_by(self, at: float) -> None:
         """See to it that the next look is not later than `at`, or than a moment after the last one."""
@@ -80,9 +81,9 @@ class Sweep:
         self._looked = now = self.loop.time()
         self._timer = None
         self.due = math.inf
-        rung = [alarm for alarm in self._armed if alarm.at <= now]
-        self._armed.difference_update(rung)
-        soonest = min((alarm.at for alarm in self._armed), default=math.inf)
+        rung = [alarm for alarm in self.armed if alarm.at <= now]
+        self.armed.difference_update(rung)
+        soonest = min((alarm.at for alarm in self.armed), default=math.inf)
         if soonest < math.inf:
             self.look_by(soonest)
         for alarm in rung:
@@ -121,8 +122,13 @@ class Limit:
         self._task = task
         self._cancelling = task.cancelling()
         self.has_expired = False
-        self._sweep = sweep = sweep_here(loop)
-        sweep.arm(self)
+        sweep = _HERE.sweep
+        if sweep is None or sweep.loop is not loop:
+            sweep = sweep_here(loop)
+        self._sweep = sweep
+        sweep.armed.add(self)  # as `arm` and `disarm` do: each part of each stream passes here
+        if self.at < sweep.due:
+            sweep.look_by(self.at)
         return self
 
     def __exit__(
@@ -132,7 +138,7 @@ class Limit:
         self._task = self._sweep = None
         if task is None or sweep is None:
             return
-        sweep.disarm(self)
+        sweep.armed.discard(self)
         if self.has_expired and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
@@ -147,6 +153,41 @@ class Limit:
         if self._task is not None:
             self.has_expired = True
             self._task.cancel()
+
+
+class WaitLimit(Limit):
+    """Limit each wait of a block that waits again and again, and nothing that the block does in between.
+
+    Entered once for all the waits: to begin the next one later than the last costs the writes of two attributes.
+
+    Args:
+        at: as of a `Limit`, for the first wait.
+
+    Attributes:
+        at: the same; before each wait it may be set to a later time.
+        is_waiting: set by the block while it waits. Where it does not, time does not run out.
+        has_slept: time was up while nobody waited: before the next wait `wake` is called.
+    """
+
+    __slots__ = ("has_slept", "is_waiting")
+
+    def __init__(self, at: float) -> None:
+        super().__init__(at)
+        self.is_waiting = False
+        self.has_slept = False
+
+    def wake(self) -> None:
+        """Look at `at` again."""
+        self.has_slept = False
+        if self._sweep is not None:
+            self._sweep.arm(self)
+
+    def ring(self) -> None:
+        """Cancel the block where it waits."""
+        if self.is_waiting:
+            super().ring()
+        else:
+            self.has_slept = True
 
 
 class _Here(threading.local):

@@ -207,6 +207,21 @@ class Gateway:
         """Requests that are being answered."""
         return len(self._held.traffic)
 
+    def enter_at_once(self) -> InFlight | None:
+        """Let one request in as `enter` does, where nothing has to be waited for; None where `enter` has to.
+
+        Raises:
+            ShuttingDownError: it is being stopped.
+        """
+        held = self._held
+        core = held.core
+        if core is None or self._loop is not asyncio.get_running_loop():
+            return None
+        traffic = held.traffic
+        if traffic.is_closed:
+            traffic.require_open()
+        return traffic.enter(core)
+
     async def enter(self) -> InFlight:
         """Let one request in; whoever calls this says when it has left.
 

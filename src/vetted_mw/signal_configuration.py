@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["FileSource", "JsonReading", "JsonSource", "ServiceSource", "SignalConfiguration"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileSource:
+class FileSource(msgspec.Struct, frozen=True, kw_only=True):
     """Readings from a file that is watched.
 
     Attributes:
@@ -29,8 +29,7 @@ class FileSource:
     max_age_minutes: float = 180.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceSource:
+class ServiceSource(msgspec.Struct, frozen=True, kw_only=True):
     """One grid service that is asked.
 
     Attributes:
@@ -48,12 +47,11 @@ class ServiceSource:
     max_age_minutes: float
     refresh_seconds: float
     key: Secret | None = None
-    areas: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    areas: Mapping[str, str] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     figure: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonReading:
+class JsonReading(msgspec.Struct, frozen=True, kw_only=True):
     """Where one zone's value stands in an answer of a service we do not know.
 
     Attributes:
@@ -83,8 +81,7 @@ class JsonReading:
     key: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonSource:
+class JsonSource(msgspec.Struct, frozen=True, kw_only=True):
     """Services we do not know, read by the operator's description.
 
     Attributes:
@@ -96,8 +93,7 @@ class JsonSource:
     refresh_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignalConfiguration:
+class SignalConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """Where signals come from and what they must be to decide.
 
     Attributes:
@@ -112,12 +108,12 @@ class SignalConfiguration:
         expected_types: zone -> PSR codes without which an interval is incomplete, over the shipped table.
     """
 
-    chains: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    chains: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     file: FileSource | None = None
     services: tuple[ServiceSource, ...] = ()
     http_json: JsonSource | None = None
     timeout_seconds: float = 30.0
     proxy: str = ""
-    max_proxy_share: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    min_total_mw: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    expected_types: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    max_proxy_share: Mapping[str, float] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    min_total_mw: Mapping[str, float] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    expected_types: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: MappingProxyType({}))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
+import socket
+import struct
+import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -34,20 +38,31 @@ class _Place:
     Attributes:
         bodies: the bodies it was sent.
         heads: the number of headers of each request.
+        made: connections that something still holds.
     """
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.heads: list[int] = []
+        self.made: weakref.WeakSet[BoundedHeads] = weakref.WeakSet()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        config = uvicorn.Config(self._app, http=BoundedHeads, interface="asgi3", lifespan="off", log_level="warning")
+        config = uvicorn.Config(
+            self._app,
+            http=BoundedHeads,
+            interface="asgi3",
+            lifespan="off",
+            log_level="warning",
+            timeout_keep_alive=3600,
+        )
         config.load()
         state = uvicorn.server.ServerState()
 
         def protocol() -> BoundedHeads:
-            return BoundedHeads(config=config, server_state=state, app_state={})
+            made = BoundedHeads(config=config, server_state=state, app_state={})
+            self.made.add(made)
+            return made
 
         self._server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
         return self
@@ -195,3 +210,16 @@ def test_serve_runs_it_where_httptools_is_installed(monkeypatch: pytest.MonkeyPa
     if has_httptools:
         config.load()
         assert config.http_protocol_class is BoundedHeads
+
+
+async def test_a_connection_that_was_reset_while_it_was_idle_is_held_by_nothing() -> None:
+    async with _Place() as place:
+        async with place.connected() as (reader, writer):
+            writer.write(HEAD + b"content-length: 0\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            assert len(place.made) == 1
+            reset = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        async with asyncio.timeout(LIMIT):
+            while gc.collect() >= 0 and place.made:  # noqa: ASYNC110 (what is collected tells nobody)
+                await asyncio.sleep(0.01)

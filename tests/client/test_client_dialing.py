@@ -7,7 +7,7 @@ import contextvars
 import errno
 import gc
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -220,6 +220,24 @@ async def test_a_name_that_leads_nowhere_is_a_failed_connection() -> None:
     """By the real resolver: nothing was sent."""
     async with door("http://model.example.invalid:8000/v1") as client, asyncio.timeout(LIMIT):
         assert await fault_of(client) == ("connect_error", False, None)
+
+
+async def test_a_name_that_no_resolver_can_be_asked_for_is_a_failed_connection() -> None:
+    """It is the setting's fault, and not an error of ours in every request."""
+    async with door(f"http://{'a' * 64}.example:9/v1") as client:
+        assert await fault_of(client) == ("connect_error", False, None)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_an_address_is_not_looked_up(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The few threads that wait for resolvers may all hang in another region's name."""
+
+    async def hung(*_: Any, **__: Any) -> NoReturn:
+        pytest.fail("asked")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hung, raising=False)
+    (found,) = await dialing._looked_up(host, 443)
+    assert (found[0], found[4]) == (V6 if ":" in host else V4, (host, 443))
 
 
 async def test_a_lookup_that_hangs_is_given_up_at_the_connect_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,37 @@ WHOLE: dict[str, tuple[bytes, int, bytes, bool]] = {
     "hints first": (b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" * 3 + LENGTH + b"\r\n{}", 200, b"{}", True),
     "a last one": (LENGTH + b"connection: close\r\n\r\n{}", 200, b"{}", False),
     "of HTTP/1.0": (b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", 200, b"{}", False),
+    "of HTTP/1.0, that would go on": (
+        b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\n{}",
+        200,
+        b"{}",
+        False,
+    ),
+    "of HTTP/1.0, in chunks": (
+        b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        200,
+        b"{}",
+        False,
+    ),
+    "a trailer that ends the connection": (CHUNKED + b"2\r\n{}\r\n0\r\nconnection: close\r\n\r\n", 200, b"{}", False),
+    "a trailer that would switch": (
+        CHUNKED + b"2\r\n{}\r\n0\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+        200,
+        b"{}",
+        True,
+    ),
+    "interim with a length": (
+        b"HTTP/1.1 100 Continue\r\ncontent-length: 5\r\n\r\n" + LENGTH + b"\r\n{}",
+        200,
+        b"{}",
+        True,
+    ),
+    "no content, in chunks": (
+        b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+        204,
+        b"",
+        True,
+    ),
     "more than its length": (LENGTH + b"\r\n{}{}", 200, b"{}", False),
     "two answers": (LENGTH + b"\r\n{}" + LENGTH + b"\r\n[]", 200, b"{}", False),
     "something after its chunks": (CHUNKED + b"2\r\n{}\r\n0\r\n\r\nHTTP", 200, b"{}", False),
@@ -92,6 +123,14 @@ async def test_trailers_do_not_become_headers() -> None:
         assert response.headers == [(b"transfer-encoding", b"chunked")]
 
 
+async def test_what_a_trailer_is_refused_for_costs_no_later_head_a_control() -> None:
+    """The parser is strict with trailers alone: the next head over the same connection is read as the first one was."""
+    odd = OK + b"x-one: a\x01b\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nx-two: y\r\n\r\n"
+    async with Peers(saying(odd)) as peers, door(peers.base_url) as client:
+        assert [await whole(client) for _ in range(3)] == [(200, b"{}")] * 3
+        assert peers.connections == 1
+
+
 async def test_the_answer_to_head_has_no_body_whatever_its_length() -> None:
     """The next answer is not taken for its body."""
     async with Peers(saying(OK + b"content-length: 5\r\n\r\n")) as peers, door(peers.base_url) as client:
@@ -112,6 +151,7 @@ REFUSED: dict[str, tuple[bytes, int | None]] = {
     "a length with an underscore": (OK + b"content-length: 0_2\r\n\r\n{}", None),
     "a length with a fraction": (OK + b"content-length: 2.0\r\n\r\n{}", None),
     "a length of no digits": (OK + b"content-length: \r\n\r\n{}", None),
+    "a length of 300 digits": (OK + b"content-length: " + b"0" * 299 + b"2\r\n\r\n{}", None),
     "a length beyond 64 bits": (OK + b"content-length: 99999999999999999999999\r\n\r\n{}", None),
     "a length in two parts": (OK + b"content-length: 2 0\r\n\r\n{}", None),
     "a compressed transfer": (OK + b"transfer-encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", None),
@@ -134,6 +174,11 @@ REFUSED: dict[str, tuple[bytes, int | None]] = {
     "NUL in a value": (LENGTH + b"x-one: a\0b\r\n\r\n{}", None),
     "an empty line first": (b"\r\n" + LENGTH + b"\r\n{}", None),
     "bare LF": (b"HTTP/1.1 200 OK\ncontent-length: 2\n\n{}", None),
+    "bare LF behind a control": (LENGTH + b"x-one: a\x01\nx-two: b\r\n\r\n{}", None),
+    "a length behind bare LF behind a control": (OK + b"x-one: \x01\ncontent-length: 2\r\n\r\n{}", None),
+    "a head that ends in bare LF behind a control": (OK + b"x-one: \x01\n\r\n\r\n\r\n", None),
+    "form feed in a value": (LENGTH + b"x-one: a\x0cb\r\n\r\n{}", None),
+    "vertical tab in a value": (LENGTH + b"x-one: a\x0b\r\n\r\n{}", None),
     "one bare LF": (LENGTH + b"x-one: a\nx-two: b\r\n\r\n{}", None),
     "bare CR": (LENGTH + b"x-one: a\rx-two: b\r\n\r\n{}", None),
     "a head that ends in bare LF": (LENGTH + b"\n{}", None),
@@ -141,6 +186,9 @@ REFUSED: dict[str, tuple[bytes, int | None]] = {
     "another protocol, without a word": (b"HTTP/1.1 101 Switching\r\n\r\n" + LENGTH + b"\r\n{}", None),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n", None),
     "a request": (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", None),
+    "streaming": (b"RTSP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", None),
+    "ice": (b"ICE/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", None),
+    "ice behind a hint": (b"HTTP/1.1 103 A\r\n\r\nICE/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", None),
     "radio": (b"ICY 200 OK\r\ncontent-length: 2\r\n\r\n{}", None),
     "HTTP/0.9": (b"HTTP/0.9 200 OK\r\ncontent-length: 2\r\n\r\n{}", None),
     "HTTP/2": (b"HTTP/2.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", None),
@@ -160,6 +208,11 @@ REFUSED: dict[str, tuple[bytes, int | None]] = {
     "a chunk ended by bare LF": (CHUNKED + b"2\r\n{}\n0\r\n\r\n", 200),
     "a chunk that is too long": (CHUNKED + b"1\r\n{}\r\n0\r\n\r\n", 200),
     "an extension with bare LF": (CHUNKED + b"2;a\n{}\r\n0\r\n\r\n", 200),
+    "a coding in the trailer": (CHUNKED + b"2\r\n{}\r\n0\r\nTransfer-Encoding: gzip\r\n\r\n", 200),
+    "a coding in the trailer, behind a space": (CHUNKED + b"2\r\n{}\r\n0\r\ntransfer-encoding : a\r\n\r\n", 200),
+    "a folded trailer": (CHUNKED + b"2\r\n{}\r\n0\r\nx-one: a\r\n b\r\n\r\n", 200),
+    "a trailer with NUL": (CHUNKED + b"2\r\n{}\r\n0\r\nx-one: a\0\r\n\r\n", 200),
+    "a trailer that ends in bare LF": (CHUNKED + b"2\r\n{}\r\n0\r\nx-one: a\x01\n\r\n", 200),
     "a length in the trailer": (CHUNKED + b"2\r\n{}\r\n0\r\ncontent-length: 2\r\n\r\n", 200),
 }
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
 from client.peers import OK, Peer, Peers, body_of, completion, door, fault_of, whole
+from client.test_client_tls import context_of
+from proxy.tunnels import made_certificate
 from streams.wall import LIMIT, until
 from vetted_mw.configuration import Limits
 from vetted_mw.proxy.outcome import AttemptFailedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -216,3 +222,65 @@ async def test_a_cancel_during_the_request_closes_the_connection() -> None:
             await asking
         await until(lambda: wire.is_lost)
         assert not client._busy
+
+
+@pytest.mark.parametrize("size", [0, 16_384, 16_385, 65_537, 262_144, 262_145, 700_000])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_body_of_any_size_arrives_as_it_was(tmp_path: Path, scheme: str, size: int) -> None:
+    """In one write with its head, in two, or in steps: the same bytes, and the connection serves again."""
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    made = made_certificate(tmp_path) if scheme == "https" else None
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.say(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+    async with (
+        asyncio.timeout(LIMIT),
+        Peers(script, tls=context_of(made) if made else None) as peers,
+        door(peers.base_url, ca_file=str(made.certificate) if made else "") as client,
+    ):
+        for _ in range(3):
+            assert await whole(client, completion(body)) == (200, b"{}")
+        assert [seen.partition(b"\r\n\r\n")[2] for seen in peers.seen] == [body] * 3
+        assert peers.connections == 1
+
+
+async def test_a_stream_that_is_stopped_when_the_client_closes_is_cut_and_nothing_else() -> None:
+    """What had come is read, the rest is a cut: reading does not go on over a connection that is closed."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.offer(b"HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n" + b"x" * 3_000_000)
+        await peer.until_left()
+
+    async with Peers(script) as peers, door(peers.base_url) as client, asyncio.timeout(LIMIT):
+        response = await client.send(completion())
+        while response.unread <= 65_536:
+            await _turns(1)
+        closing = asyncio.ensure_future(client.aclose())
+        await _turns(1)
+        assert await response.read()
+        with pytest.raises(AttemptFailedError) as caught:
+            await body_of(response)
+        assert (caught.value.fault.outcome.value, caught.value.fault.status) == ("upstream_cut", 200)
+        await closing
+        await response.aclose()
+
+
+async def test_an_answer_that_was_closed_unread_is_none() -> None:
+    """Though all of it had come: what is read after that would lack what was thrown away."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        await peer.until_left()
+
+    async with Peers(script) as peers, door(peers.base_url) as client, asyncio.timeout(LIMIT):
+        response = await client.send(completion())
+        while not response.is_whole:
+            await _turns(1)
+        await response.aclose()
+        with pytest.raises(AttemptFailedError):
+            await response.read()

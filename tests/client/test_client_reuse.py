@@ -7,21 +7,22 @@ import select
 import socket
 import struct
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from client.peers import OK, Peer, Peers, completion, door, fault_of, whole
 from streams.wall import LIMIT, until
-from vetted_mw.configuration import Limits
+from vetted_mw.configuration import Limits, Upstream
 from vetted_mw.proxy.own import wire as wire_module
+from vetted_mw.proxy.own.transport import OwnTransport
 from vetted_mw.proxy.own.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from client.peers import Script
-    from vetted_mw.proxy.own.transport import OwnTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -92,7 +93,7 @@ async def test_a_connection_that_ended_or_spoke_while_it_was_idle_is_not_used(af
     """The next request goes over a new one at once, and what was said is nobody's answer."""
     async with Peers(once_and_then(after), well) as peers, door(peers.base_url) as client:
         assert await whole(client) == (200, b"{}")
-        await until(lambda: not any(idle.is_open for idle in client._idle))
+        await until(lambda: not client._idle)
         assert await whole(client) == (200, b"{}")
         assert (peers.connections, len(peers.seen)) == (2, 2)
 
@@ -345,3 +346,39 @@ async def test_an_answer_that_was_not_read_to_its_end_costs_its_connection() -> 
         await response.aclose()
         await whole(client)
         assert peers.connections == 2
+
+
+def test_a_connection_of_an_event_loop_that_is_gone_serves_no_more() -> None:
+    """A client that was not closed with its loop connects anew in the next one."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(LIMIT)
+    seen = threading.Thread(target=_serve_two, args=(listener,))
+    seen.start()
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    client = OwnTransport(Upstream(region="r", base_url=base_url))
+    assert asyncio.run(whole(client)) == (200, b"{}")
+    left = client._idle[-1]
+    assert asyncio.run(_whole_and_closed(client)) == (200, b"{}")
+    seen.join()
+    listener.close()
+    left._transport._sock.close()  # type: ignore[attr-defined]
+    left._transport._sock = None  # type: ignore[attr-defined]
+
+
+def _serve_two(listener: socket.socket) -> None:
+    connections = []
+    for _ in range(2):
+        connection, _ = listener.accept()
+        connection.settimeout(LIMIT)
+        connection.recv(65536)
+        connection.sendall(OK)
+        connections.append(connection)
+    for connection in connections:
+        connection.close()
+
+
+async def _whole_and_closed(client: OwnTransport) -> tuple[int, bytes]:
+    try:
+        return await whole(client)
+    finally:
+        await client.aclose()

@@ -14,7 +14,7 @@ from support import configured
 from vetted_mw import Gateway, VettedMiddleware, VettedProxy
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.fleet.breaker import BreakerState
-from vetted_mw.proxy.transport import HttpxTransport
+from vetted_mw.proxy.own.transport import OwnTransport
 from vetted_mw.testing import FakeAnswer, FakeUpstream, StaticSignals, asgi_exchange
 
 if TYPE_CHECKING:
@@ -240,10 +240,10 @@ async def test_settings_that_cannot_be_used_change_nothing(tmp_path: Path, caplo
 async def test_a_door_that_cannot_be_made_changes_nothing() -> None:
     """What only opening a door shows, a private authority that is gone say, is found before anything is swapped."""
 
-    def transport(upstream: Upstream) -> HttpxTransport:
+    def transport(upstream: Upstream) -> OwnTransport:
         if upstream.region == SECOND:
             raise ConfigurationError("the file cannot be read", field="regions")
-        return HttpxTransport(upstream)
+        return OwnTransport(upstream)
 
     async with (
         FakeUpstream(text="one") as one,

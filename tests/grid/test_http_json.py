@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -396,4 +396,4 @@ def test_a_url_is_never_printed_whether_or_not_it_holds_a_key() -> None:
     """An operator may have written a key into it after all."""
     reading = described(url=Secret("https://grid.example/now?apikey=hunter2"))
     assert "hunter2" not in repr(reading) + repr(http_json.request(reading))
-    assert "hunter2" not in repr(replace(reading, zone="SE_3"))
+    assert "hunter2" not in repr(msgspec.structs.replace(reading, zone="SE_3"))

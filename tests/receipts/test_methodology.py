@@ -49,7 +49,7 @@ def test_the_rows_are_the_figures_receipts_are_made_with() -> None:
     figures = {name: {row.name: row.value for row in rows} for name, rows in sections.items()}
     assert figures["parametric"]["intercept"] == coefficients.parametric.intercept
     assert len(figures["parametric"]) == 11
-    assert set(figures["spreads"]) == set(coefficients.spread.__dataclass_fields__)
+    assert set(figures["spreads"]) == set(coefficients.spread.__struct_fields__)
     for code, site in coefficients.sites.items():
         assert (figures["sites"][f"{code}.pue"], figures["sites"][f"{code}.wue_l_per_kwh"]) == (
             site.pue,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 MODEL = "operators-own"
 TOLERANCE = 1e-5
-SPREADS = sorted(Spread.__dataclass_fields__)
+SPREADS = sorted(Spread.__struct_fields__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,11 +244,11 @@ GROWING = {
     "PUE": lambda case: replace(case, pue=case.pue * 1.1),
     "grid intensity": lambda case: replace(case, grid=case.grid * 1.1),
     "a smaller batch": lambda case: replace(
-        case, size=replace(case.size, batch_size=(case.size.batch_size or 32.0) * 0.9)
+        case, size=msgspec.structs.replace(case.size, batch_size=(case.size.batch_size or 32.0) * 0.9)
     ),
     "the size of the model": lambda case: replace(
         case,
-        size=replace(
+        size=msgspec.structs.replace(
             case.size, active_params_b=case.size.active_params_b * 1.1, total_params_b=case.size.total_params_b * 1.1
         ),
     ),
@@ -313,9 +312,9 @@ def test_an_annual_figure_is_less_certain_than_a_live_one(case: Case) -> None:
 def test_widening_any_term_never_narrows_an_interval(case: Case, name: str, times: float) -> None:
     """A larger geometric standard deviation of any one term leaves every interval as wide or wider."""
     coefficients = load_coefficients()
-    spread = replace(coefficients.spread, **{name: getattr(coefficients.spread, name) * times})
+    spread = msgspec.structs.replace(coefficients.spread, **{name: getattr(coefficients.spread, name) * times})
     before = case.receipt()
-    after = case.receipt(coefficients=replace(coefficients, spread=spread))
+    after = case.receipt(coefficients=msgspec.structs.replace(coefficients, spread=spread))
     for figure in ("energy_wh", "gco2e", "ml_water"):
         low, middle, high = _triple(before, figure)
         wide_low, wide_middle, wide_high = _triple(after, figure)
@@ -345,7 +344,9 @@ def test_the_narrow_boundary_knows_pue_in_its_water_only(name: str) -> None:
 def _narrow_sigmas(widened: str | None, *, published: bool = True) -> tuple[float, float, float]:
     coefficients = load_coefficients()
     if widened is not None:
-        coefficients = replace(coefficients, spread=replace(coefficients.spread, **{widened: 3.0}))
+        coefficients = msgspec.structs.replace(
+            coefficients, spread=msgspec.structs.replace(coefficients.spread, **{widened: 3.0})
+        )
     place = region() if published else region(pue=1.4)
     receipt = maker(coefficients=coefficients).make(observed(region=place, boundary=Boundary.NARROW))
     return receipt.sigma_energy, receipt.sigma_gco2e, receipt.sigma_water
@@ -379,4 +380,4 @@ def test_the_property_tests_know_every_term() -> None:
     terms = {"model", "batch_unknown", "prefill", "hardware_unknown", "host", "idle", "embodied", "ewif", "wue"}
     terms |= {"pue_published", "pue_assumed", "grid_live_window", "grid_fresh", "grid_annual"}
     assert terms | {"grid_annual_unknown_basis", "estimated_usage", "ecologits"} == set(SPREADS)
-    assert all(value > 0 for value in dataclasses.astuple(load_coefficients().spread))
+    assert all(value > 0 for value in msgspec.structs.astuple(load_coefficients().spread))

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -203,7 +204,9 @@ def test_only_a_pue_the_site_published_counts_as_published(code: str, facts: dic
     receipt = made(region=region(code, **facts))
     assert receipt.pue_quality == quality
     spread = load_coefficients().spread
-    as_published = replace(load_coefficients(), spread=replace(spread, pue_assumed=spread.pue_published))
+    as_published = msgspec.structs.replace(
+        load_coefficients(), spread=msgspec.structs.replace(spread, pue_assumed=spread.pue_published)
+    )
     narrower = maker(coefficients=as_published).make(observed(region=region(code, **facts)))
     assert (receipt.sigma_energy > narrower.sigma_energy) is (quality == "assumed")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -222,8 +221,8 @@ def test_a_receipt_of_another_release_of_the_package_is_not_recomputed_with_this
     """Coefficients that name another EcoLogits take its energy as told: ours would give other figures."""
     told = _told("live", ECOLOGITS)
     coefficients = load_coefficients()
-    engine = dataclasses.replace(coefficients.engines["ecologits"], package="ecologits==0.9.9")
-    theirs = dataclasses.replace(coefficients, engines={"ecologits": engine})
+    engine = msgspec.structs.replace(coefficients.engines["ecologits"], package="ecologits==0.9.9")
+    theirs = msgspec.structs.replace(coefficients, engines={"ecologits": engine})
     doubled = told | {"completion_tokens": told["completion_tokens"] * 2}
     assert recompute(doubled, theirs)["energy_wh"] == told["energy_wh"]
     assert recompute(doubled, coefficients)["energy_wh"] == pytest.approx(told["energy_wh"] * 2, rel=1e-5)

@@ -23,7 +23,8 @@ from streams.wall import (
 from support import configured
 from vetted_mw import Gateway, VettedProxy
 from vetted_mw.proxy.outcome import AttemptFailedError
-from vetted_mw.proxy.transport import HttpxTransport, UpstreamRequest
+from vetted_mw.proxy.own.transport import OwnTransport
+from vetted_mw.proxy.transport import UpstreamRequest
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ async def test_nothing_is_sent_over_a_door_that_was_closed() -> None:
 async def test_a_transport_that_tells_nothing_of_sending_serves_all_the_same() -> None:
     """One that never calls `on_sent`: an answer that came was asked for, and a request cut off before counts as none."""
 
-    class Silent(HttpxTransport):
+    class Silent(OwnTransport):
         async def send(self, request: UpstreamRequest) -> Any:
             return await super().send(
                 UpstreamRequest(method=request.method, path=request.path, headers=request.headers, body=request.body)

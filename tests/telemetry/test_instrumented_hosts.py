@@ -43,7 +43,7 @@ def gateway_over(recorded: Recorded, *upstreams: FakeUpstream, **facts: Any) -> 
     regions = {
         code: upstream(server.base_url, **facts) for code, server in zip((PARIS, GRAVELINES), upstreams, strict=False)
     }
-    return Gateway(configured(regions), **recorded.providers)
+    return Gateway(configured(regions, transport="httpx"), **recorded.providers)
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ async def test_httpx_instrumentation_nests_below_each_attempt(stream: bool) -> N
     async with FakeUpstream() as paris, FakeUpstream() as gravelines:
         paris.then(FakeAnswer.json({"error": {"message": "broken"}}, status=500))
         urls = {PARIS: upstream(paris.base_url), GRAVELINES: upstream(gravelines.base_url)}
-        async with site(urls, outside=traced_asgi) as place:
+        async with site(urls, outside=traced_asgi, transport="httpx") as place:
             with traced_httpx(place.sdk):
                 await place.ask(asked(stream=stream))
             tree = await place.tree()
@@ -156,7 +156,7 @@ async def test_httpx_instrumentation_nests_below_each_attempt(stream: bool) -> N
 @both
 async def test_a_caller_that_leaves_leaves_httpx_instrumentation_whole(stream: bool) -> None:
     """A cancelled send ends the client's span too, below its attempt."""
-    async with FakeUpstream() as paris, site({PARIS: upstream(paris.base_url)}) as place:
+    async with FakeUpstream() as paris, site({PARIS: upstream(paris.base_url)}, transport="httpx") as place:
         paris.then(FakeAnswer(delay=600))
         with traced_httpx(place.sdk):
             caller = await place.caller(asked(stream=stream))

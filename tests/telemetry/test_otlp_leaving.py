@@ -16,7 +16,7 @@ from streams.wall import content, finish, role, until
 from telemetry.sites import site
 from telemetry.spans import GRAVELINES, PARIS, asked, upstream
 from telemetry.trees import drawn
-from vetted_mw.proxy.transport import HttpxTransport
+from vetted_mw.proxy.own.transport import OwnTransport
 from vetted_mw.testing import FakeAnswer, FakeUpstream, chat_completion
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from telemetry.sites import Sdk, Site
     from vetted_mw.configuration import Upstream
-    from vetted_mw.proxy.transport import Response, UpstreamRequest
+    from vetted_mw.proxy.own.answer import Answer
+    from vetted_mw.proxy.transport import UpstreamRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +97,7 @@ def _outcomes(place: Site) -> dict[str, int]:
     return {of["vetted.outcome"]: value for of, value in place.sdk.metric("vetted.requests")}
 
 
-class _Door(HttpxTransport):
+class _Door(OwnTransport):
     """Counts the heads of answers that have come."""
 
     def __init__(self, upstream: Upstream, doors: list[_Door]) -> None:
@@ -104,7 +105,7 @@ class _Door(HttpxTransport):
         self.heads = 0
         doors.append(self)
 
-    async def send(self, request: UpstreamRequest) -> Response:
+    async def send(self, request: UpstreamRequest) -> Answer:
         """Send, and count the head that came."""
         response = await super().send(request)
         self.heads += 1

@@ -11,12 +11,13 @@ from streams.wall import content, role, until
 from telemetry.sites import site
 from telemetry.spans import PARIS, asked, upstream
 from telemetry.trees import drawn
-from vetted_mw.proxy.transport import HttpxTransport
+from vetted_mw.proxy.own.transport import OwnTransport
 from vetted_mw.testing import FakeAnswer, FakeUpstream
 
 if TYPE_CHECKING:
     from telemetry.sites import Site
-    from vetted_mw.proxy.transport import Response, UpstreamRequest
+    from vetted_mw.proxy.own.answer import Answer
+    from vetted_mw.proxy.transport import UpstreamRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -95,10 +96,10 @@ async def test_a_slash_at_the_end_of_the_path_makes_no_other_name() -> None:
         assert await place.tree() == "POST /v1/chat/completions SERVER UNSET status=400\n"
 
 
-class _FaultyDoor(HttpxTransport):
+class _FaultyDoor(OwnTransport):
     """Breaks its contract: it raises what no transport may raise."""
 
-    async def send(self, request: UpstreamRequest) -> Response:
+    async def send(self, request: UpstreamRequest) -> Answer:
         """Fail."""
         raise RuntimeError("canary of a transport")
 

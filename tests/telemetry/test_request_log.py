@@ -15,7 +15,7 @@ from support import configured, proxied
 from telemetry.recorded import Recorded
 from telemetry.spans import GRAVELINES, KNOWN, PARIS, asked, told, upstream
 from vetted_mw import Gateway, VettedMiddleware, VettedProxy
-from vetted_mw.proxy.transport import HttpxTransport
+from vetted_mw.proxy.own.transport import OwnTransport
 from vetted_mw.testing import FakeAnswer, FakeUpstream, ManualClock, asgi_exchange, chat_frames
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from vetted_mw.proxy.transport import Response, UpstreamRequest
+    from vetted_mw.proxy.own.answer import Answer
+    from vetted_mw.proxy.transport import UpstreamRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -228,8 +229,8 @@ async def test_time_that_a_failed_region_took_is_none_of_ours(caplog: pytest.Log
         clock.tick(0.25)
         return str(uuid.uuid4())
 
-    class _Slow(HttpxTransport):
-        async def send(self, request: UpstreamRequest) -> Response:
+    class _Slow(OwnTransport):
+        async def send(self, request: UpstreamRequest) -> Answer:
             clock.tick(2.0)
             return await super().send(request)
 

@@ -61,7 +61,8 @@ ANSWERS = {
         ),
     ),
 }
-STREAMS = {
+APART = 0.05  # seconds to the next frame: what came in one read with the first content would fail over with it
+STREAMS: dict[str, list[bytes | float]] = {
     "a stream": [
         sse({"id": "c", "model": "canary-model", "choices": [{"index": 0, "delta": {"content": "canary-completion"}}]}),
         sse({"choices": [{"index": 0, "delta": {"reasoning": "canary-reasoning"}, "finish_reason": "canary-reason"}]}),
@@ -69,10 +70,12 @@ STREAMS = {
     ],
     "a stream that breaks": [
         sse({"id": "c", "choices": [{"index": 0, "delta": {"content": "canary-completion"}}]}),
+        APART,
         sse({"error": {"message": "canary-error"}}),
     ],
     "a frame that is none": [
         sse({"id": "c", "choices": [{"index": 0, "delta": {"content": "canary-completion"}}]}),
+        APART,
         b"data: canary-frame\n\n",
     ],
 }

@@ -13,7 +13,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from support import configured, proxied
 from telemetry.spans import GRAVELINES, PARIS, asked, upstream
 from vetted_mw import Gateway, VettedProxy
-from vetted_mw.proxy.transport import HttpxTransport
+from vetted_mw.proxy.own.transport import OwnTransport
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from telemetry.spans import Spans
     from vetted_mw.configuration import Upstream
-    from vetted_mw.proxy.transport import Response, UpstreamRequest
+    from vetted_mw.proxy.own.answer import Answer
+    from vetted_mw.proxy.transport import UpstreamRequest
     from vetted_mw.testing import RecordedRequest
 
 pytestmark = pytest.mark.anyio
@@ -133,8 +134,8 @@ async def test_a_clients_own_instrumentation_nests_under_the_attempt(spans: Span
     """While the request is sent its attempt's span is current, and no longer when the answer is read."""
     current: list[tuple[str, Any]] = []
 
-    class Door(HttpxTransport):
-        async def send(self, request: UpstreamRequest) -> Response:
+    class Door(OwnTransport):
+        async def send(self, request: UpstreamRequest) -> Answer:
             current.append(("send", trace.get_current_span().get_span_context()))
             return await super().send(request)
 

@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 
 from support import configured, served
 from vetted_mw import Gateway, VettedMiddleware, VettedProxy
-from vetted_mw.proxy.transport import HttpxTransport
+from vetted_mw.proxy.own.transport import OwnTransport
 from vetted_mw.testing import FakeUpstream, StaticSignals, asgi_exchange
 from wire.clients import COMPLETIONS, GRAVELINES, PARIS, chat, client_of
 
@@ -49,7 +49,7 @@ class Door:
     """One such transport."""
 
     def __init__(self, upstream: Upstream, events: list[str]) -> None:
-        self._behind = HttpxTransport(upstream)
+        self._behind = OwnTransport(upstream)
         self._events = events
 
     async def send(self, request: UpstreamRequest) -> Response:

@@ -114,7 +114,7 @@ async def read_body(inflow: Inflow, limits: Limits) -> Body:
         CallerLeftError: the caller went away.
     """
     named = inflow.named
-    encoding = named.get(b"content-encoding", b"")
+    encoding = named.get(b"content-encoding")
     if encoding and not is_known_encoding(encoding := encoding.strip().lower()):
         raise UnsupportedEncodingError("Send the body as it is, or with content-encoding gzip or deflate.")
     if b"transfer-encoding" in named:
@@ -122,8 +122,15 @@ async def read_body(inflow: Inflow, limits: Limits) -> Body:
     _refuse_declared_size(named, limits)
     try:
         with Limit(asyncio.get_running_loop().time() + limits.body_read_seconds):
-            if encoding in _PLAIN:
-                content = await _received(inflow, limits)
+            if not encoding or encoding in _PLAIN:
+                parts: list[bytes] = []
+                left = limits.max_body_bytes
+                while not inflow.ended or not parts:  # an end without a part is an empty body, told by one message
+                    parts.append(await inflow.part())
+                    left -= len(parts[-1])
+                    if left < 0:
+                        raise TooLargeError  # noqa: TRY301 (as the decoder does, without a call for each part)
+                content = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)  # no copy of what is bytes
                 return Body(content, content)
             return await _decoded(inflow, BodyDecoder(encoding, max_bytes=limits.max_body_bytes), limits)
     except TimeoutError:
@@ -132,22 +139,6 @@ async def read_body(inflow: Inflow, limits: Limits) -> Body:
         raise _too_large(limits) from None
     except DecodingError:
         raise InvalidRequestError("The body is not in the encoding its content-encoding header names.") from None
-
-
-async def _received(inflow: Inflow, limits: Limits) -> bytes:
-    """Return what comes, whole; a body that comes in one message is not copied."""
-    parts: list[bytes] = []
-    left = limits.max_body_bytes
-    while True:
-        data = await inflow.part()
-        left -= len(data)
-        if left < 0:
-            raise TooLargeError
-        if inflow.ended and not parts:
-            return bytes(data)  # no copy of what is bytes, as it should be
-        parts.append(data)
-        if inflow.ended:
-            return b"".join(parts)
 
 
 async def _decoded(inflow: Inflow, decoder: BodyDecoder, limits: Limits) -> Body:
@@ -186,8 +177,8 @@ def _refuse_unclear_end(scope: Scope, named: Mapping[bytes, bytes]) -> None:
 
 
 def _refuse_declared_size(named: Mapping[bytes, bytes], limits: Limits) -> None:
-    declared = named.get(b"content-length", b"")
-    if declared.isdigit() and int(declared[:20]) > limits.max_body_bytes:
+    declared = named.get(b"content-length")
+    if declared and declared.isdigit() and int(declared[:20]) > limits.max_body_bytes:
         raise _too_large(limits)
 
 

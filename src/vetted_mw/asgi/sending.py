@@ -11,6 +11,8 @@ from vetted_mw.chat.response import error_envelope, retry_headers
 from vetted_mw.errors import InternalError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import Send
 
     from vetted_mw.asgi.intake import Inflow
@@ -53,11 +55,18 @@ class Sender:
             raise CallerLeftError from None
 
     async def body(self, data: bytes, *, more: bool) -> None:
-        """Send a part of the body: what every part of a stream passes, so as few calls as can be."""
+        """Send a part of the body."""
         try:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except OSError:
             raise CallerLeftError from None
+
+    def part(self, data: bytes) -> Awaitable[None]:
+        """Send a part of a body that goes on: what nearly every part of a stream passes, so a call and no more.
+
+        A caller that is gone may show as `OSError` here.
+        """
+        return self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer; its length is set here."""

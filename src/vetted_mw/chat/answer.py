@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from vetted_mw.chat.chunk import UnreadMessage
-from vetted_mw.chat.counts import Usage, is_count, read_usage, text_length
+from vetted_mw.chat.counts import TOO_MANY, Usage, is_count, read_usage, text_length
 from vetted_mw.chat.members import is_sprawling, is_utf8
 from vetted_mw.chat.transcript import Transcript, digest_of_text
 
@@ -162,9 +162,9 @@ def _read_plainly(told: _Plain) -> Answer:
 
 def _usage(told: _PlainUsage) -> Usage | None:
     prompt, completion, details = told.prompt_tokens, told.completion_tokens, told.prompt_tokens_details
-    if not is_count(prompt) or not is_count(completion):
+    if not (0 <= prompt < TOO_MANY and 0 <= completion < TOO_MANY):
         return None
-    cached = 0 if details is None else details.cached_tokens
+    cached = None if details is None else details.cached_tokens
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,

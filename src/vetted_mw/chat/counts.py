@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeGuard
+
+import msgspec
 
 from vetted_mw.chat.transcript import text_of
 
-__all__ = ["Usage", "is_count", "read_usage", "text_length"]
+__all__ = ["TOO_MANY", "Usage", "is_count", "read_usage", "text_length"]
 
+TOO_MANY = 2**53
+"""The first count that not every reader of JSON holds."""
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens as the upstream counted them; `cached_tokens` are part of `prompt_tokens`."""
 
     prompt_tokens: int
@@ -52,7 +54,7 @@ def text_length(message: object) -> int:
 
 def is_count(value: object) -> TypeGuard[int]:
     """Whether a decoded value is a whole number, 0 or above, that every reader of JSON holds."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < TOO_MANY
 
 
 def _list(value: object) -> list[Any]:

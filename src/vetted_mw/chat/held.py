@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HeldBody"]
 
-_SMALL_BYTES = 8_192
+_SMALL_BYTES = 512
 """A prompt up to this size is not worth the count that letting go of it takes."""
 _KEPT_BYTES = 64
 """Values up to this size are kept: numbers and words."""

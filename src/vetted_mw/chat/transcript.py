@@ -7,7 +7,6 @@ is its canonical form (RFC 8785): a stream and a whole answer that say the same 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,26 +31,24 @@ _ENTRY_BYTES = 256
 _QUOTED = msgspec.json.Encoder().encode
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(msgspec.Struct):
     """A tool call: name and arguments, escaped."""
 
-    name: bytearray = field(default_factory=bytearray)
-    arguments: bytearray = field(default_factory=bytearray)
+    name: bytearray = msgspec.field(default_factory=bytearray)
+    arguments: bytearray = msgspec.field(default_factory=bytearray)
 
     def written(self) -> bytes:
         """Write it as the transcript has it."""
         return b'["' + self.name + b'","' + self.arguments + b'"]'
 
 
-@dataclass(slots=True)
-class _Choice:
+class _Choice(msgspec.Struct):
     """What one choice said so far; `content` is escaped, and of the first choice only what is not hashed yet."""
 
     index: int
-    content: bytearray = field(default_factory=bytearray)
+    content: bytearray = msgspec.field(default_factory=bytearray)
     finish_reason: str | None = None
-    calls: dict[int, _Call] = field(default_factory=dict)
+    calls: dict[int, _Call] = msgspec.field(default_factory=dict)
     latest: int = -1
     legacy: _Call | None = None
 
@@ -91,6 +88,18 @@ class Transcript:
         if self._is_lost:
             return
         self._text(self._choices.get(index) or self._begun(index), content)
+
+    def written(self, index: int, escaped: bytes) -> None:
+        """Take such a piece as it stands in JSON: printable, and without a character that RFC 8785 escapes."""
+        choice = self._choices.get(index)
+        if choice is None or index or self._is_lost:
+            self.text(index, escaped.decode())
+            return
+        held = choice.content
+        held += escaped
+        if len(held) > _HASHED_AT:
+            self._mac.update(held)
+            held.clear()
 
     def take(self, said: Sequence[Choice], *, waits: bool = False) -> None:
         """Take what a chunk of a stream says, its deltas decoded; members of a wrong type are passed over.
@@ -217,10 +226,8 @@ class Transcript:
 
 def digest_of_text(nonce: bytes, content: str, finish_reason: str | None) -> str:
     """Return the digest of an answer of one choice, the first, that is a text and nothing else."""
-    mac = hmac.new(nonce, _OPENING[:-1], "sha256")
-    mac.update(_QUOTED(content))
-    mac.update(b',"finish_reason":%b,"index":0,"tool_calls":[]}]' % _QUOTED(finish_reason))
-    return _SCHEME + mac.hexdigest()
+    end = b',"finish_reason":%b,"index":0,"tool_calls":[]}]' % _QUOTED(finish_reason)
+    return _SCHEME + hmac.digest(nonce, _OPENING[:-1] + _QUOTED(content) + end, "sha256").hex()
 
 
 def text_of(content: object) -> str:

@@ -33,9 +33,14 @@ class BoundedHeads(HttpToolsProtocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Wait no longer, neither for a head nor for the next request.
+
+        uvicorn leaves its keep-alive timer running where the caller has reset the connection, and the timer holds the
+        connection and its last request for as long as idle ones are kept.
+        """
         self._wait_no_longer()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
         """Parse, then look at how much came since the parser last told of a whole head or a part of a body."""

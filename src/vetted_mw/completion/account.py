@@ -98,9 +98,10 @@ class Account:
 
     def made(self) -> Receipted:
         """Make the receipt of what was observed, once."""
-        if self._receipted is None:
-            self._receipted = self._new()
-        return self._receipted
+        receipted = self._receipted
+        if receipted is None:
+            receipted = self._receipted = self._new()
+        return receipted
 
     async def seal(self) -> LedgerRefusedError | None:
         """Sign the receipt and keep it; returns what the caller is told where it had to be kept and could not."""
@@ -108,16 +109,17 @@ class Account:
             return None
         if not self._is_kept:
             self._is_kept = self.is_told = True  # what is handed over now is written, whoever waits for it or not
-            made = self.made()
+            made, core = self.made(), self._core
             beside: list[Receipt] = []
             if self._are_rows_wanted:
                 beside = [*self._spent(), *self._untold(made)]
                 self.rows = [*beside, *_own(made)]
-            if self._core.ledger is None:
-                self._receipted = signed(self._core, made)
-            else:
-                self._receipted = await sealed(self._core, made, beside=beside, caller=self._asked.caller)
-            self._tell_event(self._receipted)
+            if core.ledger is not None:
+                self._receipted = await sealed(core, made, beside=beside, caller=self._asked.caller)
+            elif core.signer is not None:
+                self._receipted = signed(core, made)
+            if self._span.is_recording:
+                self._tell_event(self.made())
         is_refused = self._receipted is not None and self._receipted.error == ReceiptError.LEDGER_UNAVAILABLE
         return LedgerRefusedError.told() if is_refused else None
 
@@ -143,21 +145,27 @@ class Account:
 
     def observation(self) -> Observation:
         """Return what was observed of the serving region's answer; only when one served."""
-        asked, core = self._asked, self._core
-        region = core.configuration.regions[str(self._attempts.serving)]
         seen = self.seen
         if seen is None:
             message = "no answer was observed"
             raise RuntimeError(message)
+        return self._observed(seen)
+
+    def _observed(self, seen: Answer | AnswerStream) -> Observation:
+        core, answered = self._core, self.answered
+        code = str(self._attempts.serving)
+        measured = None
+        if core.configuration.upstreams[code].measured_energy is not None:
+            measured = measured_of(core, code, answered=answered, streamed=self._streamed)
         return observed(
             core,
-            asked,
-            region=region,
+            self._asked,
+            region=core.configuration.regions[code],
             query_id=self.query_id,
             seen=seen,
             status=_COMPLETION_STATUS.get(self._attempts.records[-1].outcome, "upstream_error"),
             digest=self._digest(),
-            measured=measured_of(core, region.code, answered=self.answered, streamed=self._streamed),
+            measured=measured,
         )
 
     def spent(self, request_id: str, *, level: int = logging.WARNING) -> list[Receipt]:
@@ -207,10 +215,11 @@ class Account:
             self._span.event(names.RECEIPT_FAILED_EVENT, {names.REASON: receipted.error})
 
     def _new(self, *, level: int = logging.WARNING) -> Receipted:
-        if self.seen is None:
+        seen = self.seen
+        if seen is None:
             # Begun early and broken before any content: the attempt has told its own trouble.
             return self._core.withheld("no_observed_call", level=logging.INFO)
-        return self._core.receipted(self.observation(), nonce=self._nonce, level=level)
+        return self._core.receipted(self._observed(seen), nonce=self._nonce, level=level)
 
     def _digest(self) -> str | None:
         """Return the digest of the content that was delivered; None where the route tells it."""

@@ -198,19 +198,24 @@ class Attempts:
                 self.has_failed_over = True
                 self._core.meters.failed_over(self.records[-1], region, self._span.context)
             budget -= 1
+            self._running = running
             try:
-                result = await self._attempt(running, run)
+                with running.span:
+                    result = await run(self._call(running))
             except AttemptFailedError as failed:
-                fault = failed.fault
-                if fault.retry_after is not None:
-                    waits.append(fault.retry_after)
+                fault = self._failed(running, failed.fault, waits)
                 if self.serving is not None or not fails_over(fault.outcome):
                     break
+            except BaseException:
+                self._running = None
+                self._record(running, Fault(outcome=self.given_up_as, status=running.status, sent=running.is_sent))
+                raise
             else:
                 self.serving = region
                 running.status = result.status
                 running.is_sent = running.delivers = True
-                running.lease.proved()
+                if self._request.stream:
+                    running.lease.proved()  # it is held for long; what a whole answer proves, its release tells
                 return result
         raise NoneServedError(fault, retry_after=min(waits, default=None))
 
@@ -236,23 +241,22 @@ class Attempts:
         span = self._span.attempt(configuration.upstreams[region], configuration.regions[region])
         return _Running(self, self._core, region, lease, span)
 
-    async def _attempt(self, running: _Running, run: Callable[[Call], Awaitable[_T]]) -> _T:
-        self._running = running
-        try:
-            with running.span:
-                return await run(self._call(running))
-        except AttemptFailedError as failed:
-            self._running = None
-            fault = failed.fault
-            if fault.outcome in _LIMITS_OF_OURS and fault.status is None:
-                fault = msgspec.structs.replace(fault, sent=running.is_sent)
-            self._record(running, fault)
-            self._lost += self._core.monotonic() - running.started
-            raise
-        except BaseException:
-            self._running = None
-            self._record(running, Fault(outcome=self.given_up_as, status=running.status, sent=running.is_sent))
-            raise
+    def _failed(self, running: _Running, fault: Fault, waits: list[float]) -> Fault:
+        """Record an attempt that did not serve; returns its fault, which a limit of ours cannot tell in full.
+
+        Args:
+            running: the attempt.
+            fault: as it was raised.
+            waits: gets the seconds that the region asked for.
+        """
+        self._running = None
+        if fault.retry_after is not None:
+            waits.append(fault.retry_after)
+        if fault.outcome in _LIMITS_OF_OURS and fault.status is None:
+            fault = msgspec.structs.replace(fault, sent=running.is_sent)
+        self._record(running, fault)
+        self._lost += self._core.monotonic() - running.started
+        return fault
 
     def _call(self, running: _Running) -> Call:
         core = self._core
@@ -269,7 +273,7 @@ class Attempts:
                 trace=running.span.headers,
             ),
             deadline=self.deadline,
-            ask_usage=core.fleet.takes_usage_option(region),
+            ask_usage=self._request.stream and core.fleet.takes_usage_option(region),
             placement=self._placement,
             nonce=self._nonce,
             events=running,

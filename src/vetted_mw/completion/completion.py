@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Completion"]
 
-_SURE_TO_LAST = 32
-"""Parts after which a stream is long: its prompt, which leaves for nobody else, is let go of. The count costs time."""
 _EARLY_HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
@@ -57,10 +55,11 @@ class Completion:
         "_core",
         "_delivery",
         "_has_begun",
+        "_has_given",
+        "_holds_prompt",
         "_is_told",
         "_options",
         "_order",
-        "_parts",
         "_settled",
         "_telling",
         "account",
@@ -106,7 +105,8 @@ class Completion:
         self.failure: AnswerError | None = None
         self._settled: tuple[int, str | None, Settled] | None = None
         self._has_begun = False
-        self._parts = 0
+        self._has_given = False
+        self._holds_prompt = True
         self._closed = False
         self._is_told = False
 
@@ -154,6 +154,7 @@ class Completion:
             self._is_told = True  # whoever asks on has sent the end
             return None
         delivery = self._of_stream()
+        self._let_go_of_prompt()
         try:
             part = await delivery.next_part()
         except NoneServedError as none:
@@ -163,12 +164,15 @@ class Completion:
             self._has_begun = True
             self._telling.first_chunk()
         if part is not None:
-            self._parts += 1
-            if self._parts == _SURE_TO_LAST:
-                self.request.let_go_of_prompt()
+            self._has_given = self._has_begun
             return part
         await delivery.aclose()  # the pool's slot before the lease: who gets the lease must not wait for the slot
         return await self._end_of(self._stream())
+
+    def running(self) -> StreamedAnswer | None:
+        """Return the stream where it can hand on its parts by itself for now; `next_part` goes on when it returns."""
+        self._let_go_of_prompt()
+        return None if self._closed else self._of_stream().running()
 
     async def ended_early(self, error: AnswerError) -> bytes | None:
         """End a stream that has begun, for a reason of ours, and return its end for the caller: an honest one.
@@ -182,7 +186,7 @@ class Completion:
         self._is_told = True  # by what is returned here
         streamed = delivery.streamed
         is_over = streamed is not None and (streamed.fault is not None or streamed.stream.complete)
-        if streamed is not None and is_over and not delivery.is_behind:  # only its end was still waited for
+        if streamed is not None and is_over and not streamed.is_behind:  # only its end was still waited for
             return await self._end_of(streamed)
         self._closed = True
         self.attempts.ended(
@@ -200,13 +204,13 @@ class Completion:
 
         An in-app call that outlives the answer has its attempt under way in a task of its own: that task closes it.
         """
+        delivery = self._delivery
         try:
-            if self._delivery is not None:
-                await self._delivery.aclose()
+            if delivery is not None:
+                await delivery.aclose()
         finally:
-            streamed = None if self._delivery is None else self._delivery.streamed
-            if streamed is not None:
-                self.attempts.ended(Fault(outcome=self.attempts.given_up_as, status=streamed.status))
+            if delivery is not None and delivery.streamed is not None:
+                self.attempts.ended(Fault(outcome=self.attempts.given_up_as, status=delivery.streamed.status))
             if not self.attempts.is_under_way:
                 self._tell()
 
@@ -258,8 +262,9 @@ class Completion:
         self._telling.members_given()
         if self._bare:
             return {}
-        receipt = self.account.made().encoded()
-        return {self._core.configuration.receipt_key: receipt, "routing_trace": self.trace()}
+        receipted = self.account.made()
+        trace = told_trace(self._core, self.decision, self.settled(), self.attempts.records, receipted)
+        return {self._core.configuration.receipt_key: receipted.encoded(), "routing_trace": trace}
 
     def trace(self) -> bytes:
         """Encode the routing trace as it stands; call it after the last attempt has ended."""
@@ -284,6 +289,12 @@ class Completion:
         return told_headers(self.settled(), sent=self.attempts.sent, overhead_ms=overhead_ms, receipt_id=receipt_id)
 
     # ---- inside
+
+    def _let_go_of_prompt(self) -> None:
+        """Let go of it once a part has gone to the caller: it leaves for nobody else, and a stream may be long."""
+        if self._has_given and self._holds_prompt:
+            self._holds_prompt = False
+            self.request.let_go_of_prompt()
 
     def _refused(self, none: NoneServedError) -> AnswerError:
         error = caller_fault(none.fault) or refusal_for(

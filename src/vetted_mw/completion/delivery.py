@@ -28,8 +28,6 @@ class Delivery:
 
     Attributes:
         streamed: the stream; None until one has shown content.
-        is_behind: whether something of the stream may not have reached the caller: whoever asks for the next part has
-            sent the last one.
     """
 
     __slots__ = (
@@ -39,8 +37,6 @@ class Delivery:
         "_opening",
         "_order",
         "_part",
-        "_was_given",
-        "is_behind",
         "streamed",
     )
 
@@ -48,14 +44,17 @@ class Delivery:
         self, attempts: Attempts, order: tuple[str, ...], *, commit_after_seconds: float, keepalive_seconds: float
     ) -> None:
         self.streamed: StreamedAnswer | None = None
-        self.is_behind = False
         self._attempts = attempts
         self._order = order
         self._commit_after = commit_after_seconds
         self._keepalive = keepalive_seconds
         self._opening: asyncio.Task[StreamedAnswer] | None = None
         self._part: asyncio.Task[bytes | None] | None = None
-        self._was_given = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something of the stream may not have reached the caller."""
+        return self.streamed is not None and self.streamed.is_behind
 
     async def open(self) -> None:
         """Return when the answer may begin.
@@ -79,21 +78,22 @@ class Delivery:
         Raises:
             NoneServedError: the attempt to which the answer was committed early failed.
         """
-        if self._was_given:
-            self._was_given = self.is_behind = False
-        if not self._keepalive and self.streamed is not None:  # what nearly every part passes: as few calls as can be
-            part = await self.streamed.next_part()
-            self._was_given = self.is_behind = part is not None
-            return part
         if not self._keepalive:
-            return self._given(await self._next())
+            return await self._next()
         if self._part is None:
             self._part = asyncio.ensure_future(self._next())
         done, _ = await asyncio.wait({self._part}, timeout=self._keepalive)
         if not done:
             return _PING  # parts are whole frames, so this stands between two of them
         arrived, self._part = self._part, None
-        return self._given(arrived.result())
+        return arrived.result()
+
+    def running(self) -> StreamedAnswer | None:
+        """Return the stream where its parts may be had from itself as they come; None: they have to be asked for here.
+
+        A comment between its parts needs somebody who waits beside it.
+        """
+        return None if self._keepalive else self.streamed
 
     async def aclose(self) -> None:
         """Give up what is under way and close the upstream's connection. May be called twice."""
@@ -101,13 +101,7 @@ class Delivery:
 
     async def _next(self) -> bytes | None:
         streamed = self.streamed or await self._opened()
-        part = await streamed.next_part()
-        self.is_behind = part is not None
-        return part
-
-    def _given(self, part: bytes | None) -> bytes | None:
-        self._was_given = part is not None
-        return part
+        return await streamed.next_part()
 
     async def _opened(self) -> StreamedAnswer:
         if self._opening is None:
@@ -117,7 +111,6 @@ class Delivery:
 
     def _begun(self, streamed: StreamedAnswer) -> StreamedAnswer:
         self.streamed = streamed
-        self.is_behind = True
         return streamed
 
     async def _closed(self) -> None:

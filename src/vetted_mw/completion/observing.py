@@ -78,16 +78,19 @@ def observed(
     """
     decision, options, request, usage = asked.decision, asked.options, asked.request, seen.usage
     reading, default_reading = _readings(core, decision, region)
+    prompt, cached, written = (
+        (None, 0, None) if usage is None else (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+    )
     return Observation(
         query_id=query_id,
         region=region,
         model=request.model,
         upstream_model=seen.model,
         upstream_response_id=seen.id,
-        prompt_tokens=None if usage is None else usage.prompt_tokens,
-        cached_tokens=0 if usage is None else usage.cached_tokens,
-        completion_tokens=None if usage is None else usage.completion_tokens,
-        prompt_characters=0 if usage is not None and usage.prompt_tokens else request.prompt_characters(),
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        completion_tokens=written,
+        prompt_characters=0 if prompt else request.prompt_characters(),
         completion_characters=seen.completion_characters,
         completion_status=status,
         tier=options.tier,

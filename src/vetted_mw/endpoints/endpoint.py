@@ -51,8 +51,7 @@ class Content:
     headers: Headers = field(default_factory=lambda: [JSON], kw_only=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """One request to an endpoint for callers.
 
     Attributes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,7 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerPolicy:
+class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """When a breaker opens and how it recovers.
 
     Attributes:
@@ -75,6 +75,9 @@ class Breaker:
     Args:
         policy: when it opens and how it recovers.
         jitter: a number in [0, 1) that spreads the recovery attempts of several processes.
+
+    Attributes:
+        is_closed: whether it is closed, and so at every instant until something happens.
     """
 
     def __init__(self, policy: BreakerPolicy | None = None, *, jitter: Callable[[], float] = lambda: 0.0) -> None:
@@ -82,6 +85,7 @@ class Breaker:
         self._jitter = jitter
         self._outcomes: deque[tuple[float, bool]] = deque()
         self._faults = 0
+        self.is_closed = True
         self._open_until: float | None = None
         self._open_seconds = 0.0
         self._closed_since = 0.0
@@ -95,11 +99,6 @@ class Breaker:
         if open_until is None:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < open_until else BreakerState.HALF_OPEN
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is closed, and so at every instant until something happens."""
-        return self._open_until is None
 
     @property
     def open_until(self) -> float:
@@ -118,7 +117,8 @@ class Breaker:
 
     def started(self, now: float) -> Trial:
         """Note that an admitted attempt starts."""
-        is_probe = self._open_until is not None and now >= self._open_until
+        open_until = self._open_until
+        is_probe = open_until is not None and now >= open_until
         self._probing += is_probe
         return Trial(is_probe=is_probe, openings=self._openings)
 
@@ -139,7 +139,8 @@ class Breaker:
 
     def ended(self, now: float, trial: Trial, *, fault: bool | None) -> None:
         """Note how an attempt ended: `fault` True, False for a success, None for neither (the caller's fault, say)."""
-        self._free(trial)
+        if trial.holds_place:
+            self._free(trial)
         if fault is None or trial.openings != self._openings:
             return
         if self._open_until is None:
@@ -158,16 +159,18 @@ class Breaker:
         return trial.is_probe and trial.openings == self._openings and self._open_until is not None
 
     def _count(self, now: float, *, fault: bool) -> None:
-        self._outcomes.append((now, fault))
+        outcomes, policy = self._outcomes, self._policy
+        outcomes.append((now, fault))
         self._faults += fault
-        while self._outcomes[0][0] < now - self._policy.window_seconds:
-            self._faults -= self._outcomes.popleft()[1]
-        counted = len(self._outcomes)
-        if counted >= self._policy.minimum and self._faults >= self._policy.ratio * counted:
+        oldest = now - policy.window_seconds
+        while outcomes[0][0] < oldest:
+            self._faults -= outcomes.popleft()[1]
+        if self._faults and self._faults >= policy.ratio * len(outcomes) and len(outcomes) >= policy.minimum:
             self._open(now)
 
     def _close(self, now: float) -> None:
         self._open_until = None
+        self.is_closed = True
         self._closed_since = now
 
     def _open(self, now: float) -> None:
@@ -177,6 +180,7 @@ class Breaker:
         self._evidences = 0
         self._openings += 1
         self._open_until = now + self._open_seconds * (1 + 0.1 * self._jitter())
+        self.is_closed = False
 
     def _next_open_seconds(self, now: float) -> float:
         """A server that flaps closes it for a moment each time: only time spent closed makes the wait shorter."""

@@ -8,8 +8,9 @@ only their lines are read.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 __all__ = ["Engine", "EngineLoad", "read_engine_load"]
 
@@ -23,8 +24,7 @@ class Engine(StrEnum):
     TGI = "tgi"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineLoad:
+class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
     """How busy an engine says it is.
 
     Attributes:

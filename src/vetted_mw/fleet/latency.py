@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = ["LatencyWindow", "Quantiles"]
 
@@ -13,8 +14,7 @@ _MOST_SAMPLES = 128
 _WINDOW_SECONDS = 900.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantiles:
+class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
     """Two quantiles of round trips, each one of those measured, rounded to 0.1 ms.
 
     Attributes:

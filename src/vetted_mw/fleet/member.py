@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.fleet.breaker import Breaker
 from vetted_mw.fleet.latency import LatencyWindow
@@ -50,8 +51,7 @@ def is_same_server(one: Upstream, other: Upstream) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
+class _Reading(msgspec.Struct, frozen=True, kw_only=True):
     load: EngineLoad
     asked_at: float
     good_seconds: float
@@ -131,19 +131,21 @@ class Member:
 
     def ended(self, now: float, trial: Trial, outcome: AttemptOutcome, *, retry_after: float | None) -> None:
         """Note how an attempt ended; `retry_after` in seconds counts where the server is saturated."""
-        is_full, was_calm = self.in_flight in self._caps, self.is_calm
+        is_full = self.in_flight in self._caps
         self.in_flight -= 1
+        if outcome is AttemptOutcome.SUCCESS:
+            was_calm = self.breaker.is_closed and not self._probe_failures
+            self.breaker.ended(now, trial, fault=False)
+            self._probe_failures = 0
+            # A success may open a breaker too: it can be the outcome that makes enough of them.
+            if is_full or not (was_calm and self.breaker.is_closed):
+                self._touch()
+            return
         if outcome is AttemptOutcome.SATURATED:
             seconds = (_DEFAULT_WINDOW_SECONDS if retry_after is None else retry_after) * (1 + 0.1 * self._jitter())
             self.saturated_until = max(self.saturated_until, now + seconds)
-        if outcome is AttemptOutcome.SUCCESS:
-            self.breaker.ended(now, trial, fault=False)
-            self._probe_failures = 0
-        else:
-            self.breaker.ended(now, trial, fault=True if outcome in FAULTS else None)
-        # A success may open a breaker too: it can be the outcome that makes enough of them.
-        if outcome is not AttemptOutcome.SUCCESS or is_full or not (was_calm and self.is_calm):
-            self._touch()
+        self.breaker.ended(now, trial, fault=True if outcome in FAULTS else None)
+        self._touch()
 
     def probed(self, *, alive: bool, status: int | None) -> None:
         """Note what a health probe found."""

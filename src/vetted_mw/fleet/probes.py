@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,8 +28,7 @@ _DEAD = frozenset({502, 503, 504})  # 404 and 500 are what some healthy servers 
 _STALE_INTERVALS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
+class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     """What a server answered to a GET.
 
     Attributes:

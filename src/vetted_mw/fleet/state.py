@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from vetted_mw.fleet.breaker import BreakerState
@@ -29,8 +30,7 @@ class ScrapeProblem(StrEnum):
     UNKNOWN_ENGINE = "unknown_engine"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueState:
+class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine last said of its own load.
 
     Attributes:
@@ -48,8 +48,7 @@ class QueueState:
     stale: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision looks at of one region: it holds until something happens there, or a window of time ends.
 
     Attributes:
@@ -84,8 +83,7 @@ class Changes:
         self.count = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionState:
+class RegionState(msgspec.Struct, frozen=True, kw_only=True):
     """One region at one instant, frozen.
 
     Attributes:

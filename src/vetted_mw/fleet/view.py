@@ -148,10 +148,14 @@ class RegionView:
 
     def ended(self, trial: Trial, outcome: AttemptOutcome, *, retry_after: float | None) -> None:
         """Note how an attempt ended."""
-        touched = self.member.touched
-        self.member.ended(self._monotonic(), trial, outcome, retry_after=retry_after)
-        self._tell_fault(outcome)
-        if self.member.touched != touched:  # else nothing happened by which a region goes or is back
+        member = self.member
+        touched = member.touched
+        member.ended(self._monotonic(), trial, outcome, retry_after=retry_after)
+        if outcome is AttemptOutcome.SUCCESS:
+            member.told = None
+        else:
+            self._tell_fault(outcome)
+        if member.touched != touched:  # else nothing happened by which a region goes or is back
             self.tell_service()
 
     def _tell_fault(self, outcome: AttemptOutcome) -> None:
@@ -162,8 +166,6 @@ class RegionView:
                 extra = {"region": self.upstream.region, "outcome": str(outcome)}
                 _LOG.warning("an attempt at a region failed", extra=extra)
             member.told = outcome
-        elif outcome is AttemptOutcome.SUCCESS:
-            member.told = None
 
     def tell_service(self) -> None:
         """Log when the region goes and when it is back; a drained one is out by the operator's word."""

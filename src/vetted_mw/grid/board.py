@@ -7,9 +7,10 @@ import contextvars
 import logging
 import sys
 import time
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.grid.absence import NoSignal
@@ -178,7 +179,7 @@ class SignalBoard:
         """Return how each source has fared."""
         asking = {name for name, flight in self._flights.items() if not flight.done()}
         return MappingProxyType(
-            {name: replace(state, is_asking=name in asking) for name, state in self._states.items()}
+            {name: msgspec.structs.replace(state, is_asking=name in asking) for name, state in self._states.items()}
         )
 
     def chain(self, zone: str) -> tuple[str, ...]:
@@ -187,8 +188,8 @@ class SignalBoard:
 
     async def _ask(self, source: SignalSource) -> None:
         # An asking that is cut counts as a failure that may pass; what the source said before it still holds.
-        cut = replace(self._states[source.name], failures=self._states[source.name].failures + 1)
-        pause = self._pause(source.name, replace(cut, retry_after_seconds=None), lambda: 0.0)
+        cut = msgspec.structs.replace(self._states[source.name], failures=self._states[source.name].failures + 1)
+        pause = self._pause(source.name, msgspec.structs.replace(cut, retry_after_seconds=None), lambda: 0.0)
         self._due[source.name] = max(self._due.get(source.name, 0.0), self._monotonic() + pause)
         try:
             self._hear(source, await source.readings())
@@ -232,7 +233,7 @@ class SignalBoard:
         state = self._states[name]
         if state.error != error:  # an answer clears it, so each outage is told once
             _LOG.warning("a signal source failed", extra={"source": name, "error": error})
-        self._states[name] = replace(
+        self._states[name] = msgspec.structs.replace(
             state,
             failed_at=self._now(),
             error=error,

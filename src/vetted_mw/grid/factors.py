@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from vetted_mw.grid.signal import Method
 
@@ -20,8 +21,7 @@ __all__ = ["Factor", "FactorSet", "Intensity", "factors_file", "intensity_of", "
 _FILE = "ar5_v1.toml"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Factor:
+class Factor(msgspec.Struct, frozen=True, kw_only=True):
     """What one generation type emits.
 
     Attributes:
@@ -43,8 +43,7 @@ class Factor:
     quality: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FactorSet:
+class FactorSet(msgspec.Struct, frozen=True, kw_only=True):
     """One versioned table of factors.
 
     Attributes:
@@ -77,8 +76,7 @@ class FactorSet:
         return self.overrides.get((zone, known), self.factors[known])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intensity:
+class Intensity(msgspec.Struct, frozen=True, kw_only=True):
     """What a mix amounts to.
 
     Attributes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
 from cachetools import LRUCache
 
 from vetted_mw.grid.absence import NoSignal, NoSignalReason
@@ -34,8 +34,7 @@ _REASONS = {
 }
 
 
-@dataclass(slots=True)
-class _Zone:
+class _Zone(msgspec.Struct, kw_only=True):
     """What is known of one zone.
 
     Attributes:
@@ -44,8 +43,10 @@ class _Zone:
         chained: the signals of the zone's chain in its order, each with its source's name; None until asked for.
     """
 
-    signals: dict[_Key, GridSignal] = field(default_factory=dict)
-    absences: LRUCache[tuple[str, str], Absence] = field(default_factory=lambda: LRUCache(maxsize=_MAX_ABSENCES))
+    signals: dict[_Key, GridSignal] = msgspec.field(default_factory=dict)
+    absences: LRUCache[tuple[str, str], Absence] = msgspec.field(
+        default_factory=lambda: LRUCache(maxsize=_MAX_ABSENCES)
+    )
     chained: tuple[tuple[str, GridSignal], ...] | None = None
 
 

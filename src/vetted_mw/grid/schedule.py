@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["OPENS_AFTER", "Pace", "next_pause"]
 
@@ -14,8 +14,7 @@ _FIRST_RETRY_SHARE = 1 / 32
 _JITTER = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How often a service is asked.
 
     Attributes:

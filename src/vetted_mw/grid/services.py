@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import msgspec
 
 from vetted_mw.errors import ConfigurationError
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_CHAIN", "SERVICES", "Service", "least_refresh_seconds", "require_sources"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
+class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One grid service.
 
     Attributes:

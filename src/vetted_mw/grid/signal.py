@@ -8,6 +8,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -157,8 +159,7 @@ class GridSignal:
             raise ValueError("observed_at needs an offset: without one a signal cannot age")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignalReading:
+class SignalReading(msgspec.Struct, frozen=True, kw_only=True):
     """A signal as seen at one instant.
 
     Attributes:

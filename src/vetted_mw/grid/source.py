@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from vetted_mw.grid.schedule import OPENS_AFTER
 
@@ -57,8 +58,7 @@ class SignalSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceState:
+class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     """How a source has fared.
 
     Attributes:
@@ -86,8 +86,7 @@ class SourceState:
         return self.failures >= OPENS_AFTER
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Absence:
+class Absence(msgspec.Struct, frozen=True, kw_only=True):
     """Why a source has nothing new for a zone.
 
     Attributes:

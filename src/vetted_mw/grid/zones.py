@@ -10,6 +10,8 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,8 +22,7 @@ _BIDDING_ZONE = re.compile(r"(?:([A-Z]{2})-(?=\1))?(?P<country>[A-Z]{2})(?P<numb
 _BARS = ("min_total_mw", "expected_types", "max_proxy_share")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Area:
+class Area(msgspec.Struct, frozen=True, kw_only=True):
     """One service's word for the place whose value it gives for a zone.
 
     Attributes:

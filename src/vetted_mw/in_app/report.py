@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.errors import RouteError
 
@@ -15,8 +16,7 @@ __all__ = ["Report", "report_of"]
 _MAX_COUNT = 2**53
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The tokens of one call, as its handler counts them.
 
     Attributes:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+import vetted_mw
 from vetted_mw.fleet.fleet import Fleet
 from vetted_mw.grid.board import SignalBoard
-from vetted_mw.grid.sources.fetching import HttpGet
 from vetted_mw.grid.sources.own_loop import OwnLoop
-from vetted_mw.grid.sources.shipped import sources_of
 from vetted_mw.proxy.doors import DOORS
 from vetted_mw.receipts.engines import engine_named
-from vetted_mw.receipts.ledger.sqlite import SqliteLedger
 from vetted_mw.receipts.maker import ReceiptMaker
-from vetted_mw.receipts.signing import load_signer
 from vetted_mw.telemetry.meters import Meters
 from vetted_mw.telemetry.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AsyncExitStack
     from datetime import datetime
 
@@ -38,11 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Outside", "Rooms", "doors_for", "rooms_for", "with_new_fleet"]
 
-_VERSION = version("vetted-mw")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class Outside(msgspec.Struct, frozen=True, kw_only=True):
     """What a test or an application may put in another's place, the same under every configuration.
 
     Attributes:
@@ -70,8 +64,7 @@ class Outside:
     tracer_provider: TracerProvider | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
+class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     """The live things under one configuration.
 
     Attributes:
@@ -113,8 +106,7 @@ def rooms_for(configuration: Configuration, outside: Outside, *, previous: Rooms
         ConfigurationError: two signal sources share a name, `signals.chains` names one that there is not, or the
             signing key or the energy model cannot be used.
     """
-    key = configuration.signing.key
-    signer = None if key is None else load_signer(key, alg=configuration.signing.alg)
+    signer = _signer(configuration)
     maker = _maker(configuration, outside.energy_model)
     board, grid_loop = _signals(configuration, outside, previous)
     return Rooms(
@@ -132,7 +124,7 @@ def rooms_for(configuration: Configuration, outside: Outside, *, previous: Rooms
         signer=signer,
         ledger=_ledger(configuration, outside, previous),
         recorder=Recorder(
-            version=_VERSION, propagate=configuration.telemetry.propagate, provider=outside.tracer_provider
+            version=vetted_mw.__version__, propagate=configuration.telemetry.propagate, provider=outside.tracer_provider
         ),
         meters=Meters(
             outside.instruments, models=_written_models(configuration), genai=configuration.telemetry.genai_metrics
@@ -149,7 +141,7 @@ def _written_models(configuration: Configuration) -> frozenset[str]:
 def with_new_fleet(rooms: Rooms, outside: Outside) -> Rooms:
     """Return the same rooms with a fleet that knows nothing yet."""
     upstreams = rooms.configuration.upstreams
-    return replace(rooms, fleet=Fleet(upstreams, monotonic=outside.monotonic, jitter=outside.jitter))
+    return msgspec.structs.replace(rooms, fleet=Fleet(upstreams, monotonic=outside.monotonic, jitter=outside.jitter))
 
 
 def doors_for(
@@ -198,17 +190,8 @@ def _signals(configuration: Configuration, outside: Outside, previous: Rooms | N
     if previous is not None and (previous.configuration.signals, _zones(previous.configuration)) == (signals, zones):
         return previous.board, previous.grid_loop
     grid_loop = OwnLoop()
-    session = HttpGet(
-        timeout_seconds=signals.timeout_seconds,
-        proxy=signals.proxy,
-        user_agent=f"vetted-mw/{_VERSION}",
-        now=outside.now,
-    )
-    sources = sources_of(
-        signals, zones, session=session, now=outside.now, monotonic=outside.monotonic, run=grid_loop.run
-    )
     board = SignalBoard(
-        [*sources, *outside.signals],
+        [*_configured(signals, zones, outside, grid_loop), *outside.signals],
         chains=signals.chains,
         now=outside.now,
         monotonic=outside.monotonic,
@@ -218,6 +201,24 @@ def _signals(configuration: Configuration, outside: Outside, previous: Rooms | N
         same = _same_sources(signals, previous.configuration.signals, zones == _zones(previous.configuration))
         board.take_over(previous.board, [*same, *(source.name for source in outside.signals)])
     return board, grid_loop
+
+
+def _configured(
+    signals: SignalConfiguration, zones: Sequence[str], outside: Outside, grid_loop: OwnLoop
+) -> Sequence[SignalSource]:
+    if not signals.services and signals.http_json is None and signals.file is None:
+        return ()
+    # What asks services and reads their answers is imported where one is asked.
+    from vetted_mw.grid.sources.fetching import HttpGet  # noqa: PLC0415
+    from vetted_mw.grid.sources.shipped import sources_of  # noqa: PLC0415
+
+    session = HttpGet(
+        timeout_seconds=signals.timeout_seconds,
+        proxy=signals.proxy,
+        user_agent=f"vetted-mw/{vetted_mw.__version__}",
+        now=outside.now,
+    )
+    return sources_of(signals, zones, session=session, now=outside.now, monotonic=outside.monotonic, run=grid_loop.run)
 
 
 def _zones(configuration: Configuration) -> list[str]:
@@ -239,11 +240,20 @@ def _same_sources(now: SignalConfiguration, before: SignalConfiguration, has_sam
     return same
 
 
+def _signer(configuration: Configuration) -> Signer | None:
+    key = configuration.signing.key
+    if key is None:
+        return None
+    from vetted_mw.receipts.signing import load_signer  # noqa: PLC0415 (needed by those who sign)
+
+    return load_signer(key, alg=configuration.signing.alg)
+
+
 def _maker(configuration: Configuration, energy_model: EnergyModel | None) -> ReceiptMaker:
     receipts = configuration.receipts
     return ReceiptMaker(
         issuer=receipts.issuer,
-        software=f"vetted-mw/{_VERSION}",
+        software=f"vetted-mw/{vetted_mw.__version__}",
         sizes=receipts.models,
         unknown_model=receipts.unknown_model,
         missing_usage=receipts.missing_usage,
@@ -259,6 +269,8 @@ def _ledger(configuration: Configuration, outside: Outside, previous: Rooms | No
     before = None if previous is None else previous.configuration.ledger
     if previous is not None and before is not None and _place(before) == _place(wanted):
         return previous.ledger
+    from vetted_mw.receipts.ledger.sqlite import SqliteLedger  # noqa: PLC0415 (needed by those who keep receipts)
+
     return SqliteLedger(Path(wanted.path), durability=wanted.durability, now=outside.now)
 
 

@@ -83,10 +83,12 @@ class Traffic:
 
     def enter(self, core: Core) -> InFlight:
         """Let a request in."""
-        self._empty.clear()
+        if not self._inside:
+            self._empty.clear()
         one = InFlight(core, self)
         self._inside.add(one)
-        self._seen[id(core)] = self._seen.get(id(core), 0) + 1
+        seen = id(core)
+        self._seen[seen] = self._seen.get(seen, 0) + 1
         return one
 
     def left(self, one: InFlight) -> None:
@@ -94,9 +96,10 @@ class Traffic:
         if one not in self._inside:
             return
         self._inside.discard(one)
-        self._seen[id(one.core)] -= 1
-        if not self._seen[id(one.core)]:
-            del self._seen[id(one.core)]
+        seen = id(one.core)
+        left = self._seen[seen] = self._seen[seen] - 1
+        if not left:
+            del self._seen[seen]
         if not self._inside:
             self._empty.set()
         self._on_left(one.core)

@@ -63,7 +63,10 @@ class VettedMiddleware:
         if scope["type"] == "http":
             path = route_path(scope)
             if scope["method"] == "POST" and path.removesuffix("/") in self._gateway.paths:
-                await self._responder(scope, receive, send).respond()
+                if self._in_app:
+                    await InAppResponder(self.app, self._gateway, self._identify, scope, receive, send).respond()
+                else:
+                    await ForwardResponder(self._gateway, self._identify, scope, receive, send).respond()
             elif self._endpoints is not None and is_endpoint(path):
                 await self._endpoints(scope, receive, send)
             else:
@@ -73,13 +76,8 @@ class VettedMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    def _responder(self, scope: Scope, receive: Receive, send: Send) -> ForwardResponder | InAppResponder:
-        if self._in_app:
-            return InAppResponder(self.app, self._gateway, self._identify, scope, receive, send)
-        return ForwardResponder(self._gateway, self._identify, scope, receive, send)
 
-
-class VettedProxy:
+class VettedProxy(VettedMiddleware):
     """The stand-alone gateway as an ASGI app: chat completions and the gateway's own endpoints. Mount it anywhere.
 
     Args:
@@ -88,11 +86,7 @@ class VettedProxy:
     """
 
     def __init__(self, gateway: Gateway, *, identify: Identify | None = None) -> None:
-        self._app = VettedMiddleware(endpoints_app(gateway, identify=identify), gateway=gateway, identify=identify)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one connection."""
-        await self._app(scope, receive, send)
+        super().__init__(endpoints_app(gateway, identify=identify), gateway=gateway, identify=identify)
 
 
 class _Lifespan:

@@ -131,9 +131,10 @@ class ForwardResponder(Responder):
     async def _json(self, core: Core, completion: Completion) -> None:
         answered = await completion.answer()
         edited = add_members(answered.body, completion.members(), names=answered.answer.names)
-        _warn_of(edited.replaced)
-        has_receipt = completion.account.made().has_receipt
-        headers = returning_headers(answered.headers) + self._headers(core, completion, receipt=has_receipt)
+        if edited.replaced:
+            _warn_of(edited.replaced)
+        headers = returning_headers(answered.headers)
+        headers += self._headers(core, completion, receipt=completion.account.made().has_receipt)
         await self.sender.whole(answered.status, headers, edited.body)
 
     async def _stream(self, core: Core, completion: Completion, watch: UntilCallerLeaves) -> None:
@@ -143,6 +144,14 @@ class ForwardResponder(Responder):
         del headers  # nothing of the beginning is needed as long as the stream lasts
         while (part := await completion.next_part()) is not None:
             await self.sender.body(part, more=True)
+            running = completion.running()
+            if running is not None:
+                try:
+                    await running.pass_on(self.sender.part)
+                except OSError:
+                    if running.is_behind:
+                        raise CallerLeftError from None
+                    raise
         _warn_of(completion.replaced)
         await self.sender.body(b"", more=False)
 

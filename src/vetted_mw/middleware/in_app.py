@@ -48,14 +48,15 @@ class InAppResponder(Responder):
         self._refused: tuple[Core, Completion] | None = None
         self._status: int | None = None
 
+    hands_on = True
+
     @property
     def status(self) -> int | None:
         """HTTP status of the answer, the handler's or ours; None when there was none."""
         return self._status if self._running is not None else self.sender.status
 
-    async def answer(self) -> None:
-        """Answer the request; what the app's own handler raises goes on to the app's own error handling."""
-        await super().answer()
+    async def hand_on(self) -> None:
+        """Run the handler; what it raises goes on to the app's own error handling."""
         if self._running is not None:
             _core, _asked, route, receive = self._running
             await self._run_handler(route, receive)

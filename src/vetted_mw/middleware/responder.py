@@ -78,7 +78,10 @@ class Responder(ABC):
         error: what the caller was told when no answer was its answer; None while all is well.
         has_left: whether the caller went away before its answer had ended.
         has_raised: whether the app's own handler raised.
+        hands_on: whether somebody else answers once `serve` has let the request in.
     """
+
+    hands_on = False
 
     __slots__ = (
         "_arrived",
@@ -123,7 +126,17 @@ class Responder(ABC):
     async def respond(self) -> None:
         """Answer the request, count it as in flight meanwhile, and tell how it ended."""
         try:
-            await self.answer()
+            try:
+                self.in_flight = in_flight = self.gateway.enter_at_once() or await self.gateway.enter()
+                await self.serve(in_flight)
+            except CallerLeftError:
+                self._note_left()
+            except AnswerError as error:
+                await self._refuse(error)
+            except Exception as error:  # noqa: BLE001 (the last wall: what an exception says may be the caller's words)
+                await self._refuse(own_fault(error))
+            if self.hands_on:
+                await self.hand_on()
         except asyncio.CancelledError:
             self.has_left = True  # how some servers tell it
             raise
@@ -132,21 +145,15 @@ class Responder(ABC):
                 self.in_flight.leave()
             self._tell_end()
 
-    async def answer(self) -> None:
-        """Answer the request, whatever happens; nothing escapes that could carry what the caller wrote."""
-        try:
-            self.in_flight = await self.gateway.enter()
-            await self.serve(self.in_flight)
-        except CallerLeftError:
-            self._note_left()
-        except AnswerError as error:
-            await self._refuse(error)
-        except Exception as error:  # noqa: BLE001 (the last wall: what an exception says may be the caller's words)
-            await self._refuse(own_fault(error))
-
     @abstractmethod
     async def serve(self, in_flight: InFlight) -> None:
-        """Answer the request; an `AnswerError` raised here becomes the answer."""
+        """Answer the request; an `AnswerError` raised here becomes the answer, and nothing that is raised escapes.
+
+        What an exception says could be the caller's words.
+        """
+
+    async def hand_on(self) -> None:  # noqa: B027 (of those alone that hand on)
+        """Let somebody else answer; what is raised here goes on to whoever serves the app."""
 
     @abstractmethod
     def told(self) -> tuple[Headers, bytes | None]:

@@ -10,7 +10,7 @@ import msgspec
 from vetted_mw.chat.request import ChatRequest, outgoing_body
 from vetted_mw.chat.response import MalformedAnswerError, read_answer, upstream_message
 from vetted_mw.deadlines import Limit
-from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, TooLargeError, is_known_encoding
+from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, TooLargeError, is_identity, is_known_encoding
 from vetted_mw.proxy.headers import Headers, header_value
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault, is_success, outcome_of_status, retry_after_seconds
 from vetted_mw.proxy.transport import Response, Transport, UpstreamRequest
@@ -108,9 +108,12 @@ async def fetch_answer(call: Call) -> Answered:
     status = None
     try:
         with Limit(min(call.deadline, asyncio.get_running_loop().time() + limits.answer_seconds)):
-            response = await accepted(call, include_usage=False)
+            response = await call.transport.send(_leaving(call, include_usage=False))
             status = response.status
+            call.events.on_head(status)
             try:
+                if not is_success(status):
+                    raise AttemptFailedError(await _fault_of(call, response))
                 body = await _whole_body(response, max_bytes=limits.max_response_bytes)
             finally:
                 await response.aclose()
@@ -133,12 +136,12 @@ def _checked(body: bytes, status: int) -> Answer:
 
 async def accepted(call: Call, *, include_usage: bool) -> Response:
     """Send and return a 2xx response; every other answer is read as far as needed, closed and raised."""
-    response = await _sent(call, include_usage=include_usage)
+    response = await call.transport.send(_leaving(call, include_usage=include_usage))
     resent = include_usage and response.status in _USAGE_REFUSALS
     if resent:
         # The option was ours, not the caller's: the same upstream gets the request once more without it.
         await response.aclose()
-        response = await _sent(call, include_usage=False)
+        response = await call.transport.send(_leaving(call, include_usage=False))
     call.events.on_head(response.status)
     if not is_success(response.status):
         try:
@@ -151,23 +154,20 @@ async def accepted(call: Call, *, include_usage: bool) -> Response:
     return response
 
 
-async def _sent(call: Call, *, include_usage: bool) -> Response:
-    upstream, events = call.upstream, call.events
+def _leaving(call: Call, *, include_usage: bool) -> UpstreamRequest:
+    """Write the request, which goes to the transport now."""
+    upstream, events, request = call.upstream, call.events, call.request
     body = outgoing_body(
-        call.request,
-        upstream_model=upstream.upstream_names.get(call.request.model),
-        include_usage=include_usage,
+        request, upstream_model=upstream.upstream_names.get(request.model), include_usage=include_usage
     )
     events.on_leaving()
-    return await call.transport.send(
-        UpstreamRequest(
-            method="POST",
-            path="/chat/completions",
-            headers=call.headers,
-            body=body,
-            on_sent=events.on_sent,
-            on_connected=events.on_connected,
-        )
+    return UpstreamRequest(
+        method="POST",
+        path="/chat/completions",
+        headers=call.headers,
+        body=body,
+        on_sent=events.on_sent,
+        on_connected=events.on_connected,
     )
 
 
@@ -193,12 +193,18 @@ async def _error_body(response: Response) -> bytes:
 
 
 async def _whole_body(response: Response, *, max_bytes: int) -> bytes:
-    decoder = BodyDecoder(encoding_of(response), max_bytes=max_bytes)
+    encoding = encoding_of(response)
+    decoder = None if is_identity(encoding) else BodyDecoder(encoding, max_bytes=max_bytes)
     parts: list[bytes] = []
+    left = max_bytes
     try:
         while data := await response.read():
-            parts.append(decoder.feed(data))
-        decoder.finish()
+            parts.append(data if decoder is None else decoder.feed(data))
+            left -= len(parts[-1])
+            if left < 0:
+                raise TooLargeError  # noqa: TRY301 (as the decoder does, without a call for each part)
+        if decoder is not None:
+            decoder.finish()
     except (TooLargeError, DecodingError):
         raise invalid(response) from None
     return parts[0] if len(parts) == 1 else b"".join(parts)

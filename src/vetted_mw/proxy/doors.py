@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vetted_mw.proxy.own.transport import OwnTransport
 from vetted_mw.proxy.transport import HttpxTransport
 
 if TYPE_CHECKING:
@@ -19,7 +18,11 @@ __all__ = ["DOORS", "own_door"]
 
 def own_door(upstream: Upstream) -> Transport:
     """Return our own client's door to `upstream`. Behind an egress proxy it is httpx's: ours knows no proxies."""
-    return HttpxTransport(upstream) if upstream.proxy else OwnTransport(upstream)
+    if upstream.proxy:
+        return HttpxTransport(upstream)
+    from vetted_mw.proxy.own.transport import OwnTransport  # noqa: PLC0415 (needed by those who chose it)
+
+    return OwnTransport(upstream)
 
 
 DOORS: Mapping[str, Callable[[Upstream], Transport]] = MappingProxyType({"own": own_door, "httpx": HttpxTransport})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vetted_mw.chat.sse import AnswerStream
 from vetted_mw.chat.transcript import Transcript
-from vetted_mw.deadlines import Limit
+from vetted_mw.deadlines import Limit, WaitLimit
 from vetted_mw.proxy.attempt import accepted, encoding_of, invalid
 from vetted_mw.proxy.decoding import DecodingError, StreamDecoder, is_identity
 from vetted_mw.proxy.headers import header_value
@@ -15,7 +15,7 @@ from vetted_mw.proxy.outcome import AttemptFailedError, Fault
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from vetted_mw.proxy.attempt import Call
     from vetted_mw.proxy.transport import Response
@@ -57,6 +57,8 @@ class StreamedAnswer:
         headers: the upstream's.
         stream: what was read of it so far.
         fault: how it ended when it did not end well; None while it runs and after a clean end.
+        is_behind: whether something of it may not have reached the caller: whoever asks for the next part has sent the
+            last one.
     """
 
     # A stream can last for minutes: it keeps nothing of the request.
@@ -74,6 +76,7 @@ class StreamedAnswer:
         "_response",
         "fault",
         "headers",
+        "is_behind",
         "status",
         "stream",
     )
@@ -85,6 +88,7 @@ class StreamedAnswer:
         self.status = response.status
         self.headers = response.headers
         self.fault: Fault | None = None
+        self.is_behind = True
         self.stream = AnswerStream(
             choices=call.request.choices,
             include_usage=call.request.include_usage,
@@ -121,6 +125,55 @@ class StreamedAnswer:
 
     async def next_part(self) -> bytes | None:
         """Return the next bytes for the caller, None at the end; `fault` then says whether it was a good one."""
+        self.is_behind = False
+        part = await self._next_part()
+        self.is_behind = part is not None
+        return part
+
+    async def pass_on(self, deliver: Callable[[bytes], Awaitable[None]]) -> None:
+        """Hand on what comes as long as the answer runs; `next_part` goes on after it, and knows how it stands.
+
+        Here nearly every part passes, and most of its cost would be the calls between the two ends.
+
+        Args:
+            deliver: sends a part to the caller. What it raises is raised here.
+        """
+        if self._head or self._decoder is not None or not self.stream.runs:
+            return
+        stream, read, now = self.stream, self._response.read, self._loop.time
+        deadline, idle_seconds = self._deadline, self._limits.idle_seconds
+        limit = WaitLimit(min(deadline, now() + idle_seconds))
+        self.is_behind = False
+        seen, runs = -1, True
+        try:
+            with limit:
+                while runs:
+                    if stream.frames != seen:  # any frame is a sign of life, also one that is not for the caller
+                        seen, idle_until = stream.frames, now() + idle_seconds
+                        limit.at = min(deadline, idle_until)
+                        if limit.has_slept:
+                            limit.wake()
+                    limit.is_waiting = True
+                    data = await read()
+                    part = stream.feed(data) if data else stream.ended_by_upstream()
+                    runs = stream.runs
+                    if not runs:
+                        self._take_stock(is_at_end=not data)
+                    if part:
+                        limit.is_waiting = False
+                        self.is_behind = True
+                        await deliver(part)
+                        self.is_behind = False
+                    else:
+                        await asyncio.sleep(0)
+        except TimeoutError:
+            if self.is_behind:  # whoever delivers said so
+                raise
+            self._end_at_limit()
+        except AttemptFailedError as error:
+            self._end(None if self._is_whole_despite(error.fault) else error.fault)
+
+    async def _next_part(self) -> bytes | None:
         if self._head:
             head, self._head = self._head, b""
             return head
@@ -168,18 +221,21 @@ class StreamedAnswer:
 
     def _taken(self, data: bytes) -> bytes:
         """Feed what came (nothing: the upstream's end) and note how the stream stands after it."""
+        part = self.stream.feed(data) if data else self.stream.ended_by_upstream()
+        if not self.stream.runs:
+            self._take_stock(is_at_end=not data)
+        return part
+
+    def _take_stock(self, *, is_at_end: bool) -> None:
+        """Note how a stream stands that does not run: it may have ended, well or not."""
         stream = self.stream
-        part = stream.feed(data) if data else stream.ended_by_upstream()
-        if data and stream.runs:
-            return part
         if stream.error is not None:
             self._end(Fault(outcome=AttemptOutcome.UPSTREAM_ERROR, status=self.status))
         elif stream.broken:
             self._end(Fault(outcome=AttemptOutcome.INVALID_RESPONSE, status=self.status))
-        elif not data or (stream.done and not stream.complete):
+        elif is_at_end or (stream.done and not stream.complete):
             self._end(None if stream.complete else Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status))
         # After a good `[DONE]` the upstream's end is still read, within the hold: else no connection would serve twice.
-        return part
 
     def _is_whole_despite(self, fault: Fault) -> bool:
         """Whether the answer was whole when the connection broke: only its end, or the usage, is missing."""

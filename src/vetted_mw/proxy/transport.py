@@ -6,10 +6,10 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import httpx
+import msgspec
 
 from vetted_mw.proxy.connection import Connection, HttpxResponse, closed_surely, tls_for
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault
@@ -28,8 +28,7 @@ _CLOSED_AT_ONCE = 100
 _SWEEP_SECONDS = 1.0  # least time between two looks for connections that have been idle for too long
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request to an upstream.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from vetted_mw.receipts.figures import Figures, GridQuality, Interval
 from vetted_mw.rounding import significant
@@ -32,8 +33,7 @@ Z90 = 1.6449
 """The normal quantile of a two-sided 90 % interval."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(msgspec.Struct, frozen=True, kw_only=True):
     """What the machines used for one request, wherever they stand.
 
     Attributes:
@@ -51,8 +51,7 @@ class Work:
     host_variance: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where they stand, and on which grid.
 
     Attributes:
@@ -75,8 +74,7 @@ class Place:
         return 1.0 if self.narrow else self.pue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tariff:
+class Tariff(msgspec.Struct, frozen=True, kw_only=True):
     """What a Wh of the machines comes to at one place: all that `charged` needs to know of it, worked out once.
 
     Attributes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from vetted_mw.receipts.shipped import CURRENT, METHODOLOGY_FILE, TABLES, factor_set_file, version_files, versions
 from vetted_mw.rounding import significant
@@ -36,8 +37,7 @@ class UnreadableMethodologyError(ValueError):
     """Files that are no methodology of ours. Content-free."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parametric:
+class Parametric(msgspec.Struct, frozen=True, kw_only=True):
     """Constants of the parametric model; `methodology.toml` has the formulas, `coefficients.toml` the units."""
 
     intercept: float
@@ -53,8 +53,7 @@ class Parametric:
     gpu_watt: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """Standard deviations in ln units, one per term of the interval; 0 where a version does not have it."""
 
     model: float
@@ -76,8 +75,7 @@ class Spread:
     ecologits: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """An energy model of another package.
 
     Attributes:
@@ -91,8 +89,7 @@ class Engine:
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class Site(msgspec.Struct, frozen=True, kw_only=True):
     """A data centre's overheads.
 
     Attributes:
@@ -108,8 +105,7 @@ class Site:
     pedigree: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GridFallback:
+class GridFallback(msgspec.Struct, frozen=True, kw_only=True):
     """The grid figure where nothing else is known."""
 
     gco2_per_kwh: float
@@ -119,8 +115,7 @@ class GridFallback:
     year: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coefficients:
+class Coefficients(msgspec.Struct, frozen=True, kw_only=True):
     """Every default a receipt rests on.
 
     Attributes:
@@ -246,7 +241,7 @@ def _loaded(held: Mapping[str, bytes]) -> Coefficients:
 
 
 def _names(kind: type[Parametric | GridFallback]) -> tuple[str, ...]:
-    return tuple(kind.__dataclass_fields__)
+    return tuple(kind.__struct_fields__)
 
 
 def _value(row: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.receipts.charging import Place, Work, bounds, pue_variance, sigma_carbon
 from vetted_mw.receipts.figures import GridQuality, Interval
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "Elsewhere", "compared", "elsewhere_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What the same request would have been charged with in the default region.
 
     Attributes:
@@ -65,8 +65,7 @@ def compared(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Elsewhere:
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     """Two places, and what is the same for every request that is charged at the one as if it ran at the other.
 
     Attributes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.charging import Work, charged
@@ -76,7 +77,7 @@ class EcoLogitsModel:
         if size.size_range is None:
             return 0.0
         low, high = (
-            self._used(replace(size, active_params_b=end, total_params_b=end), 1, coefficients)[1]
+            self._used(msgspec.structs.replace(size, active_params_b=end, total_params_b=end), 1, coefficients)[1]
             for end in size.size_range
         )
         middle = self._used(size, 1, coefficients)[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vetted_mw.errors import ConfigurationError
-from vetted_mw.receipts.ecologits import load_ecologits
 from vetted_mw.receipts.parametric import ParametricModel
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ def engine_named(name: str) -> EnergyModel:
     if name == "parametric":
         return ParametricModel()
     if name == "ecologits":
+        from vetted_mw.receipts.ecologits import load_ecologits  # noqa: PLC0415 (needed by those who chose it)
+
         return load_ecologits()
     raise ConfigurationError(
         "there is no such engine.", field="receipts.engine", remedy="Set it to parametric or ecologits."

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from vetted_mw.receipts.coefficients import Coefficients
     from vetted_mw.receipts.models import ModelSize
@@ -22,8 +24,7 @@ class GridQuality(StrEnum):
     ANNUAL_UNKNOWN_BASIS = "annual_unknown_basis"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """What the figures are made from.
 
     Attributes:
@@ -57,8 +58,7 @@ class Inputs:
     usage_estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
     """A median, its 90 % interval, and the sigma both rest on (ln units)."""
 
     value: float

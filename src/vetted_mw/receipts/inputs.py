@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -44,6 +43,10 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
 
 def tokens_of(seen: Observation) -> Tokens:
     """Return the tokens that count, estimated from characters where the upstream's own cannot be used."""
+    if seen.prompt_tokens and seen.completion_tokens and not seen.reported:
+        prompt, completion = seen.prompt_tokens, seen.completion_tokens
+        cached = min(seen.cached_tokens, prompt)
+        return Tokens(prompt=prompt, cached=cached, completion=completion, source="upstream")
     prompt = seen.prompt_tokens or estimated_tokens(seen.prompt_characters)
     completion = seen.completion_tokens or estimated_tokens(seen.completion_characters)
     if not seen.is_counted:
@@ -101,7 +104,7 @@ def quality_of(reading: SignalReading) -> GridQuality:
 
 def _as_told(size: ModelSize) -> ModelSize:
     """Round a size to what the receipt shows of it, so that its figures can be recomputed from that."""
-    return replace(
+    return msgspec.structs.replace(
         size,
         active_params_b=significant(size.active_params_b),
         total_params_b=significant(size.total_params_b),

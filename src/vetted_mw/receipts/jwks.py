@@ -7,9 +7,10 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.instants import parse_rfc3339
@@ -60,8 +61,7 @@ class PublicKeyError(ValueError):
         self.remedy = remedy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublicKey:
+class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
     """One key of a JWKS.
 
     Attributes:
@@ -77,8 +77,7 @@ class PublicKey:
     not_after: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Jwks:
+class Jwks(msgspec.Struct, frozen=True, kw_only=True):
     """The keys that signatures may be of.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from vetted_mw.receipts.canonical import canonical
 from vetted_mw.receipts.exact_json import NotExactJsonError, read_json
@@ -63,8 +64,7 @@ class Signer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Jws:
+class Jws(msgspec.Struct, frozen=True, kw_only=True):
     """A compact JWS taken apart; nothing about it is verified.
 
     Attributes:

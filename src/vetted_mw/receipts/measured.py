@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -35,8 +34,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _POSITION = re.compile(r"\d{1,9}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredReading:
+class MeasuredReading(msgspec.Struct, frozen=True, kw_only=True):
     """What an upstream says an answer took.
 
     Attributes:
@@ -157,7 +155,11 @@ def _work(measured: MeasuredReading, inputs: Inputs, coefficients: Coefficients)
         variance=spread.idle**2,
         host_variance=spread.host**2,
     )
-    return whole if not inputs.narrow else replace(whole, it_wh=value, embodied_g=0.0, variance=0.0, host_variance=0.0)
+    return (
+        whole
+        if not inputs.narrow
+        else msgspec.structs.replace(whole, it_wh=value, embodied_g=0.0, variance=0.0, host_variance=0.0)
+    )
 
 
 def _server_ratio(coefficients: Coefficients) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from vetted_mw.receipts.shipped import version_files
 
@@ -22,8 +23,7 @@ __all__ = ["ModelSize", "normalised", "shipped_sizes", "size_for", "unknown_size
 _TUNING = re.compile(r"-(?:instruct|it|chat|hf|latest|v0\.\d+|\d{4}|\d{6}|\d{8})$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSize:
+class ModelSize(msgspec.Struct, frozen=True, kw_only=True):
     """What the energy model needs to know of a model.
 
     Attributes:
@@ -79,6 +79,7 @@ def size_for(model: str, configured: Mapping[str, ModelSize]) -> ModelSize | Non
     return configured.get(model) or shipped_sizes().get(normalised(model))
 
 
+@lru_cache(maxsize=256)
 def normalised(model: str) -> str:
     """Reduce a name to what the table is keyed by: no organisation, lower case, no tuning words or date at its end."""
     name = model.rsplit("/", 1)[-1].lower().removeprefix("meta-")

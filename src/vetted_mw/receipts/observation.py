@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -122,7 +121,7 @@ def _measured(readings: Sequence[MeasuredReading | None]) -> MeasuredReading | N
     told = [one for one in readings if one is not None]
     if len(told) < len(readings) or len({one.scope for one in told}) > 1:
         return None
-    return replace(told[0], value_wh=sum(one.value_wh for one in told))
+    return msgspec.structs.replace(told[0], value_wh=sum(one.value_wh for one in told))
 
 
 def _characters(tokens: int | None, characters: int) -> int:

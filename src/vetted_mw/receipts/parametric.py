@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.receipts.charging import Work, charged, embodied_g
 
@@ -36,8 +37,7 @@ class ParametricModel:
         return charged(work, inputs, coefficients)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """All that the model needs to know of a request but its tokens, worked out once.
 
     Attributes:

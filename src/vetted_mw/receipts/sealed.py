@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -27,8 +26,7 @@ class LedgerUnavailableError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """A receipt on its way into the ledger.
 
     Attributes:
@@ -40,8 +38,7 @@ class Entry:
     caller: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     """A receipt as it will stand for good.
 
     Attributes:
@@ -55,8 +52,7 @@ class Sealed:
     signature: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredReceipt:
+class StoredReceipt(msgspec.Struct, frozen=True, kw_only=True):
     """One row of a ledger.
 
     Attributes:

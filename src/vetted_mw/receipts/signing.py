@@ -9,6 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.jwks import public_jwk
 from vetted_mw.receipts.jws import ALGORITHMS, RECEIPT_TYPE, MalformedJwsError, from_b64url, read_jws
@@ -53,8 +55,7 @@ class JwsRefusedError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """What a key of the JWKS really signed.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -26,8 +25,7 @@ _LONGEST_NAME = 1_024
 _PEDIGREES = {"upstream_gpu": "measured_gpu", "upstream_node": "measured_node"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
     """What one request is charged with, and on what grounds.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vetted_mw.errors import RegionNotAllowedError, RegionRequiredError, RoutingNotAllowedError
 from vetted_mw.grid.signal import Ineligible, Method, SignalReading
 from vetted_mw.routing.decided import Decision
-from vetted_mw.routing.options import Options, Routing
+from vetted_mw.routing.options import UNASKED, Options, Routing
 from vetted_mw.routing.values import (
     AttemptOutcome,
     AttemptRecord,
@@ -89,6 +89,9 @@ def check_policy(options: Options, rules: Rules, regions: Mapping[str, Region]) 
     Raises:
         PolicyError: naming what policy wants.
     """
+    is_open = rules.allowed_regions is None and rules.allowed_countries is None and not rules.require_region
+    if is_open and options is UNASKED and not regions.keys().isdisjoint(rules.default_order):
+        return  # what nearly every request comes to
     if rules.require_region and options.region is None:
         raise RegionRequiredError("Policy wants every request to name its region: set vetted.region.")
     if options.routing is Routing.CARBON_AWARE and not rules.carbon_aware:

@@ -139,9 +139,9 @@ def build_trace(
     is_full = detail == "full"
     band = decision.tie_band_gco2_per_kwh
     return Trace(
-        route_policy=decision.policy.value,
-        decision_mode=settled.mode.value,
-        decision_reason=settled.reason.value,
+        route_policy=decision.policy,
+        decision_mode=settled.mode,
+        decision_reason=settled.reason,
         region=settled.region,
         operational_signal=None if settled.operational is None else told_signal(settled.operational),
         receipt_signal=receipt_signal,
@@ -261,7 +261,7 @@ def _attempt(attempt: AttemptRecord) -> ToldAttempt:
     energy = attempt.estimated_energy_wh
     return ToldAttempt(
         region=attempt.region,
-        outcome=attempt.outcome.value,
+        outcome=attempt.outcome,
         status=attempt.status,
         duration_ms=round(attempt.duration_ms, 1),
         estimated_energy_wh=msgspec.UNSET if energy is None else significant(energy),

@@ -176,8 +176,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reading: SignalReading | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one candidate: eligible, or exactly one reason why not."""
 
     candidate: Candidate
@@ -189,8 +188,7 @@ class Verdict:
         return self.rejected is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
+class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided, whatever the instant: it holds for as long as the facts do that it rests on.
 
     Attributes:
@@ -216,8 +214,7 @@ class Ruling:
     serving_model: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRecord:
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One try at one region.
 
     Attributes:
@@ -237,8 +234,7 @@ class AttemptRecord:
     estimated_energy_wh: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What finally happened: the decision seen together with its attempts.
 
     Attributes:

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vetted_mw.errors import ConfigurationError
-from vetted_mw.settings.faults import placed
-from vetted_mw.settings.freezing import frozen
-from vetted_mw.settings.reading import read_settings, settings_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +45,11 @@ def load_configuration(
 def _loaded(
     path: Path | str | None, environment: Mapping[str, str], overrides: Mapping[str, object] | None
 ) -> Configuration:
+    # The schema takes as long to import as the gateway does, and whoever passes a configuration never reads one.
+    from vetted_mw.settings.faults import placed  # noqa: PLC0415
+    from vetted_mw.settings.freezing import frozen  # noqa: PLC0415
+    from vetted_mw.settings.reading import read_settings, settings_file  # noqa: PLC0415
+
     named = None if path is None else Path(path)
     file = settings_file(named, environ=environment, cwd=Path.cwd())
     written = read_settings(file, environ=environment, overrides=overrides)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from vetted_mw.configuration import LedgerConfiguration, MeasuredEnergy, RetiredKey, SigningConfiguration
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.receipts.jwks import PublicKeyError, jwks, read_public_key
-from vetted_mw.receipts.signing import load_signer
 from vetted_mw.settings.places import beside
 from vetted_mw.settings.secrets import private_key, read_file
 
@@ -28,10 +27,12 @@ def signing_of(written: Written, environ: Mapping[str, str]) -> SigningConfigura
         ConfigurationError: a key cannot be read or is none, others than its owner may read it, or one is listed twice.
     """
     signing = written.settings.signing
-    key = None
+    key = signer = None
     if signing.key is not None:
+        from vetted_mw.receipts.signing import load_signer  # noqa: PLC0415 (needed by those who sign)
+
         key = private_key(signing.key, field="signing.key", file=written.file, environ=environ)
-    signer = None if key is None else load_signer(key, alg=signing.alg)
+        signer = load_signer(key, alg=signing.alg)
     retired = tuple(
         RetiredKey(jwk=_retired(one.file, number, written), not_before=one.not_before, not_after=one.not_after)
         for number, one in enumerate(signing.retired, start=1)

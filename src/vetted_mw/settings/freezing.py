@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vetted_mw.chat.sse import Placement
 from vetted_mw.configuration import (
@@ -111,4 +112,6 @@ def _size(name: str, model: ModelSettings) -> ModelSize | None:
     if model.bytes_per_param is None and model.batch_size is None:
         return None
     base = known or unknown_size()
-    return replace(base, bytes_per_param=model.bytes_per_param or base.bytes_per_param, batch_size=model.batch_size)
+    return msgspec.structs.replace(
+        base, bytes_per_param=model.bytes_per_param or base.bytes_per_param, batch_size=model.batch_size
+    )

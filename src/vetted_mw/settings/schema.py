@@ -200,7 +200,8 @@ class TelemetrySettings(Section):
 class VettedSettings(BaseSettings):
     """The whole file. Read it through `vetted_mw.load_configuration`, which also reads the environment."""
 
-    model_config = SettingsConfigDict(extra="forbid", strict=True, frozen=True)
+    # Only the class that is bound to a table, in `reading`, ever validates; it builds its validator itself.
+    model_config = SettingsConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     receipt_key: Annotated[str, AfterValidator(texts.receipt_member)] = "receipt"
     paths: Annotated[list[Annotated[str, AfterValidator(texts.our_path)]], Field(min_length=1)] = [

@@ -28,6 +28,7 @@ def unique(values: list[str]) -> list[str]:
 class Section(BaseModel):
     """One table of the settings."""
 
+    # One validator is built, that of the whole settings when they are read, and none for each table as it is defined.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 from opentelemetry.metrics import Observation
 
 from vetted_mw.telemetry import names
@@ -25,8 +25,7 @@ __all__ = ["GLOBAL_WATCH", "Observed", "RegionGlance", "SignalGlance", "Watch", 
 _LOG = logging.getLogger("vetted_mw")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignalGlance:
+class SignalGlance(msgspec.Struct, frozen=True, kw_only=True):
     """The signal a region is judged by.
 
     Attributes:
@@ -40,8 +39,7 @@ class SignalGlance:
     age_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionGlance:
+class RegionGlance(msgspec.Struct, frozen=True, kw_only=True):
     """One configured region at one instant.
 
     Attributes:

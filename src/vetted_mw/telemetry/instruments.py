@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import msgspec
 from opentelemetry import metrics
 
+import vetted_mw
 from vetted_mw.errors import ConfigurationError
 from vetted_mw.telemetry import names
 from vetted_mw.telemetry.gauges import GLOBAL_WATCH, Watch, create_gauges, watch_over
@@ -26,8 +26,7 @@ _API = f"{metrics.__name__}."
 _OVERHEAD_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedGenai:
+class PublishedGenai(msgspec.Struct, frozen=True, kw_only=True):
     """The GenAI metrics of semantic conventions v1.41, as libraries and dashboards know them.
 
     Attributes:
@@ -41,8 +40,7 @@ class PublishedGenai:
     token_usage: Histogram
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatestGenai:
+class LatestGenai(msgspec.Struct, frozen=True, kw_only=True):
     """The same by the names of the conventions' own repository, which has released none of them yet.
 
     Attributes:
@@ -65,8 +63,7 @@ class LatestGenai:
 GenaiInstruments = PublishedGenai | LatestGenai
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruments:
+class Instruments(msgspec.Struct, frozen=True, kw_only=True):
     """What metrics are recorded with; without an SDK each is a no-op that wakes up when one is set.
 
     Attributes:
@@ -121,7 +118,7 @@ def _global_instruments(*, latest_genai: bool) -> Instruments:
 def _meter(provider: MeterProvider | None) -> Meter:
     try:
         return metrics.get_meter(
-            names.INSTRUMENTATION, version("vetted-mw"), meter_provider=provider, schema_url=names.SCHEMA_URL
+            names.INSTRUMENTATION, vetted_mw.__version__, meter_provider=provider, schema_url=names.SCHEMA_URL
         )
     except StopIteration:  # all that the API says of a provider it cannot find
         raise ConfigurationError(

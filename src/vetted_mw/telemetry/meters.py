@@ -54,7 +54,8 @@ class Meters:
     @property
     def are_asleep(self) -> bool:
         """Whether nobody records anything yet, so that nothing need be built for it."""
-        return self._slumber is not None and self._slumber.lasts()
+        slumber = self._slumber
+        return slumber is not None and (slumber.monotonic() < slumber.until or slumber.lasts())
 
     def attempted(self, record: AttemptRecord, context: Context) -> None:
         """Count one attempt that has ended."""

@@ -50,11 +50,15 @@ class Recorder:
         self._propagate = propagate
         may_sleep = provider is None and isinstance(self._tracer, trace.ProxyTracer)
         self._slumber = Slumber(_is_unset) if may_sleep else None
+        nowhere = context.Context()
+        self._unseen_server = ServerSpan(INVALID_SPAN, nowhere)
+        self._unseen_chat = ChatSpan(INVALID_SPAN, nowhere, start=self._start, propagate=propagate)
 
     @property
     def is_asleep(self) -> bool:
         """Whether no SDK has been set yet, so that every span would be one that nobody sees."""
-        return self._slumber is not None and self._slumber.lasts()
+        slumber = self._slumber
+        return slumber is not None and (slumber.monotonic() < slumber.until or slumber.lasts())
 
     def server(self, *, path: str, scheme: str, headers: Iterable[tuple[bytes, bytes]]) -> ServerSpan:
         """Start the span of one HTTP request, unless the host has one for it.
@@ -78,7 +82,9 @@ class Recorder:
             headers: as for `server`; None where they bring no trace context to go on with.
         """
         here = context.get_current()
-        return ServerSpan(INVALID_SPAN, here if headers is None or is_traced(here) else extracted(headers, here))
+        if headers is None:
+            return ServerSpan(INVALID_SPAN, here) if here else self._unseen_server
+        return ServerSpan(INVALID_SPAN, here if is_traced(here) else extracted(headers, here))
 
     def chat(
         self, model: str, *, provider: str, outer: Context | None = None, headers: Iterable[tuple[bytes, bytes]] = ()
@@ -105,6 +111,8 @@ class Recorder:
             headers: as for `chat`; None where the request is the outer one itself, whose context then holds.
         """
         parent = outer if headers is None and outer is not None else self._parent(outer, headers or ())
+        if not parent:
+            return self._unseen_chat
         return ChatSpan(INVALID_SPAN, parent, start=self._start, propagate=self._propagate)
 
     def _parent(self, outer: Context | None, headers: Iterable[tuple[bytes, bytes]]) -> Context:

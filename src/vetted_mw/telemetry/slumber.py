@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -21,24 +22,29 @@ class Slumber:
     Args:
         is_unset: asks the API; False is final, since a global provider is set once.
         monotonic: seconds that never go back.
+
+    Attributes:
+        monotonic: the same.
+        until: the instant before which `lasts` is sure to return True: who asks at every request looks here first.
     """
 
-    __slots__ = ("_is_unset", "_monotonic", "_until")
+    __slots__ = ("_is_unset", "monotonic", "until")
 
     def __init__(self, is_unset: Callable[[], bool], *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._is_unset: Callable[[], bool] | None = is_unset
-        self._monotonic = monotonic
-        self._until = 0.0
+        self.monotonic = monotonic
+        self.until = -math.inf
 
     def lasts(self) -> bool:
         """Return whether nobody records yet, as of a moment ago."""
         if self._is_unset is None:
             return False
-        now = self._monotonic()
-        if now < self._until:
+        now = self.monotonic()
+        if now < self.until:
             return True
         if self._is_unset():
-            self._until = now + _MOMENT_SECONDS
+            self.until = now + _MOMENT_SECONDS
             return True
         self._is_unset = None
+        self.until = -math.inf
         return False

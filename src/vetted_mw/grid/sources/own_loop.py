@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -54,8 +55,7 @@ class OwnLoop:
             running.thread.join()  # it has nothing left to do
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Running:
+class _Running(msgspec.Struct, frozen=True, kw_only=True):
     """A thread, its loop, and what is done when the thread has come to its end."""
 
     loop: asyncio.AbstractEventLoop

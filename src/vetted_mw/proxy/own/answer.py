@@ -72,19 +72,19 @@ class Answer:
 
     async def read(self) -> bytes:
         """Return the body's next bytes as they arrive, `b""` at its end."""
-        while True:
-            parts = self._parts
-            if parts:
-                data = parts[0] if len(parts) == 1 else b"".join(parts)
-                parts.clear()
-                self.unread = 0
-                self._wire.let_read()
-                return data
+        parts = self._parts
+        while not parts:
             if self.is_whole:
                 return b""
             if self.is_over:
                 raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status or None))
-            await self.arrival()
+            self._arrival = arrival = self._wire.loop.create_future()
+            await arrival
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self.unread = 0
+        self._wire.let_read()
+        return data
 
     def arrival(self) -> asyncio.Future[None]:
         """Return what is done when anything comes."""
@@ -96,7 +96,9 @@ class Answer:
         if not self._is_closed:
             self._is_closed = True
             self._wire.release(self)
-            self._parts.clear()
+            if self._parts:
+                self._parts.clear()
+                self.is_whole = False  # what is read from now on would lack them
             self.fail()
 
     # ---- what the connection does
@@ -105,29 +107,30 @@ class Answer:
         """The head has come."""
         self.status = status
         self.headers = headers
-        self._wake()
+        self.wake()
 
     def feed(self, part: bytes) -> None:
         """Some of the body has come."""
         self._parts.append(part)
         self.unread += len(part)
         if self._arrival is not None:
-            self._wake()
+            self.wake()
 
     def end(self) -> None:
         """All of it has come."""
         if not self.is_over:
             self.is_over = self.is_whole = True
-            self._wake()
+            self.wake()
 
     def fail(self, *, is_unread: bool = False) -> None:
         """It was cut, unless it was over."""
         if not self.is_over:
             self.is_over = True
             self.is_unread = is_unread
-            self._wake()
+            self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let whoever waits for it look again."""
         arrival, self._arrival = self._arrival, None
         if arrival is not None and not arrival.done():
             arrival.set_result(None)

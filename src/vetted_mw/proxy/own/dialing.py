@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import time
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from vetted_mw.proxy.connection import closed_surely
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault
 from vetted_mw.proxy.patience import Patience
 from vetted_mw.routing.decision import AttemptOutcome
@@ -31,8 +34,7 @@ Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 """An address as the system tells it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where an upstream listens.
 
     Attributes:
@@ -66,7 +68,7 @@ async def dialed(origin: Origin, made: Callable[[], Wire], on_connected: Callabl
         outcome = AttemptOutcome.TLS_ERROR
     except TimeoutError:
         outcome = AttemptOutcome.CONNECT_TIMEOUT
-    except OSError:
+    except (OSError, UnicodeError):  # the latter of a name that no resolver can be asked for
         outcome = AttemptOutcome.CONNECT_ERROR
     # Outside of the handlers: what was raised can hold a name or an address.
     raise AttemptFailedError(Fault(outcome=outcome, sent=False))
@@ -80,12 +82,22 @@ async def _dialed(origin: Origin, made: Callable[[], Wire], on_connected: Callab
     on_connected(time.monotonic() - began)
     # From here on the socket is the event loop's, which closes it whatever happens. Were it closed here as well, the
     # next one could have its number while the loop still believes to know whose it is.
-    if origin.tls is None:
-        return (await loop.create_connection(made, sock=connected))[1]
-    return await _secured(loop, connected, origin, made)
+    try:
+        if origin.tls is None:
+            return (await loop.create_connection(made, sock=connected))[1]
+        return await _secured(loop, connected, origin, made)
+    except BaseException:
+        if type(loop).__module__.startswith("uvloop"):
+            connected.detach()  # older ones close what they were given and leave the number in our hands
+        raise
 
 
 async def _looked_up(host: str, port: int) -> Sequence[Found]:
+    """Return the addresses of a name; what is one already takes none of the few threads that ask for names."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return [(family, socket.SOCK_STREAM, 0, "", (host, port))]
     return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
@@ -181,8 +193,13 @@ async def _connected(address: Address) -> socket.socket:
 
 async def _all_closed(running: set[asyncio.Task[socket.socket]]) -> None:
     """End the attempts that came too late, and close what they had reached by then."""
+    if not running:
+        return
     for task in running:
         task.cancel()
-    for outcome in await asyncio.gather(*running, return_exceptions=True):
-        if isinstance(outcome, socket.socket):
-            outcome.close()
+    try:
+        await closed_surely(asyncio.wait(running))
+    finally:
+        for task in running:
+            if not task.cancelled() and task.exception() is None:
+                task.result().close()

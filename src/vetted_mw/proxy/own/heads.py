@@ -53,6 +53,7 @@ class Heads:
         return line
 
 
+_NUL = 0  # as a number: `in` takes bytes for one first, at ten times the cost
 _MOST_KEPT = 64  # an upstream has three or four paths
 _LINES_BEGUN = 2
 _SPACES_BEGUN = 3
@@ -61,6 +62,6 @@ _SPACES_BEGUN = 3
 def _joined(begun: bytes, lines: list[bytes]) -> bytes:
     head = begun + b"\r\n".join(lines)
     breaks = len(lines) + 1 if lines else _LINES_BEGUN
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or _NUL in head:
         raise UnsendableError
     return head + (b"\r\n\r\n" if lines else b"\r\n")

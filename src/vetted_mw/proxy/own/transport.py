@@ -87,6 +87,7 @@ class OwnTransport:
         wires = [*self._idle, *self._busy]
         self._idle.clear()
         for wire in wires:
+            wire.is_idle = False
             wire.abort()
         ending: list[asyncio.Future[Any]] = [*self._dialing, *(wire.loss() for wire in wires if not wire.is_lost)]
         if ending:
@@ -98,16 +99,27 @@ class OwnTransport:
         if not wire.is_open:
             return
         wire.idle_since = time.monotonic()
+        wire.is_idle = True
         self._idle.append(wire)
         if self._sweep is None:
             self._sweep_later()
 
+    def forget(self, wire: Wire) -> None:
+        """Forget an idle connection: it is gone."""
+        wire.is_idle = False
+        self._idle.remove(wire)
+
     def _idle_wire(self) -> Wire | None:
         """Return, as taken, the connection that has been idle for the shortest time, where it is fit."""
         idle = self._idle
+        loop = asyncio.get_running_loop()
         oldest = time.monotonic() - self._idle_seconds
         while idle:
             wire = idle.pop()
+            wire.is_idle = False
+            if wire.loop is not loop:  # which has ended without us, and cannot even close it any more
+                self._sweep = None
+                continue
             if wire.idle_since >= oldest and wire.is_fit():
                 self._busy.add(wire)
                 return wire
@@ -178,7 +190,9 @@ class OwnTransport:
         self._sweep = None
         oldest = time.monotonic() - self._idle_seconds
         while self._idle and (self._idle[0].idle_since < oldest or not self._idle[0].is_open):
-            self._idle.popleft().abort()
+            wire = self._idle.popleft()
+            wire.is_idle = False
+            wire.abort()
         if self._idle:
             self._sweep_later()
 

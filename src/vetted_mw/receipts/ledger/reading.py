@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from vetted_mw.instants import parse_rfc3339, rfc3339
 from vetted_mw.receipts.ledger.faults import reason_of
@@ -35,8 +36,7 @@ class LedgerUnreadableError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerRow:
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
     """One receipt as it stands in the file; whether the columns say what `text` says is not checked here.
 
     Attributes:
@@ -62,8 +62,7 @@ class LedgerRow:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, kw_only=True):
     """The newest row of one `ledger_id`, as its writer states it.
 
     Attributes:
@@ -77,8 +76,7 @@ class Head:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointRow:
+class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint that was made of this file.
 
     Attributes:
