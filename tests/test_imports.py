@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,10 @@ NEITHER_I_O_NOR_SETTINGS = ("httpx", "starlette", "pydantic", "opentelemetry", "
 
 def told_by(code: str) -> Any:
     """Return what a fresh interpreter that runs `code` prints, as JSON."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    # Coverage, which begins with a process that is asked to, imports libraries of its own.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
     return json.loads(done.stdout)
 
 

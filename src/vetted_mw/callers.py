@@ -48,6 +48,7 @@ def narrowed(rules: Rules, caller: Caller) -> Rules:
 
 
 def _both(first: frozenset[str] | None, second: frozenset[str] | None) -> frozenset[str] | None:
-    if first is None or second is None:
-        return first if second is None else second
-    return first & second
+    if second is None:
+        return first
+    asked = frozenset(second)  # of an application's own making: a set or a list does as well
+    return asked if first is None else first & asked

@@ -137,6 +137,27 @@ async def test_a_caller_that_stops_reading_holds_nothing_beyond_the_whole_reques
             assert gateway.fleet.in_flight == 0
 
 
+async def test_a_refusal_that_nobody_takes_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some servers never return from a send to a caller that has gone: the request is over all the same."""
+    monkeypatch.setattr("vetted_mw.middleware.responder.SEND_GRACE_SECONDS", 0.05)
+    parts: list[Message] = [{"type": "http.request", "body": b"[]", "more_body": False}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if not parts:
+            await asyncio.Event().wait()
+        return parts.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        await asyncio.Event().wait()
+
+    async with Gateway(configured({"scaleway-par-1": "http://127.0.0.1:9/v1"})) as gateway, asyncio.timeout(60):
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+        await VettedProxy(gateway)(scope, receive, send)
+        assert (sent[0]["status"], gateway.in_flight) == (400, 0)
+
+
 def test_a_gateway_whose_event_loop_was_closed_starts_anew_in_the_next_one() -> None:
     """Test clients that run each request in a loop of its own get an answer each time."""
 

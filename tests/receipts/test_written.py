@@ -127,6 +127,16 @@ def everything(written: Written) -> tuple[object, ...]:
     return written.text, encode_receipt(written.receipt), written.receipt, msgspec.json.encode(trace), written.reading
 
 
+def test_a_figure_beyond_all_numbers_is_withheld_as_it_is_the_long_way() -> None:
+    """A grid figure that no board lets in, and more tokens than there are: neither way makes a number of it."""
+    endless = read_at(replace(SIGNALS[0], gco2_per_kwh=1e308), REQUESTED_AT)
+    ours = maker(sizes=SIZES)
+    few = observed(region=REGIONS[0], model="own", reading=endless, prompt_tokens=1, completion_tokens=1)
+    many = msgspec.structs.replace(few, completion_tokens=2**53 - 1)
+    for seen in (few, many):
+        assert told(ours, seen) == made(seen)
+
+
 @given(st.lists(observations(), min_size=1, max_size=4), observations())
 @settings(max_examples=300, deadline=None)
 def test_a_receipt_by_a_template_is_the_one_made_the_long_way(before: list[Observation], last: Observation) -> None:

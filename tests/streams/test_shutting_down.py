@@ -216,7 +216,7 @@ async def test_an_end_that_was_not_written_is_no_clean_end() -> None:
 
 async def test_a_caller_that_does_not_read_holds_up_no_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even the honest end can be sent: it is given up after a while."""
-    monkeypatch.setattr("vetted_mw.middleware.forward._SEND_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("vetted_mw.middleware.forward.SEND_GRACE_SECONDS", 0.1)
     async with FakeUpstream() as one:
         one.then(FakeAnswer.stream([role(), content("Hello")], ending="stall"))
         async with gateway_over({FIRST: one}) as (app, gateway):

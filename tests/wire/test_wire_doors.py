@@ -154,6 +154,19 @@ async def test_an_identified_caller_is_held_to_its_own_policy(
     assert upstream.requests == []
 
 
+@pytest.mark.parametrize("kind", [set, list, tuple])
+async def test_an_application_may_tell_a_callers_regions_by_any_collection(kind: type[Any]) -> None:
+    """`identify` is an application's own: what it allows counts, whatever holds it."""
+    async with FakeUpstream() as upstream:
+        configuration = configured({PARIS: upstream.base_url, STOCKHOLM: upstream.base_url})
+        caller = Caller(name="a", allowed_regions=kind([PARIS]), allowed_countries=kind(["FR"]))
+        async with Gateway(configuration) as gateway:
+            app = VettedProxy(gateway, identify=admitting(caller))
+            inside = await asgi_exchange(app, json=chat(vetted={"region": PARIS}))
+            outside = await asgi_exchange(app, json=chat(vetted={"region": STOCKHOLM}))
+    assert (inside.status, status_and_code(outside)) == (200, (403, "region_not_allowed"))
+
+
 def test_anyone_is_held_to_the_operators_policy_alone() -> None:
     """A caller of whom nothing is known narrows nothing and widens nothing."""
     rules = configured({PARIS: "http://127.0.0.1:9/v1"}, policy={"allowed_countries": ["FR"]}).rules

@@ -12,7 +12,7 @@ from vetted_mw.chat.response import add_members
 from vetted_mw.completion.completion import Completion
 from vetted_mw.deadlines import Limit
 from vetted_mw.errors import ShuttingDownError
-from vetted_mw.middleware.responder import Responder, refused_as
+from vetted_mw.middleware.responder import SEND_GRACE_SECONDS, Responder, refused_as
 from vetted_mw.proxy.headers import returning_headers
 from vetted_mw.routing.decision import AttemptOutcome
 from vetted_mw.telemetry.ended import EndedRequest, RequestOutcome, served_as
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ForwardResponder"]
 
-_SEND_GRACE_SECONDS = 5.0
 _WATCH_AFTER_SECONDS = 0.02
 """An answer that takes no longer than this is not watched for a caller who leaves meanwhile: a task costs more."""
 _LOG = logging.getLogger("vetted_mw")
@@ -58,7 +57,7 @@ class ForwardResponder(Responder):
             self.receive,
             after_seconds=_WATCH_AFTER_SECONDS,
             # The attempts keep to the deadline themselves; the rest is for a caller that stops reading what we send.
-            until=completion.attempts.deadline + _SEND_GRACE_SECONDS,
+            until=completion.attempts.deadline + SEND_GRACE_SECONDS,
         )
 
         def end(error: AnswerError) -> None:
@@ -165,7 +164,7 @@ class ForwardResponder(Responder):
         if end is None:
             raise error
         try:
-            with Limit(asyncio.get_running_loop().time() + _SEND_GRACE_SECONDS):
+            with Limit(asyncio.get_running_loop().time() + SEND_GRACE_SECONDS):
                 await self.sender.body(end, more=False)
         except TimeoutError:
             raise CallerLeftError from None

@@ -17,6 +17,7 @@ from vetted_mw.chat.request import parse_request
 from vetted_mw.completion.asked import Asked
 from vetted_mw.completion.sealing import require_ledger
 from vetted_mw.completion.told import error_word
+from vetted_mw.deadlines import Limit
 from vetted_mw.errors import AnswerError, SaturatedError, ShuttingDownError
 from vetted_mw.routing.decision import Rules, check_policy
 from vetted_mw.routing.options import parse_options
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from vetted_mw.proxy.headers import Headers
     from vetted_mw.telemetry.spans import ServerSpan
 
-__all__ = ["Responder", "TakenIn", "refused_as"]
+__all__ = ["SEND_GRACE_SECONDS", "Responder", "TakenIn", "refused_as"]
 
+SEND_GRACE_SECONDS = 5.0
+"""How long an end that we owe a caller may take to be taken; who does not take it by then has left."""
 _SERVER_FAULT = 500
 _LOG = logging.getLogger("vetted_mw")
 
@@ -247,6 +250,8 @@ class Responder(ABC):
         if isinstance(error, ShuttingDownError) and is_http_1 and self.inflow.ended:
             headers = [*headers, (b"connection", b"close")]  # the next request goes to an instance that stays
         try:
-            await self.sender.error(error, headers=headers, trace=trace, inflow=self.inflow)
-        except CallerLeftError:
+            # Nobody watches the caller any more, and some servers never return from a `send` to one that has gone.
+            with Limit(asyncio.get_running_loop().time() + SEND_GRACE_SECONDS):
+                await self.sender.error(error, headers=headers, trace=trace, inflow=self.inflow)
+        except (CallerLeftError, TimeoutError):
             self._note_left()

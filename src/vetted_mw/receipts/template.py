@@ -110,7 +110,9 @@ class Template:
         it_wh, accelerator_wh, embodied, variance = rates.work(tokens.completion, tokens.prompt - tokens.cached)
         charged = charge(it_wh, embodied, variance, rates.host_variance, self._tariff)
         energy, operational, water = charged[:3]
-        sigma_energy, sigma_gco2e, sigma_water = _texts(_THREE, charged[3:])
+        sigma_energy, sigma_gco2e, sigma_water = sigmas = _texts(_THREE, charged[3:])
+        if _NULL in sigmas:  # no number
+            return None
         of_energy = math.exp(Z90 * float(sigma_energy))
         of_gco2e = math.exp(Z90 * float(sigma_gco2e))
         of_water = math.exp(Z90 * float(sigma_water))
