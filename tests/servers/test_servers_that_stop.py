@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 CANCELLED = re.compile(
-    r"ERROR: +Exception in ASGI application\n.*?Task cancelled, timeout graceful [a-z]+ exceeded\n", re.S
+    r"ERROR: +Exception in ASGI application\n.*?Task cancelled, timeout graceful [a-z]+ exceeded\n", re.DOTALL
 )
 GRACE = {
     "uvicorn-httptools": ("--timeout-graceful-shutdown", "1"),
