@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.lines import Bench
     from bench.rounds import Round
 
-__all__ = ["run"]
+__all__ = ["names", "run"]
 
 _IMPORT, _WORKERS, _MEMORY = "import / that of the dependencies", "two workers / one, CPU per request", "memory"
 _MOST_STREAM_KB = 24.0
@@ -55,6 +55,11 @@ _STREAMS = (
 )
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of the lines that are measured here."""
+    return (*(one.name for one in _STREAMS), _WORKERS, _MEMORY, *map(_decision_name, _REGIONS), _IMPORT)
+
+
 def run(bench: Bench) -> None:
     """Measure and print, line by line."""
     for streams in _STREAMS:
@@ -65,7 +70,7 @@ def run(bench: Bench) -> None:
     if bench.wants(_MEMORY) and bench.requests:
         _memory_lines(bench)
     for regions in _REGIONS:
-        if bench.wants(name := f"decision at {regions:,} regions, us"):
+        if bench.wants(name := _decision_name(regions)):
             _decision_line(bench, name, regions)
     if bench.wants(_IMPORT):
         _import_line(bench)
@@ -142,6 +147,10 @@ def _held_after(bench: Bench, gateway: Gateway, until: int, done: int) -> tuple[
             return Figure(why=f"invalid ({one.seen.errors} errors: {one.seen.error})"), until
         done += one.seen.requests
     return Figure(value=resident_bytes(tree(gateway.pid)) / 1e6), done
+
+
+def _decision_name(regions: int) -> str:
+    return f"decision at {regions:,} regions, us"
 
 
 def _decision_line(bench: Bench, name: str, regions: int) -> None:

@@ -22,6 +22,7 @@ from bench.ratios import head
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     from bench.helpers import Helpers
     from bench.peers import Peer
@@ -44,7 +45,7 @@ _EFFORTS = {"quick": _Effort(seconds=1.0, times=2), "default": _Effort(seconds=2
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare what the table can be asked for."""
-    parser.add_argument("--quick", action="store_true", help="short rounds: three minutes instead of ten")
+    parser.add_argument("--quick", action="store_true", help="short rounds, without memory and 5,000 streams")
     parser.add_argument("--long", action="store_true", help="with a million requests for the line on memory")
     parser.add_argument("--only", metavar="WORD", action="append", help="only lines of which the name has this in it")
     parser.add_argument("--transport", default="", help="what ours is to use (default: as the package)")
@@ -54,10 +55,15 @@ def compare(arguments: argparse.Namespace) -> None:
     """Set everything up, measure, and print the table line by line.
 
     Raises:
-        SystemExit: this is not Linux, whose clocks of processes and choice of cores it rests on.
+        SystemExit: this is not Linux, whose clocks of processes and choice of cores it rests on; or there is no such
+            line.
     """
     if sys.platform != "linux":
         raise SystemExit("The table is measured on Linux only.")
+    only = tuple(arguments.only or ())
+    if unknown := _without_line(only):
+        every = "\n  ".join((*lines.names(), *apart.names()))
+        raise SystemExit(f"No line has {unknown!r} in its name. The lines are\n  {every}")
     _raise_descriptor_limit()
     effort = _EFFORTS["quick" if arguments.quick else "default"]
     helpers = built(_ASIDE / "native")
@@ -76,10 +82,16 @@ def compare(arguments: argparse.Namespace) -> None:
             seconds=effort.seconds,
             times=effort.times,
             requests=1_000_000 if arguments.long else 0 if arguments.quick else 100_000,
-            only=tuple(arguments.only or ()),
+            only=only,
         )
         lines.run(bench)
         apart.run(bench)
+
+
+def _without_line(words: Iterable[str]) -> str | None:
+    """Return the first of the words that no line has in its name."""
+    names = (*lines.names(), *apart.names())
+    return next((word for word in words if not any(lines.is_meant(name, word) for name in names)), None)
 
 
 def _print_head(peers: dict[str, Peer], helpers: Helpers, arguments: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bench.peers import Peer
     from bench.rounds import Percentiles, Round
 
-__all__ = ["Bench", "run"]
+__all__ = ["Bench", "is_meant", "names", "run"]
 
 _LITELLM_WARM_SECONDS = 4.0
 _START = "start, CPU ms until it listens"
@@ -65,7 +65,7 @@ class Bench:
 
     def wants(self, name: str) -> bool:
         """Whether this line was asked for."""
-        return not self.only or any(word.lower() in name.lower() for word in self.only)
+        return not self.only or any(is_meant(name, word) for word in self.only)
 
     def others(self, stack: ExitStack, names: Iterable[str] = OTHERS) -> dict[str, Gateway]:
         """Start those of the others that are there; one that does not start is told, and takes no part."""
@@ -154,6 +154,16 @@ _CPU = (
         for callers in (1, 8, 128)
     ),
 )
+
+
+def is_meant(name: str, word: str) -> bool:
+    """Whether a line of this name is one of those that a word of `only` asks for."""
+    return word.lower() in name.lower()
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the lines that are measured here."""
+    return (*(one.name for one in _CPU), *(one.name for one in _ADDED), _START)
 
 
 def run(bench: Bench) -> None:

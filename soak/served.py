@@ -60,6 +60,9 @@ class Watched:
         if scope["type"] != "http" or scope["path"] != "/soak/gauges":
             await self._app(scope, receive, send)
             return
+        core = await self._gateway.core()
+        if core.ledger is not None:  # its thread opens the file in its own time, and three descriptors stay
+            await core.ledger.is_ready()
         told = gauges_of(self._gateway) | {"spans": self._spans.started - self._spans.ended}
         if scope["query_string"] == b"types":
             told["types"] = Counter(type(one).__qualname__ for one in gc.get_objects()).most_common(60)

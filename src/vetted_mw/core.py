@@ -46,7 +46,7 @@ class Closable(Protocol):
         ...
 
 
-class Receipted(msgspec.Struct, frozen=True, kw_only=True):
+class Receipted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of a receipt.
 
     Attributes:
@@ -82,17 +82,17 @@ class Receipted(msgspec.Struct, frozen=True, kw_only=True):
 
     def encoded(self) -> bytes:
         """Write the receipt as the caller gets it: what is signed, the signature, and what opens the digest."""
-        if self.written is None:
+        written = self.written
+        if written is None:
             return b"null"
-        written, nonce = self.written, self.nonce
         text = written.text if self.final is None else encode_receipt(self.final)
-        opens = nonce is not None and written.seen.response_digest is not None
-        if not opens and self.signature is None:
+        nonce = None if written.seen.response_digest is None else self.nonce
+        if nonce is None and self.signature is None:
             return text
-        beside = b',"binding_nonce":"%b"' % nonce_text(nonce).encode() if opens and nonce else b""
+        beside = "" if nonce is None else f',"binding_nonce":"{nonce_text(nonce)}"'
         if self.signature is not None:
-            beside += b',"signature":"%b"' % self.signature.encode()
-        return text[:-1] + beside + b"}"
+            beside += f',"signature":"{self.signature}"'
+        return b"%b%b}" % (text[:-1], beside.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

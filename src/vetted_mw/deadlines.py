@@ -98,23 +98,25 @@ class Limit:
 
     Args:
         at: event-loop time at which the block must be over; infinite: never. It may be later by some milliseconds.
+        loop: the running event loop, from whoever knows it: to look it up is a call of the system.
 
     Attributes:
         at: the same; changed by `move` while the block runs.
         has_expired: whether time was up while the block ran, as last entered.
     """
 
-    __slots__ = ("_cancelling", "_sweep", "_task", "at", "has_expired")
+    __slots__ = ("_cancelling", "_loop", "_sweep", "_task", "at", "has_expired")
 
-    def __init__(self, at: float) -> None:
+    def __init__(self, at: float, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.at = at
         self.has_expired = False
+        self._loop = loop
         self._cancelling = 0
         self._task: asyncio.Task[object] | None = None
         self._sweep: Sweep | None = None
 
     def __enter__(self) -> Self:
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
         task = asyncio.current_task(loop)  # told the loop, or it looks it up once more
         if task is None:
             message = "a limit holds a task"
@@ -171,8 +173,8 @@ class WaitLimit(Limit):
 
     __slots__ = ("has_slept", "is_waiting")
 
-    def __init__(self, at: float) -> None:
-        super().__init__(at)
+    def __init__(self, at: float, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__(at, loop)
         self.is_waiting = False
         self.has_slept = False
 

@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from vetted_mw.configuration import Auth
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from vetted_mw.grid.board import SignalBoard
     from vetted_mw.grid.source import SignalSource
     from vetted_mw.lifecycle.former import Former
+    from vetted_mw.lifecycle.rooms import Rooms
     from vetted_mw.proxy.transport import Transport
     from vetted_mw.receipts.figures import EnergyModel
     from vetted_mw.receipts.sealed import ReceiptSink
@@ -44,10 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Gateway"]
 
 _LOG = logging.getLogger("vetted_mw")
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
+_utc_now = partial(datetime.now, UTC)
 
 
 class Gateway:
@@ -72,6 +71,10 @@ class Gateway:
         background: whether upstreams are probed, grid services asked and the settings file watched while it is open;
             without, only when told to.
         load: reads the settings anew, for `reload`; `from_env` and `from_file` bring their own.
+
+    Attributes:
+        now: returns the instant on the gateway's wall clock, UTC.
+        monotonic: returns the instant on the gateway's other clock, seconds that never go back.
 
     Raises:
         ConfigurationError: two signal sources share a name, `signals.chains` names one that there is not, or the
@@ -107,6 +110,8 @@ class Gateway:
             instruments=instruments_for(meter_provider, latest_genai=configuration.telemetry.latest_genai),
             tracer_provider=tracer_provider,
         )
+        self.now = now
+        self.monotonic = monotonic
         self._load = load
         self._server = configuration.server  # what it was started under, whatever is read later
         self._held = Holdings(configuration, self._outside, background=background)
@@ -164,13 +169,10 @@ class Gateway:
         """
         return self._http_client
 
-    def now(self) -> datetime:
-        """Return the instant on the gateway's wall clock, UTC."""
-        return self._outside.now()
-
-    def monotonic(self) -> float:
-        """Return the instant on the gateway's other clock, seconds that never go back."""
-        return self._outside.monotonic()
+    @property
+    def rooms(self) -> Rooms:
+        """The live things under the configuration that holds now, for who asks for several of them at one instant."""
+        return self._held.rooms
 
     @property
     def board(self) -> SignalBoard:
@@ -214,13 +216,13 @@ class Gateway:
             ShuttingDownError: it is being stopped.
         """
         held = self._held
-        core = held.core
-        if core is None or self._loop is not asyncio.get_running_loop():
+        core, loop = held.core, asyncio.get_running_loop()
+        if core is None or self._loop is not loop:
             return None
         traffic = held.traffic
         if traffic.is_closed:
             traffic.require_open()
-        return traffic.enter(core)
+        return traffic.enter(core, loop)
 
     async def enter(self) -> InFlight:
         """Let one request in; whoever calls this says when it has left.
@@ -229,13 +231,13 @@ class Gateway:
             ShuttingDownError: it is being stopped.
         """
         held = self._held
-        core = held.core
-        if core is None or self._loop is not asyncio.get_running_loop():
+        core, loop = held.core, asyncio.get_running_loop()
+        if core is None or self._loop is not loop:
             self._forget_closed_loop()
             held.traffic.require_open()
             core = await self.core()
         held.traffic.require_open()  # it may have been told to stop meanwhile
-        return held.traffic.enter(core)
+        return held.traffic.enter(core, loop)
 
     async def core(self) -> Core:
         """Return the open rooms, opening them first where no lifespan did.

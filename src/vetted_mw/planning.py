@@ -86,7 +86,7 @@ class Planner:
         named = model if model in scene.listed else None
         is_usual = options is UNASKED and rules is self._rules
         if is_usual and (usual := self._usual.get(named)) is not None:
-            return Decision(usual.ruling, now, plan=usual, monotonic=monotonic)
+            return Decision(usual.ruling, now, usual, monotonic)
         kind: _Kind = (
             rules,
             options.region,
@@ -102,7 +102,7 @@ class Planner:
             self._plans.move_to_end(kind)
         if options is UNASKED:
             self._keep_usual(rules, named, plan)
-        return Decision(plan.ruling, now, plan=plan, monotonic=monotonic)
+        return Decision(plan.ruling, now, plan, monotonic)
 
     def _planned(self, kind: _Kind, options: Options, model: str, rules: Rules, now: datetime) -> Plan:
         ruling = rule(options, model, self._scene.at(now, 0.0), rules=rules)  # a ruling looks at no wait

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+import bench.run
+from bench import apart, lines
 from bench.contest import Figure, fault_of, figure_of, us_each
 from bench.ratios import Target, head, line
 from bench.rounds import Percentiles, Round, Seen, Workload
@@ -135,3 +137,13 @@ def test_an_invalid_figure_says_why_below_and_makes_no_ratio() -> None:
 def test_a_bound_of_ours_alone_may_be_nought() -> None:
     assert last_words(line("errors", figures(ours=0.0), Target(most=0))) == "met"
     assert last_words(line("errors", figures(ours=1.0), Target(most=0))) == "MISSED"
+
+
+def test_a_line_that_is_not_there_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever mistypes a name gets the names, and no table without lines."""
+    monkeypatch.setattr("sys.argv", ["bench", "--only", "JSON 1 KB", "--only", "jsno"])
+
+    with pytest.raises(SystemExit, match="'jsno'") as told:
+        bench.run.main()
+
+    assert all(f"\n  {name}" in str(told.value) for name in (*lines.names(), *apart.names()))

@@ -136,9 +136,13 @@ def test_an_error_about_something_deep_has_words_all_the_same(depth: int) -> Non
 
 
 @unhurried
-@given(data=st.binary(max_size=40) | st.text(max_size=20).map(str.encode))
-def test_utf8_is_told_as_the_language_tells_it(data: bytes) -> None:
-    """Looked at in slices, bytes are UTF-8 exactly when they decode as a whole."""
+@given(
+    data=st.binary(max_size=40) | st.text(max_size=20).map(str.encode),
+    before=st.just(0) | st.integers(65_530, 65_540) | st.just(200_000),
+)
+def test_utf8_is_told_as_the_language_tells_it(data: bytes, before: int) -> None:
+    """Looked at in slices, bytes are UTF-8 exactly when they decode as a whole, wherever a slice ends."""
+    data = b"x" * before + data
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -9,7 +9,8 @@ import importlib.util
 import socket
 import struct
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pytest
 import uvicorn
@@ -197,6 +198,94 @@ async def test_a_body_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatc
         async with asyncio.timeout(LIMIT):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
     assert place.bodies == [b"ab"]
+
+
+class _Idle:
+    """A connection's transport and loop: time passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.timers: list[tuple[float, Callable[..., object], tuple[object, ...]]] = []
+        self.made = 0
+        self.closings = 0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, callback: Callable[..., object], *given: object) -> Any:
+        timer = (self.now + seconds, callback, given)
+        self.timers.append(timer)
+        self.made += 1
+        return SimpleNamespace(cancel=lambda: self.timers.remove(timer))
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+        for timer in [timer for timer in self.timers if timer[0] <= self.now]:
+            self.timers.remove(timer)
+            timer[1](*timer[2])
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
+    def write(self, _data: bytes) -> None:
+        raise AssertionError
+
+    def is_closing(self) -> bool:
+        return self.closings > 0
+
+    def close(self) -> None:
+        self.closings += 1
+
+
+def _idle_connection() -> tuple[BoundedHeads, _Idle]:
+    config = uvicorn.Config(_Place()._app, interface="asgi3", timeout_keep_alive=75, log_config=None)
+    idle = _Idle()
+    made = BoundedHeads(config=config, server_state=uvicorn.server.ServerState(), app_state={}, _loop=cast("Any", idle))
+    made.connection_made(cast("asyncio.Transport", idle))
+    made._wait_no_longer()
+    idle.made = 0
+    return made, idle
+
+
+def test_an_idle_connection_is_closed_when_its_time_is_over() -> None:
+    """The time counts from the last response, and not while a request is being answered."""
+    made, idle = _idle_connection()
+    for busy in (10.0, 200.0, 0.0):
+        made.on_response_complete()
+        idle.pass_by(74.0)
+        assert idle.closings == 0
+        made._unset_keepalive_if_required()  # what uvicorn does when something comes
+        idle.pass_by(busy)
+        assert idle.closings == 0
+    made.on_response_complete()
+    idle.pass_by(74.0)
+    assert idle.closings == 0
+    idle.pass_by(1.0)
+    assert idle.closings == 1
+    assert idle.timers == []
+    assert made.server_state.total_requests == 4
+
+
+def test_requests_that_follow_each_other_make_one_timer() -> None:
+    made, idle = _idle_connection()
+    for _ in range(1000):
+        made.on_response_complete()
+        made._unset_keepalive_if_required()
+        idle.pass_by(0.01)
+    assert idle.made == 1
+
+
+def test_a_connection_that_is_lost_leaves_no_timer() -> None:
+    made, idle = _idle_connection()
+    made.on_response_complete()
+    made.connection_lost(ConnectionResetError())
+    assert idle.timers == []
+
+
+def test_connections_share_the_names_of_what_they_hold() -> None:
+    """CPython lets up to 30 be shared; beyond, each of thousands of connections has a KiB of its own for them."""
+    made, _idle = _idle_connection()
+    assert len(vars(made)) <= 30
 
 
 @pytest.mark.parametrize("has_httptools", [True, False])

@@ -18,6 +18,7 @@ from uvicorn.importer import import_from_string
 
 from cli.commands import LIMIT_SECONDS, Running, await_answer, finished, run, started
 from support import HELLO, unused_port
+from vetted_mw.cli.forwarded import ServerConfig
 from vetted_mw.cli.heads import BoundedHeads
 from vetted_mw.cli.serve import _raise_descriptor_limit, run_server
 from vetted_mw.testing import FakeAnswer, FakeUpstream, chat_frames
@@ -80,6 +81,9 @@ def test_the_server_is_the_fast_one_and_logs_no_request_itself(monkeypatch: pyte
     assert config.get_loop_factory() is uvloop.new_event_loop
     assert not config.access_log
     assert config.timeout_keep_alive > 60
+    assert isinstance(config, ServerConfig)
+    assert config.proxy_headers
+    assert config.interface == "asgi3"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

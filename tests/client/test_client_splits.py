@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any, cast
 
@@ -77,11 +78,13 @@ def outcome(sock: socket.socket, parts: list[bytes], *, ends: bool) -> tuple[int
     if ends and wire.is_open:
         wire.eof_received()
     got = answer.status, answer.headers, b"".join(answer._parts), answer.is_whole, answer.is_over
+    if answer.has_come:
+        with contextlib.suppress(StopIteration):
+            exchange.send(None)
     exchange.close()
     wire.release(answer)
     loop.close()
-    (lasts,) = pool.freed_open
-    return (*got, lasts)
+    return (*got, pool.freed_open[-1])
 
 
 @st.composite

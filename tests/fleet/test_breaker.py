@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from vetted_mw.fleet.breaker import Breaker, BreakerPolicy, BreakerState, Trial
@@ -107,6 +109,35 @@ def test_a_share_is_of_what_is_in_the_window() -> None:
     tried.opened().half_opened().attempt(GOOD)
     tried.attempt(GOOD, GOOD, GOOD, FAULT)
     assert tried.stands(BreakerState.CLOSED)
+
+
+def test_what_it_keeps_does_not_grow_with_the_rate() -> None:
+    """A window of twenty thousand outcomes takes no more memory than one of a few hundred."""
+
+    def kept(outcomes: int) -> int:
+        tried = Tried()
+        tracemalloc.start()
+        try:
+            for _ in range(outcomes):
+                tried.attempt(GOOD)
+                tried.clock.tick(POLICY.window_seconds / outcomes)
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    assert kept(20_000) < 2 * kept(300)
+
+
+def test_fast_outcomes_are_forgotten_when_they_leave_the_window_and_not_much_before() -> None:
+    """Of a thousand a second that begin with faults these count as long as 29.5 seconds, and not after 30."""
+    for age, state in ((29.4, BreakerState.OPEN), (30.1, BreakerState.CLOSED)):
+        tried = Tried(BreakerPolicy(window_seconds=30, minimum=201, ratio=0.5))
+        for outcome in [FAULT] * 100 + [GOOD] * 100:
+            tried.attempt(outcome)
+            tried.clock.tick(0.001)
+        tried.clock.tick(age - 0.2)
+        tried.attempt(FAULT)
+        assert tried.stands(state)
 
 
 def test_the_clock_alone_half_opens_and_never_closes_it() -> None:

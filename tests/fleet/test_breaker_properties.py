@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
@@ -117,3 +117,18 @@ class BreakerMachine(RuleBasedStateMachine):
 
 TestBreakerMachine = BreakerMachine.TestCase
 TestBreakerMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 7.25, 29.5, 30.0, 30.25]), st.booleans()), max_size=60))
+def test_outcomes_that_do_not_come_fast_are_counted_each_by_its_own_instant(outcomes: list[tuple[float, bool]]) -> None:
+    """It opens exactly where the share among the outcomes no older than the window says so."""
+    breaker, now, seen = Breaker(POLICY), 0.0, list[tuple[float, bool]]()
+    for seconds, fault in outcomes:
+        now += seconds
+        breaker.ended(now, breaker.started(now), fault=fault)
+        seen = [(at, bad) for at, bad in [*seen, (now, fault)] if at >= now - POLICY.window_seconds]
+        faults = sum(bad for _at, bad in seen)
+        opens = faults > 0 and faults >= POLICY.ratio * len(seen) and len(seen) >= POLICY.minimum
+        assert (breaker.state(now) is BreakerState.OPEN) is opens
+        if opens:
+            return

@@ -52,6 +52,20 @@ class Kept:
         self.lease().release(outcome, retry_after=retry_after)
 
 
+def test_a_lease_tells_how_long_it_was_held() -> None:
+    """From its taking to its release, the first one: further calls do nothing."""
+    kept = Kept()
+    kept.clock.tick(3)
+    lease = kept.lease()
+    taken_at = lease.taken_at
+    kept.clock.tick(2.5)
+    assert (taken_at, lease.seconds) == (kept.clock.monotonic() - 2.5, 0.0)
+    lease.release(SUCCESS)
+    kept.clock.tick(1)
+    lease.release(SUCCESS)
+    assert lease.seconds == 2.5
+
+
 def test_a_region_without_an_upstream_has_no_state() -> None:
     """The catalogue knows more regions than have a server; nor is there a lease."""
     assert Kept().fleet.state("elsewhere") is None

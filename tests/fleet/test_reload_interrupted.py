@@ -231,8 +231,8 @@ def test_draining_does_not_touch_what_died_with_its_loop() -> None:
         watch = UntilCallerLeaves(never)
         await watch.__aenter__()
 
-        def end(error: AnswerError) -> None:
-            watch.stop(error)
+        def end(error: AnswerError) -> bool:
+            return watch.stop(error)
 
         (await gateway.enter()).ends_by(end)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vetted_mw.configuration import Auth, Upstream
-from vetted_mw.proxy.headers import first_values, header_value, outgoing_headers, returning_headers
+from vetted_mw.proxy.headers import OURS, header_value, heard, outgoing_headers, returning_headers
 from vetted_mw.secret import Secret
 
 if TYPE_CHECKING:
@@ -199,17 +199,59 @@ def test_the_first_value_of_a_header_counts_whatever_its_case() -> None:
     assert header_value(headers, b"absent") is None
 
 
-# ---- looked up by name
+# ---- heard
 
-_NAMES = st.sampled_from([b"a", b"A", b"b", b"content-type", b"Content-Type", b"origin"])
+_LOOKED_UP = [
+    b"authorization",
+    b"content-encoding",
+    b"content-length",
+    b"content-type",
+    b"origin",
+    b"traceparent",
+    b"transfer-encoding",
+]
+_NAMES = st.sampled_from([*_LOOKED_UP, b"Origin", b"Content-Type", b"x-other", b"host", b"openai-x", b"x-request-id"])
+_HEADERS = st.lists(st.tuples(_NAMES, st.binary(max_size=3)))
 
 
-@given(st.lists(st.tuples(_NAMES, st.binary(max_size=3))))
+@unhurried
+@given(_HEADERS)
 def test_all_first_values_at_once_are_those_looked_up_one_by_one(headers: list[tuple[bytes, bytes]]) -> None:
     """However names are written and repeated, both ways to look one up agree."""
-    names = {name.lower() for name, _value in headers} | {b"absent"}
-    found = first_values(headers)
-    assert {name: found.get(name) for name in names} == {name: header_value(headers, name) for name in names}
+    _picked, named = heard(headers)
+    assert {name: named.get(name) for name in _LOOKED_UP} == {name: header_value(headers, name) for name in _LOOKED_UP}
+
+
+@unhurried
+@given(_HEADERS, st.sampled_from(["region", "passthrough"]))
+def test_what_leaves_of_all_headers_leaves_of_those_that_are_heard(
+    headers: list[tuple[bytes, bytes]], auth: Literal["region", "passthrough"]
+) -> None:
+    """Nothing that leaves is lost with the headers that mean nothing here."""
+    upstream = _upstream(auth, key=auth == "region")
+    of_all, of_heard = (
+        outgoing_headers(some, upstream=upstream, forward=frozenset()) for some in (headers, heard(headers)[0])
+    )
+    assert of_heard == of_all
+
+
+@pytest.mark.parametrize("name", [b"x-vetted-region", b"x_vetted_region", b"X-Vetted-Anything", b"vetted-region"])
+def test_every_header_that_may_be_meant_for_us_is_heard(name: bytes) -> None:
+    """An option under a name that is none of ours is refused, so it has to be seen."""
+    headers = [(b"host", b"h"), (name, b"value")]
+    assert heard(headers) == ([(name, b"value")], {OURS: b"value"})
+
+
+def test_what_is_heard_is_judged_alike_however_many_names_were_seen() -> None:
+    """A caller that sends ever new names, or long ones, fills no memory and changes no verdict on the known ones."""
+    known = [(b"Origin", b"a"), (b"x-other", b"b"), (b"openai-x", b"c"), (b"x-vetted-region", b"d")]
+    before = heard(known)
+    for number in range(2000):
+        heard([(b"x-new-%d" % number, b"1"), (b"x-long-%d" % number * 50, b"1")])
+    assert heard(known) == before == ([pair for pair in known if pair[0] != b"x-other"], before[1])
+
+
+# ---- judged once
 
 
 def test_what_may_return_is_judged_alike_however_many_names_were_seen() -> None:

@@ -416,13 +416,15 @@ async def test_a_cancel_at_any_moment_and_a_second_one_leak_no_slot(door_to: Doo
     """Cancelled at every step of connecting, sending and reading, and again while cleaning up: the pool stays whole."""
     reached: set[str] = set()
     async with FakeUpstream() as upstream, door_to(upstream.base_url, limits=Limits(max_in_flight=2)) as door:
-        for steps in range(60):
+        for steps in range(2000):
             upstream.then(FakeAnswer.stream(chat_frames()[:2], ending="stall"))
             task = asyncio.ensure_future(_read_until_cancelled(door, reached))
             await _cancelled_after(task, steps, again)
             assert _taken(door) == []
             await _all_closed_but_idle(door, upstream)
             upstream._script.clear()
+            if steps >= 60 and len(reached) == 2:  # on a busy machine the sockets take more turns of the loop
+                break
     assert reached == {"head", "part"}
 
 

@@ -18,13 +18,14 @@ from vetted_mw.receipts.engines import engine_named
 from vetted_mw.receipts.measured import MeasuredReading
 from vetted_mw.receipts.models import ModelSize
 from vetted_mw.receipts.parametric import ParametricModel
-from vetted_mw.receipts.receipt import ReceiptWithheldError, encode_receipt
-from vetted_mw.receipts.written import Written
+from vetted_mw.receipts.receipt import ReceiptError, ReceiptWithheldError, encode_receipt
+from vetted_mw.receipts.written import Filled, Made
 from vetted_mw.routing.options import Boundary, Tier
 
 if TYPE_CHECKING:
     from vetted_mw.receipts.maker import ReceiptMaker
     from vetted_mw.receipts.observation import Observation
+    from vetted_mw.receipts.written import Written
 
 LIFECYCLE = Method(accounting="production", basis="lifecycle", kind="average", factor_set='100%-own "set"')
 REGIONS = (
@@ -116,10 +117,9 @@ def made(seen: Observation, **facts: Any) -> tuple[object, ...]:
     """Make the same the long way."""
     ours = maker(sizes=SIZES, **facts)
     try:
-        long = Written(seen=seen, coefficients=ours.coefficients, made=ours.made(seen))
+        return everything(ours.made(seen))
     except ReceiptWithheldError as error:
         return (error.reason,)
-    return everything(long)
 
 
 def everything(written: Written) -> tuple[object, ...]:
@@ -135,6 +135,19 @@ def test_a_figure_beyond_all_numbers_is_withheld_as_it_is_the_long_way() -> None
     many = msgspec.structs.replace(few, completion_tokens=2**53 - 1)
     for seen in (few, many):
         assert told(ours, seen) == made(seen)
+
+
+@pytest.mark.parametrize("tokens", [{"prompt_tokens": 2**53}, {"completion_tokens": 2**53}])
+def test_more_tokens_than_every_reader_of_json_holds_are_withheld_as_they_are_the_long_way(
+    tokens: dict[str, int],
+) -> None:
+    """Counts of several calls may come to that; a template that is kept makes no receipt of them either."""
+    ours = maker(sizes=SIZES)
+    few = observed(region=REGIONS[0])
+    ours.written(few)
+    assert type(ours.written(few)) is Filled
+    many = msgspec.structs.replace(few, **tokens)
+    assert told(ours, many) == made(many) == (ReceiptError.ENGINE_FAILED,)
 
 
 @given(st.lists(observations(), min_size=1, max_size=4), observations())
@@ -162,8 +175,8 @@ def test_only_the_first_receipt_of_a_kind_is_made_the_long_way() -> None:
     ours = maker()
     place = {"region": REGIONS[0], "reading": read_at(SIGNALS[0], REQUESTED_AT)}
     first, second = observed(**place), observed(**place, prompt_tokens=300, query_id="another")
-    assert ours.written(first).made is not None
-    assert ours.written(second).filled is not None
+    assert type(ours.written(first)) is Made
+    assert type(ours.written(second)) is Filled
 
 
 class Own(ParametricModel):
@@ -177,7 +190,7 @@ def test_another_engine_is_asked_for_every_receipt(engine: Any) -> None:
     ours = maker(engine=engine)
     seen = observed()
     for _ in range(2):
-        assert ours.written(seen).filled is None
+        assert type(ours.written(seen)) is Made
 
 
 def test_what_was_measured_is_never_written_by_a_template() -> None:
@@ -199,3 +212,13 @@ def test_new_signals_bring_new_templates_and_no_more_than_a_bound_of_them_is_kep
             receipt = ours.written(observed(reading=read_at(heard, REQUESTED_AT))).receipt
             assert receipt.grid_intensity_gco2_per_kwh == value
     assert len(ours._templates) == 3
+
+
+def test_the_templates_that_were_used_last_are_the_ones_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "_MOST", 2)
+    ours = maker()
+    one, two, three = (observed(reading=read_at(replace(SIGNALS[0], zone=zone), REQUESTED_AT)) for zone in "ABC")
+    for seen in (one, two, one, one, three):
+        ours.written(seen)
+    assert type(ours.written(one)) is Filled
+    assert type(ours.written(two)) is Made

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -261,3 +263,31 @@ async def test_the_look_sees_what_the_request_sees() -> None:
     variable.set("the request's")
     await end_of(UntilCallerLeaves(receive, after_seconds=0.02), for_ever)
     assert seen == ["the request's"]
+
+
+async def test_what_a_caller_who_left_asked_for_is_let_go_of_at_once() -> None:
+    """The error that tells it holds the frames it went through: none of them may hold the error as well."""
+
+    class Held:
+        """What only the block knows."""
+
+    async def left() -> weakref.ref[Held]:
+        held = Held()
+
+        async def receive() -> Message:
+            assert held
+            return await gone()
+
+        with pytest.raises(CallerLeftError):
+            async with UntilCallerLeaves(receive):
+                await for_ever()
+        return weakref.ref(held)
+
+    gc.collect()
+    gc.disable()
+    try:
+        held = await left()
+        await asyncio.sleep(0)  # the loop's own handles go first
+        assert held() is None
+    finally:
+        gc.enable()

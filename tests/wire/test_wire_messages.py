@@ -17,7 +17,7 @@ from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange, chat_fram
 from wire.clients import COMPLETIONS, PARIS, chat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from starlette.types import Message, Receive
 
@@ -99,6 +99,116 @@ async def test_a_body_that_does_not_go_on_is_given_up() -> None:
     limits = Limits(body_read_seconds=0.05)
     with pytest.raises(BodyTooSlowError, match=r"0\.05 seconds"):
         await read_body(Inflow(scope_with(), received(part(b"x", more=True), then_wait=True), limits), limits)
+
+
+async def test_a_body_that_never_begins_is_given_up() -> None:
+    """`body_read_seconds` counts from the first wait on."""
+    limits = Limits(body_read_seconds=0.05)
+    with pytest.raises(BodyTooSlowError):
+        await read_body(Inflow(scope_with(), received(then_wait=True), limits), limits)
+
+
+async def test_a_body_at_hand_is_measured_too() -> None:
+    """A body that came whole with its headers, and said nothing of its length, is still refused over the limit."""
+    limits = Limits(max_body_bytes=10)
+    with pytest.raises(BodyTooLargeError):
+        await read_body(Inflow(scope_with(), received(part(b"x" * 11)), limits), limits)
+
+
+async def test_a_body_is_bytes_whatever_the_server_gives() -> None:
+    """A server's own buffer, which it may fill again, is not held on to."""
+    for first in ([part(bytearray(b"ab"))], [part(bytearray(b"a"), more=True), part(memoryview(b"b"))]):  # type: ignore[arg-type]
+        body = await read_body(Inflow(scope_with(), received(*first), Limits()), Limits())
+        assert type(body.content) is bytes
+        assert body.content == b"ab"
+
+
+class Later:
+    """What some servers' `receive` returns: an awaitable that is no coroutine."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+
+    def __await__(self) -> Generator[Any, None, Message]:
+        yield from asyncio.sleep(0).__await__()
+        return self.message
+
+
+@pytest.mark.parametrize("first_at_hand", [True, False])
+async def test_a_body_is_read_through_whatever_can_be_awaited(*, first_at_hand: bool) -> None:
+    """A future and an awaitable of the server's own do as well as a coroutine, first or later."""
+    future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    future.set_result(part(b"b", more=True))
+    left: list[Any] = [Later(part(b"a", more=True)), future, Later(part(b"c"))]
+    if first_at_hand:
+        left.insert(0, received(part(b"0", more=True))())
+    body = await read_body(Inflow(scope_with(), lambda: left.pop(0), Limits()), Limits())
+    assert body.content == b"0abc"[0 if first_at_hand else 1 :]
+
+
+@pytest.mark.parametrize("waits", [1, 3])
+async def test_a_body_may_come_after_any_number_of_waits(waits: int) -> None:
+    """What a server waits for before its first message is waited for in its own `receive`, in our task and context."""
+    seen: list[asyncio.Task[Any] | None] = []
+
+    async def receive() -> Message:
+        for _ in range(waits):
+            await asyncio.sleep(0.001)
+            seen.append(asyncio.current_task())
+        return part(b"abc")
+
+    assert (await read_body(Inflow(scope_with(), receive, Limits()), Limits())).content == b"abc"
+    assert seen == [asyncio.current_task()] * waits
+
+
+@pytest.mark.parametrize("waits_again", [True, False])
+async def test_a_server_hears_of_a_cancel_in_its_first_wait(*, waits_again: bool) -> None:
+    """A cancel goes to what waits, and what that makes of it counts: one that goes on is let go on."""
+    heard: list[str] = []
+    begun = asyncio.Event()
+
+    async def receive() -> Message:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            heard.append("cancelled")
+            if waits_again:
+                await asyncio.sleep(0)
+        return part(b"late")
+
+    reading = asyncio.ensure_future(read_body(Inflow(scope_with(), receive, Limits()), Limits()))
+    await begun.wait()
+    reading.cancel()
+    assert (await reading).content == b"late"
+    assert heard == ["cancelled"]
+
+
+async def test_a_cancelled_read_ends_in_its_first_wait() -> None:
+    """Where the server does nothing about it, the cancel ends the read as at any other wait."""
+    begun = asyncio.Event()
+
+    async def receive() -> Message:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    reading = asyncio.ensure_future(read_body(Inflow(scope_with(), receive, Limits()), Limits()))
+    await begun.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+async def test_what_a_server_raises_in_its_first_wait_is_raised() -> None:
+    """An error of the server's comes through as its own, before and after the first wait."""
+
+    async def receive() -> Message:
+        await asyncio.sleep(0)
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await read_body(Inflow(scope_with(), receive, Limits()), Limits())
 
 
 async def test_a_caller_that_leaves_in_its_body_is_not_answered() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vetted_mw.configuration import Configuration
     from vetted_mw.routing.decision import Rules
 
-__all__ = ["Admitted", "Identify", "admit", "refuse_cross_site"]
+__all__ = ["Admitted", "Identify", "admit", "admit_by_key", "refuse_cross_site"]
 
 Identify = Callable[[Scope], Awaitable[Caller | None]]
 """The host application's own authentication: given the scope, who asks; None is answered with 401."""
@@ -46,21 +46,38 @@ async def admit(
 
     Args:
         scope: the request's.
-        named: the first value of each of its headers.
+        named: the first value of each of its headers that is heard.
         configuration: holds the keys.
         identify: the host application's own authentication.
 
     Raises:
         InvalidKeyError: nobody we know.
     """
-    if identify is not None:
-        caller = await identify(scope)
-        if caller is None:
-            raise InvalidKeyError("The application did not recognise the caller. Sign in, or send valid credentials.")
-        return Admitted(caller=caller, rules=narrowed(configuration.rules, caller))
+    if identify is None:
+        return admit_by_key(named, configuration)
+    caller = await identify(scope)
+    if caller is None:
+        raise InvalidKeyError("The application did not recognise the caller. Sign in, or send valid credentials.")
+    return Admitted(caller=caller, rules=narrowed(configuration.rules, caller))
+
+
+def admit_by_key(named: Mapping[bytes, bytes], configuration: Configuration) -> Admitted:
+    """Say who asks by the configured keys alone, or that nobody has to say; as `admit` does, with nothing to wait for.
+
+    Raises:
+        InvalidKeyError: nobody we know.
+    """
     if not configuration.callers:
         return Admitted(caller=ANYONE, rules=configuration.rules)
-    return _by_key(named, configuration)
+    sent = named.get(b"authorization", b"")
+    key = sent[len(_BEARER) :].strip() if sent[: len(_BEARER)].lower() == _BEARER else b""
+    found = None
+    for caller in configuration.callers:  # all of them, always: the time taken tells nothing
+        if hmac.compare_digest(caller.key.reveal().encode(), key):
+            found = caller
+    if found is None:
+        raise InvalidKeyError("Send a valid gateway key as 'Authorization: Bearer KEY'.")
+    return Admitted(caller=Caller(name=found.name, admin=found.admin), rules=found.rules)
 
 
 def refuse_cross_site(named: Mapping[bytes, bytes]) -> None:
@@ -74,15 +91,3 @@ def refuse_cross_site(named: Mapping[bytes, bytes]) -> None:
     content_type = (named.get(b"content-type") or b"text/plain").strip().lower()
     if content_type.startswith(_FORM_TYPES):
         raise CrossSiteRequestError("Send the request with content-type: application/json.")
-
-
-def _by_key(named: Mapping[bytes, bytes], configuration: Configuration) -> Admitted:
-    sent = named.get(b"authorization", b"")
-    key = sent[len(_BEARER) :].strip() if sent[: len(_BEARER)].lower() == _BEARER else b""
-    found = None
-    for caller in configuration.callers:  # all of them, always: the time taken tells nothing
-        if hmac.compare_digest(caller.key.reveal().encode(), key):
-            found = caller
-    if found is None:
-        raise InvalidKeyError("Send a valid gateway key as 'Authorization: Bearer KEY'.")
-    return Admitted(caller=Caller(name=found.name, admin=found.admin), rules=found.rules)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from types import CoroutineType, MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from vetted_mw.deadlines import Limit
 from vetted_mw.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError, UnsupportedEncodingError
 from vetted_mw.proxy.decoding import BodyDecoder, DecodingError, TooLargeError, is_known_encoding
-from vetted_mw.proxy.headers import first_values
+from vetted_mw.proxy.headers import heard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Generator, Mapping
 
-    from starlette.types import Receive, Scope
+    from starlette.types import Message, Receive, Scope
 
     from vetted_mw.configuration import Limits
 
@@ -47,7 +47,7 @@ class Body:
 
 
 class Inflow:
-    """What comes of one request: its headers, looked up by name, and the server's `receive` for its body.
+    """What comes of one request: the headers that mean something here, and the server's `receive` for its body.
 
     Args:
         scope: the request's.
@@ -56,18 +56,51 @@ class Inflow:
 
     Attributes:
         scope: the request's.
-        named: the first value of each header, names in lower case.
-        ended: whether the last part of the body has come, none was announced, or the caller left.
+        headers: those of its headers that are heard, in their order.
+        named: the first value of each of them, names in lower case.
     """
 
-    __slots__ = ("_limits", "_receive", "ended", "named", "scope")
+    __slots__ = ("_asked", "_begun", "_ended", "_limits", "_receive", "headers", "named", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, limits: Limits) -> None:
         self.scope = scope
-        self.named: Mapping[bytes, bytes] = first_values(scope["headers"])
+        self.named: Mapping[bytes, bytes]
+        self.headers, self.named = heard(scope["headers"])
         self._receive = receive
         self._limits = limits
-        self.ended = not _announces_body(scope, self.named)
+        self._begun: bytes | None = None
+        self._asked: Awaitable[Message] | None = None
+        self._ended: bool | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last part of the body has come, none was announced, or the caller left."""
+        if self._ended is None:
+            self._ended = not _announces_body(self.scope, self.named)
+        return self._ended
+
+    def whole_at_once(self) -> bytes | None:
+        """Return the whole body where the server has it at hand, which costs no wait, and so no limit in time.
+
+        None where it has not; `part` then goes on from there. Called once, before anything was read.
+
+        Raises:
+            CallerLeftError: the caller went away instead.
+        """
+        asked = self._receive()
+        if type(asked) is not CoroutineType:
+            self._asked = asked
+            return None
+        try:
+            awaited = asked.send(None)
+        except StopIteration as came:
+            data = self._brought_by(came.value)
+            if self._ended:
+                return data
+            self._begun = data
+        else:
+            self._asked = _Begun(asked, awaited)
+        return None
 
     async def part(self) -> bytes:
         """Return what the next message brings of the body.
@@ -75,13 +108,12 @@ class Inflow:
         Raises:
             CallerLeftError: the caller went away instead.
         """
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self.ended = True
-            raise CallerLeftError
-        self.ended = not message.get("more_body", False)
-        data: bytes = message.get("body", b"")
-        if not (data or self.ended):
+        begun, self._begun = self._begun, None
+        if begun:
+            return begun
+        asked, self._asked = self._asked, None
+        data = self._brought_by(await (self._receive() if asked is None else asked))
+        if not (data or self._ended):
             await asyncio.sleep(0)  # a `receive` that never waits must not stop the loop
         return data
 
@@ -96,11 +128,47 @@ class Inflow:
         """
         left = max(2 * self._limits.max_body_bytes, _LINGER_BYTES)
         patience = min(self._limits.body_read_seconds, _LINGER_SECONDS)
-        limit = Limit(asyncio.get_running_loop().time() + patience)
+        loop = asyncio.get_running_loop()
+        limit = Limit(loop.time() + patience, loop)
         with contextlib.suppress(TimeoutError, CallerLeftError), limit:
             while not self.ended and left > 0:
                 left -= len(await self.part())
                 await asyncio.sleep(0)  # a `receive` that never waits must not stop the loop
+
+    def _brought_by(self, message: Message) -> bytes:
+        if message["type"] == "http.disconnect":
+            self._ended = True
+            raise CallerLeftError
+        self._ended = not message.get("more_body", False)
+        data: bytes = message.get("body", b"")
+        return data
+
+
+class _Begun:
+    """A coroutine that has taken its first step, for who waits for it after all: awaited, it goes on from there.
+
+    Args:
+        coroutine: the one.
+        awaited: what it waits for at the end of that step.
+    """
+
+    __slots__ = ("_awaited", "_coroutine")
+
+    def __init__(self, coroutine: CoroutineType[Any, Any, Message], awaited: object) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        try:
+            yield self._awaited
+        except BaseException as error:  # noqa: BLE001 (it is the coroutine's to hear of, a cancel above all)
+            try:
+                awaited = self._coroutine.throw(error)
+            except StopIteration as came:
+                message: Message = came.value
+                return message
+            return (yield from _Begun(self._coroutine, awaited).__await__())
+        return (yield from self._coroutine.__await__())
 
 
 async def read_body(inflow: Inflow, limits: Limits) -> Body:
@@ -119,20 +187,19 @@ async def read_body(inflow: Inflow, limits: Limits) -> Body:
         raise UnsupportedEncodingError("Send the body as it is, or with content-encoding gzip or deflate.")
     if b"transfer-encoding" in named:
         _refuse_unclear_end(inflow.scope, named)
-    _refuse_declared_size(named, limits)
+    most, declared = limits.max_body_bytes, named.get(b"content-length")
+    if declared and declared.isdigit() and int(declared[:20]) > most:
+        raise _too_large(limits)
+    decoder = None if not encoding or encoding in _PLAIN else BodyDecoder(encoding, max_bytes=most)
+    if decoder is None and (whole := inflow.whole_at_once()) is not None:
+        if len(whole) > most:
+            raise _too_large(limits)
+        content = bytes(whole)  # no copy of what is bytes
+        return Body(content, content)
+    loop = asyncio.get_running_loop()
     try:
-        with Limit(asyncio.get_running_loop().time() + limits.body_read_seconds):
-            if not encoding or encoding in _PLAIN:
-                parts: list[bytes] = []
-                left = limits.max_body_bytes
-                while not inflow.ended or not parts:  # an end without a part is an empty body, told by one message
-                    parts.append(await inflow.part())
-                    left -= len(parts[-1])
-                    if left < 0:
-                        raise TooLargeError  # noqa: TRY301 (as the decoder does, without a call for each part)
-                content = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)  # no copy of what is bytes
-                return Body(content, content)
-            return await _decoded(inflow, BodyDecoder(encoding, max_bytes=limits.max_body_bytes), limits)
+        with Limit(loop.time() + limits.body_read_seconds, loop):
+            return await _joined(inflow, decoder, most=most)
     except TimeoutError:
         raise BodyTooSlowError(f"The body did not arrive within {limits.body_read_seconds:g} seconds.") from None
     except TooLargeError:
@@ -141,21 +208,24 @@ async def read_body(inflow: Inflow, limits: Limits) -> Body:
         raise InvalidRequestError("The body is not in the encoding its content-encoding header names.") from None
 
 
-async def _decoded(inflow: Inflow, decoder: BodyDecoder, limits: Limits) -> Body:
-    raw: list[bytes] = []
-    content: list[bytes] = []
-    size = 0
-    is_whole = False
-    while not is_whole:
+async def _joined(inflow: Inflow, decoder: BodyDecoder | None, *, most: int) -> Body:
+    """Read a body part by part."""
+    parts: list[bytes] = []
+    decoded: list[bytes] = []
+    left = most
+    while not inflow.ended or not parts:  # an end without a part is an empty body, told by one message
         data = await inflow.part()
-        is_whole = inflow.ended
-        size += len(data)
-        if size > limits.max_body_bytes:
+        left -= len(data)
+        if left < 0:
             raise TooLargeError
-        content.append(decoder.feed(data))
-        raw.append(data)
+        parts.append(data)
+        if decoder is not None:
+            decoded.append(decoder.feed(data))
+    raw = b"".join(parts)
+    if decoder is None:
+        return Body(raw, raw)
     decoder.finish()
-    return Body(b"".join(raw), b"".join(content))
+    return Body(raw, b"".join(decoded))
 
 
 def _announces_body(scope: Scope, named: Mapping[bytes, bytes]) -> bool:
@@ -174,12 +244,6 @@ def _refuse_unclear_end(scope: Scope, named: Mapping[bytes, bytes]) -> None:
     codings = [value.strip(b" \t").lower() for name, value in scope["headers"] if name.lower() == b"transfer-encoding"]
     if codings != [b"chunked"] or b"content-length" in named or scope.get("http_version") == "1.0":
         raise InvalidRequestError("Send the body with a content-length, or in chunks without one, over HTTP/1.1.")
-
-
-def _refuse_declared_size(named: Mapping[bytes, bytes], limits: Limits) -> None:
-    declared = named.get(b"content-length")
-    if declared and declared.isdigit() and int(declared[:20]) > limits.max_body_bytes:
-        raise _too_large(limits)
 
 
 def _too_large(limits: Limits) -> BodyTooLargeError:

@@ -35,31 +35,29 @@ class UntilCallerLeaves:
             that leaves meanwhile is noticed then.
         until: event-loop time from which on a caller counts as gone that has still not taken the answer; later than
             `after_seconds` from now.
+        loop: the running event loop, from whoever knows it.
 
     Attributes:
         at: event-loop time at which there is something to do next: to look, then to give the caller up.
     """
 
     __slots__ = (
-        "_after_seconds",
-        "_cancelling",
-        "_context",
-        "_is_cancelled",
-        "_is_inside",
-        "_receive",
-        "_sweep",
-        "_task",
-        "_until",
-        "_watch",
-        "_why",
-        "at",
+        *("_after_seconds", "_cancelling", "_context", "_is_cancelled", "_is_inside", "_loop", "_receive", "_sweep"),
+        *("_task", "_until", "_watch", "_why", "at"),
     )
 
-    def __init__(self, receive: Receive, *, after_seconds: float = 0.0, until: float = math.inf) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        after_seconds: float = 0.0,
+        until: float = math.inf,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self.at = 0.0
         self._receive = receive
         self._after_seconds = after_seconds
         self._until = until
+        self._loop = loop
         self._why: Exception | None = None
         self._is_inside = False
         self._is_cancelled = False
@@ -70,17 +68,21 @@ class UntilCallerLeaves:
         self._context: contextvars.Context | None = None
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
         self._task = task = asyncio.current_task(loop)
         self._cancelling = 0 if task is None else task.cancelling()
         self._is_inside = True
         if self._why is not None:
             self._cancel(self._why)
         self._context = contextvars.copy_context()  # the request's: outer middleware may look at it in its `receive`
-        if self._after_seconds:
-            self._arm(brief_sweep_here(loop), loop.time() + self._after_seconds)
-        else:
+        if not self._after_seconds:
             self.look_now()
+            return self
+        self.at = loop.time() + self._after_seconds
+        self._sweep = sweep = brief_sweep_here(loop)
+        sweep.armed.add(self)  # as `arm` does: every request passes here
+        if self.at < sweep.due:
+            sweep.look_by(self.at)
         return self
 
     async def __aexit__(
@@ -88,13 +90,17 @@ class UntilCallerLeaves:
     ) -> None:
         self._is_inside = False
         if self._sweep is not None:
-            self._sweep.disarm(self)
+            self._sweep.armed.discard(self)
         watch, self._watch = self._watch, None  # the task's frames hold us: else only the collector could free both
         interrupted = False if watch is None else await _ended(watch)
         is_ours = self._is_cancelled and self._task is not None and self._task.uncancel() <= self._cancelling
         has_left = interrupted and isinstance(self._why, CallerLeftError)  # a block told to stop may have ended first
         if is_ours and self._why is not None and (has_left or kind is asyncio.CancelledError):
-            raise self._why from None
+            why, self._why = self._why, None
+            try:
+                raise why from None
+            finally:
+                del why  # its traceback holds this frame: else only the collector could free both, and the request
         if interrupted and not is_ours:
             raise asyncio.CancelledError
 
@@ -114,11 +120,13 @@ class UntilCallerLeaves:
             return
         if self._sweep is not None:
             self._sweep.disarm(self)
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
         self._watch = loop.create_task(self._watched(), context=self._context)
         self._context = None
         if self._until < math.inf:
-            self._arm(sweep_here(loop), self._until)
+            self.at = self._until
+            self._sweep = sweep_here(loop)
+            self._sweep.arm(self)
 
     def ring(self) -> None:
         """Begin to look: the block has taken its time. Rung again, give the caller up."""
@@ -126,11 +134,6 @@ class UntilCallerLeaves:
             self.look_now()
         else:
             self._cancel(CallerLeftError())
-
-    def _arm(self, sweep: Sweep, at: float) -> None:
-        self.at = at
-        self._sweep = sweep
-        sweep.arm(self)
 
     async def _watched(self) -> None:
         # A receive that says anything else may say it again at once, and for ever.

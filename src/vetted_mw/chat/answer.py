@@ -71,7 +71,7 @@ def read_answer(body: bytes) -> Answer:
     Raises:
         MalformedAnswerError: it is not a JSON object.
     """
-    if not is_utf8(body):
+    if not (body.isascii() or is_utf8(body)):
         raise MalformedAnswerError
     try:
         return _read_plainly(_PLAIN.decode(body))
@@ -164,12 +164,9 @@ def _usage(told: _PlainUsage) -> Usage | None:
     prompt, completion, details = told.prompt_tokens, told.completion_tokens, told.prompt_tokens_details
     if not (0 <= prompt < TOO_MANY and 0 <= completion < TOO_MANY):
         return None
-    cached = None if details is None else details.cached_tokens
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cached_tokens=min(cached, prompt) if is_count(cached) else 0,
-    )
+    cached = 0 if details is None or details.cached_tokens is None else details.cached_tokens
+    cached = min(cached, prompt) if 0 <= cached < TOO_MANY else 0
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
 
 
 # ---- any other

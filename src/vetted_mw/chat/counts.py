@@ -15,7 +15,7 @@ TOO_MANY = 2**53
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens as the upstream counted them; `cached_tokens` are part of `prompt_tokens`."""
 
     prompt_tokens: int

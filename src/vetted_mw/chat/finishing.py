@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
 __all__ = ["MAX_CHOICES", "Finishing"]
 
 MAX_CHOICES = 1024
 """More choices than any server gives; beyond it what is kept of them would grow as the upstream likes."""
+
+
+_NONE: AbstractSet[int] = frozenset()
+_THE_FIRST: AbstractSet[int] = frozenset({0})
+"""What nearly every stream has all the while: one for all of them, as a set of its own is held as long as it lasts."""
 
 
 class Finishing:
@@ -23,16 +33,20 @@ class Finishing:
 
     def __init__(self, asked: int) -> None:
         self._asked = asked
-        self.unfinished: set[int] = set()
+        self.unfinished = _NONE
         self.reasons: dict[int, str] = {}
 
     def seen(self, index: int, reason: str | None) -> None:
         """Note a choice, and its finish reason where it has one; an answer may go on after it."""
         if reason:
             self.reasons[index] = reason
-            self.unfinished.discard(index)
-        elif index not in self.reasons:
-            self.unfinished.add(index)
+            if index in self.unfinished:
+                self._own().discard(index)
+        elif index not in self.reasons and index not in self.unfinished:
+            if index or self.unfinished:
+                self._own().add(index)
+            else:
+                self.unfinished = _THE_FIRST
 
     @property
     def are_too_many(self) -> bool:
@@ -58,3 +72,8 @@ class Finishing:
     def first(self) -> int:
         """The lowest index seen; 0 without any."""
         return min(self.unfinished | self.reasons.keys(), default=0)
+
+    def _own(self) -> set[int]:
+        if not isinstance(self.unfinished, set):
+            self.unfinished = set(self.unfinished)
+        return self.unfinished

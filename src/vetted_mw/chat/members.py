@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
-from typing import TYPE_CHECKING
+import functools
+from codecs import utf_8_decode
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,13 +19,20 @@ _MAX_MEMBERS = 1024
 _MANY_CONTAINERS = 50_000
 """Lists and objects in one piece of JSON from which on its decoding would hold the event loop for long (0.1 s)."""
 
-_SMALL_BYTES = 65_536
-"""An object of so many bytes is read at one go: it cannot hold so many members that this takes long, or much memory."""
+_SMALL_BYTES = 32_768
+"""An object of so many bytes is read at one go: it cannot hold so many members that this takes long, or much memory.
 
-_SLICE = 1_048_576
+In a longer one the copy that is compared costs more than a look at each name.
+"""
 
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_QUOTED = msgspec.json.Encoder().encode
+_LONGEST_KNOWN = 64
+"""No longer name is kept for the next request: it would be the caller's text, not a member's name."""
+
+_SLICE = 65_536
+"""So much is decoded at a time to see that it is UTF-8: the text of a slice stays in the processor's cache."""
+
+_split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encoded = msgspec.json.Encoder().encode
 
 
 class MalformedJSONError(ValueError):
@@ -44,24 +52,36 @@ def parse_object(raw: bytes) -> dict[str, msgspec.Raw]:
         MalformedJSONError: `raw` is anything else; a member that stands twice (after unescaping) counts, since two
             readers of the same bytes could then see two different objects. So do more members than any request has.
     """
-    if not is_utf8(raw):  # values stay undecoded bytes, so nothing else would look at theirs
+    if not (raw.isascii() or is_utf8(raw)):  # values stay undecoded bytes, so nothing else would look at theirs
         raise MalformedJSONError
     try:
-        if len(raw) <= _SMALL_BYTES and _is_all_of(members := _OBJECT.decode(raw), raw):
-            return members
+        if len(raw) <= _SMALL_BYTES:
+            members = _split(raw)
+            # Written as nearly everybody writes them, these members are `raw`: then none was dropped.
+            if len(members) <= _MAX_MEMBERS and (_encoded(members) == raw or _with_blanks(members) == raw):
+                return members
         return _one_by_one(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedJSONError from None
 
 
-def _is_all_of(members: dict[str, msgspec.Raw], raw: bytes) -> bool:
-    """Whether these members, written as nearly everybody writes them, are `raw`: then none was dropped."""
-    if len(members) > _MAX_MEMBERS:
-        return False
-    if msgspec.json.encode(members) == raw:
-        return True
-    # With blanks, as Python's standard library writes them.
-    return raw == b"{%b}" % b", ".join([b"%b: %b" % (_QUOTED(name), value) for name, value in members.items()])
+def _with_blanks(members: dict[str, msgspec.Raw]) -> bytes:
+    """Write members as Python's standard library does, a blank behind each comma and colon."""
+    parts: list[Any] = []
+    for name, value in members.items():
+        parts.append(_known_opening(name) if len(name) <= _LONGEST_KNOWN else _opening(name))
+        parts.append(value)
+    if parts:
+        parts[0] = b"{" + parts[0][2:]
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def _opening(name: str) -> bytes:
+    return b", %b: " % _encoded(name)
+
+
+_known_opening = functools.lru_cache(maxsize=256)(_opening)  # bounded, since a caller may send any name
 
 
 def _one_by_one(raw: bytes) -> dict[str, msgspec.Raw]:
@@ -82,7 +102,7 @@ def joined(members: Iterable[tuple[str, bytes]]) -> bytes:
     """Write members as one object, each value with its own bytes, which are copied once."""
     parts: list[bytes] = []
     for name, value in members:
-        parts += (b",", _QUOTED(name), b":", value)
+        parts += (b",", _encoded(name), b":", value)
     parts[:1] = (b"{",)
     parts.append(b"}")
     return b"".join(parts)
@@ -96,9 +116,10 @@ def is_utf8(raw: bytes) -> bool:
         if len(raw) <= _SLICE:
             raw.decode()
             return True
-        reader = codecs.getincrementaldecoder("utf-8")()
-        for start in range(0, len(raw), _SLICE):
-            reader.decode(raw[start : start + _SLICE], final=start + _SLICE >= len(raw))
+        whole, start = memoryview(raw), 0
+        while start < len(raw):
+            stop = start + _SLICE
+            start += utf_8_decode(whole[start:stop], "strict", stop >= len(raw))[1]  # a cut character is the next one's
     except UnicodeDecodeError:
         return False
     return True

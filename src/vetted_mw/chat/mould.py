@@ -25,11 +25,13 @@ class Mould(msgspec.Struct, frozen=True, gc=False):
         head: what stands before the text, its quotation mark included.
         tail: what stands behind it, from the other quotation mark to the end of the blank line.
         index: of the choice.
+        size: of head and tail together, in bytes.
     """
 
     head: bytes
     tail: bytes
     index: int
+    size: int
 
 
 def mould_of(frame: bytes, choice: PlainChoice) -> Mould | None:
@@ -52,4 +54,4 @@ def mould_of(frame: bytes, choice: PlainChoice) -> Mould | None:
     read = None if line is None else read_plain_chunk(line[0])
     if read is None or read.index != choice.index or read.delta != PlainDelta(role=read.delta.role, content=_PROBE):
         return None
-    return Mould(head, tail, choice.index)
+    return Mould(head, tail, choice.index, len(head) + len(tail))

@@ -18,6 +18,8 @@ __all__ = ["ChatRequest", "outgoing_body", "parse_request"]
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
+_NULL, _TRUE, _FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b"false")
+_LIST = ord("[")
 _WITH_USAGE = b'{"include_usage":true}'
 _USUAL = frozenset(
     {
@@ -58,8 +60,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         stream: whether a stream is wanted.
         include_usage: whether the caller asked for the usage chunk.
         choices: `n`; 1 when absent or odd.
-        vetted: the options member as bytes; None when absent or null.
-        vetted_members: the same, split; None when absent or null.
+        vetted_members: the options member, split; None when absent or null.
     """
 
     held: HeldBody
@@ -67,7 +68,6 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     include_usage: bool
     choices: int
-    vetted: bytes | None
     vetted_members: Mapping[str, msgspec.Raw] | None
 
     @property
@@ -113,16 +113,16 @@ def parse_request(body: bytes) -> ChatRequest:
     if not _USUAL.issuperset(members):
         _refuse_misspelt_options(members)
     cut = members.pop("vetted", None)
-    vetted = _given(cut)
-    _require_messages(members)
+    messages = members.get("messages")
+    if messages is None or memoryview(messages)[0] != _LIST:
+        raise InvalidRequestError("'messages' must be a list of messages.", param="messages")
     return ChatRequest(
         held=HeldBody(members, body if cut is None else None),
-        model=_model(members),
-        stream=_stream(members),
-        include_usage=_include_usage(members),
-        choices=_choices(members),
-        vetted=vetted,
-        vetted_members=None if vetted is None else _options(vetted),
+        model=_model(members.get("model")),
+        stream="stream" in members and _is_streamed(members["stream"]),
+        include_usage="stream_options" in members and _is_usage_asked(members["stream_options"]),
+        choices=_choices(members["n"]) if "n" in members else 1,
+        vetted_members=None if cut is None or cut == _NULL else _options(cut),
     )
 
 
@@ -176,8 +176,11 @@ def _is_nearly_vetted(name: str) -> bool:
     return bool(difflib.get_close_matches(folded, ("vetted",), cutoff=_ALIKE))
 
 
-def _model(members: Mapping[str, msgspec.Raw]) -> str:
-    model = _text(members.get("model"))
+def _model(value: msgspec.Raw | None) -> str:
+    try:
+        model = "" if value is None else _TEXT.decode(value)
+    except msgspec.DecodeError:
+        model = ""
     if not model:
         raise InvalidRequestError("Name the model: 'model' must be a string that is not empty.", param="model")
     if len(model) > _LONGEST_NAME:
@@ -188,39 +191,27 @@ def _model(members: Mapping[str, msgspec.Raw]) -> str:
     return model
 
 
-def _require_messages(members: Mapping[str, msgspec.Raw]) -> None:
-    messages = members.get("messages")
-    if messages is None or memoryview(messages)[0] != ord("["):
-        raise InvalidRequestError("'messages' must be a list of messages.", param="messages")
-
-
-def _stream(members: Mapping[str, msgspec.Raw]) -> bool:
-    stream = _given(members.get("stream"))
-    if stream is None or stream == b"false":
-        return False
-    if stream == b"true":
+def _is_streamed(stream: msgspec.Raw) -> bool:
+    if stream == _TRUE:
         return True
+    if stream in (_FALSE, _NULL):
+        return False
     raise InvalidRequestError("'stream' must be true or false.", param="stream")
 
 
-def _include_usage(members: Mapping[str, msgspec.Raw]) -> bool:
-    if "stream_options" not in members:
-        return False
-    asked = _members_of(members.get("stream_options")).get("include_usage")
-    return asked is not None and bytes(asked) == b"true"
+def _is_usage_asked(options: msgspec.Raw) -> bool:
+    return _members_of(options).get("include_usage") == _TRUE
 
 
-def _choices(members: Mapping[str, msgspec.Raw]) -> int:
-    if "n" not in members:
-        return 1
-    choices = _scalar(members.get("n"))
+def _choices(value: msgspec.Raw) -> int:
+    choices = _scalar(value)
     is_count = isinstance(choices, int) and not isinstance(choices, bool) and 1 <= choices <= _MAX_CHOICES
     return int(choices) if is_count else 1
 
 
-def _options(vetted: bytes) -> Mapping[str, msgspec.Raw]:
+def _options(vetted: msgspec.Raw) -> Mapping[str, msgspec.Raw]:
     try:
-        return parse_object(vetted)
+        return parse_object(bytes(vetted))
     except (MalformedJSONError, ValueError):
         raise InvalidOptionError(
             "'vetted' must be an object in which no member stands twice.", param="vetted"
@@ -241,16 +232,6 @@ def _number(members: Mapping[str, msgspec.Raw], name: str) -> float | None:
 def _whole_number(members: Mapping[str, msgspec.Raw], name: str) -> int | None:
     value = _scalar(members.get(name))
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else None
-
-
-def _text(value: msgspec.Raw | None) -> str:
-    """Decode a text; empty for everything else."""
-    if value is None:
-        return ""
-    try:
-        return _TEXT.decode(value)
-    except msgspec.DecodeError:
-        return ""
 
 
 def _scalar(value: msgspec.Raw | None) -> Any:

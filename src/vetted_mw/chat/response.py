@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,9 @@ _DEEPEST_WORDS = 5
 _SMALL_BYTES = 16_384
 """So much is copied twice at less cost than that of a view of it."""
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_QUOTED = msgspec.json.Encoder().encode
 
 
-class Edited(msgspec.Struct, frozen=True, kw_only=True):
+class Edited(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A body with our members in it; `replaced` names those that were there before."""
 
     body: bytes
@@ -62,10 +62,10 @@ def add_members(body: bytes, members: Mapping[str, bytes], *, names: frozenset[s
         members: name -> encoded value.
         names: the object has a member, and all of them are among these; None: not known.
     """
+    if names is not None and members and names.isdisjoint(members):
+        return Edited(body=_spliced(body, members), replaced=())
     if not members:
         return Edited(body=body, replaced=())
-    if names is not None and names.isdisjoint(members):
-        return Edited(body=_spliced(body, members), replaced=())
     found = _top_level(body)
     replaced = tuple(name for name in members if found is not None and name in found)
     if found is None or not replaced:
@@ -78,9 +78,17 @@ def _spliced(body: bytes, members: Mapping[str, bytes], *, is_empty: bool = Fals
     end = body.rindex(b"}")
     parts: list[bytes | memoryview] = [body[:end] if end < _SMALL_BYTES else memoryview(body)[:end]]
     for name, value in members.items():
-        parts += (b"" if is_empty and len(parts) == 1 else b",", _QUOTED(name), b":", value)
+        parts.append(_opening(name))
+        parts.append(value)
+    if is_empty:
+        parts[1] = parts[1][1:]  # nothing stands before it
     parts.append(body[end:])
     return b"".join(parts)
+
+
+@functools.lru_cache(maxsize=32)  # names of ours: few
+def _opening(name: str) -> bytes:
+    return b",%b:" % msgspec.json.encode(name)
 
 
 def error_message(error: object) -> UpstreamMessage:

@@ -6,12 +6,12 @@ is its canonical form (RFC 8785): a stream and a whole answer that say the same 
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from vetted_mw.chat.chunk import UnreadMessage
+from vetted_mw.chat.keyed import begun, ended, hmac_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -74,31 +74,33 @@ class Transcript:
     """
 
     def __init__(self, nonce: bytes, *, max_held_bytes: int = _MAX_HELD) -> None:
-        self._mac = hmac.new(nonce, _OPENING, "sha256")
+        self._said = begun(nonce)
+        self._said.update(_OPENING)
         self._nonce = nonce
         self._room = max_held_bytes
-        self._choices: dict[int, _Choice] = {}
+        self._first: _Choice | None = None  # of nearly every answer the only one
+        self._others: dict[int, _Choice] = {}
         self._waiting: Sequence[Choice] = ()
         self._is_lost = False
 
-    __slots__ = ("_choices", "_is_lost", "_mac", "_nonce", "_room", "_waiting")
+    __slots__ = ("_first", "_is_lost", "_nonce", "_others", "_room", "_said", "_waiting")
 
     def text(self, index: int, content: str) -> None:
         """Take a piece of a choice's text that goes to the caller now."""
         if self._is_lost:
             return
-        self._text(self._choices.get(index) or self._begun(index), content)
+        self._text(self._choice(index), content)
 
     def written(self, index: int, escaped: bytes) -> None:
         """Take such a piece as it stands in JSON: printable, and without a character that RFC 8785 escapes."""
-        choice = self._choices.get(index)
-        if choice is None or index or self._is_lost:
+        first = self._first
+        if index or first is None:
             self.text(index, escaped.decode())
             return
-        held = choice.content
+        held = first.content
         held += escaped
         if len(held) > _HASHED_AT:
-            self._mac.update(held)
+            self._said.update(held)
             held.clear()
 
     def take(self, said: Sequence[Choice], *, waits: bool = False) -> None:
@@ -116,7 +118,7 @@ class Transcript:
         for one in said:
             if self._is_lost:
                 return
-            choice = self._choices.get(one.index) or self._begun(one.index)
+            choice = self._choice(one.index)
             if one.finish_reason:
                 choice.finish_reason = one.finish_reason
             if isinstance(one.delta, dict):
@@ -126,7 +128,7 @@ class Transcript:
         """Take a whole message: its calls are what their list says, whatever number they carry."""
         if self._is_lost:
             return
-        choice = self._choices.get(index) or self._begun(index)
+        choice = self._choice(index)
         choice.finish_reason = finish_reason or None
         if message is None:
             return
@@ -142,32 +144,45 @@ class Transcript:
         """
         if whole:
             self._release()
-        if self._is_lost or not self._choices:
+        first, others = self._first, [self._others[index] for index in sorted(self._others)]
+        if self._is_lost or not (first or others):
             return None
-        mac = self._mac.copy() if 0 in self._choices else hmac.new(self._nonce, b"[", "sha256")
-        for place, index in enumerate(sorted(self._choices)):
-            choice = self._choices[index]
-            if index != 0:
-                mac.update(_OPENING[1:] if place == 0 else b"," + _OPENING[1:])
-            mac.update(choice.content)
-            mac.update(choice.ending())
-        mac.update(b"]")
-        return _SCHEME + mac.hexdigest()
+        if first is None:
+            said = begun(self._nonce)
+            said.update(b"[")
+        else:
+            said = self._said.copy()
+            said.update(first.content)
+            said.update(first.ending())
+        for place, choice in enumerate(others):
+            said.update(_OPENING[1:] if place == 0 and first is None else b"," + _OPENING[1:])
+            said.update(choice.content)
+            said.update(choice.ending())
+        said.update(b"]")
+        return _SCHEME + ended(self._nonce, said)
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, ()
         self.take(waiting)
 
+    def _choice(self, index: int) -> _Choice:
+        return (self._others.get(index) if index else self._first) or self._begun(index)
+
     def _begun(self, index: int) -> _Choice:
-        choice = self._choices[index] = _Choice(index=index)
+        choice = _Choice(index=index)
+        if index:
+            self._others[index] = choice
+        else:
+            self._first = choice
         self._hold(_ENTRY_BYTES)
         # The first choice is hashed as the first of the list; beyond the other bound an integer has no canonical form.
-        self._is_lost = self._is_lost or not 0 <= index < _MAX_INDEX
+        if not 0 <= index < _MAX_INDEX:
+            self._lose()
         return choice
 
     def _delta(self, choice: _Choice, delta: dict[str, Any]) -> None:
         if type(delta) is UnreadMessage:
-            self._is_lost = True
+            self._lose()
             return
         content = delta.get("content")
         if content:
@@ -187,8 +202,8 @@ class Transcript:
         if choice.index:
             self._hold(len(quoted))
         elif len(held) + len(quoted) > _HASHED_AT:
-            self._mac.update(held)
-            self._mac.update(memoryview(quoted)[1:-1])  # a whole answer can be long: no copy of it
+            self._said.update(held)
+            self._said.update(memoryview(quoted)[1:-1])  # a whole answer can be long: no copy of it
             held.clear()
             return
         held += quoted[1:-1]
@@ -220,14 +235,19 @@ class Transcript:
     def _hold(self, size: int) -> None:
         self._room -= size
         if self._room < 0:
-            self._is_lost = True
-            self._choices.clear()
+            self._lose()
+
+    def _lose(self) -> None:
+        self._is_lost = True
+        self._first = None
+        self._others.clear()
 
 
 def digest_of_text(nonce: bytes, content: str, finish_reason: str | None) -> str:
     """Return the digest of an answer of one choice, the first, that is a text and nothing else."""
-    end = b',"finish_reason":%b,"index":0,"tool_calls":[]}]' % _QUOTED(finish_reason)
-    return _SCHEME + hmac.digest(nonce, _OPENING[:-1] + _QUOTED(content) + end, "sha256").hex()
+    reason = _QUOTED(finish_reason)
+    said = _OPENING[:-1], _QUOTED(content), b',"finish_reason":', reason, b',"index":0,"tool_calls":[]}]'
+    return _SCHEME + hmac_sha256(nonce, said)
 
 
 def text_of(content: object) -> str:

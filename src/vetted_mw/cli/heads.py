@@ -1,10 +1,13 @@
-"""uvicorn's httptools protocol with limits on what it has none for: the head of a request, and what is like one."""
+"""uvicorn's httptools protocol: with limits on the heads of requests, for which it has none, and fewer writes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from vetted_mw.cli.joined import JoinedHeads
+from vetted_mw.cli.lean import LeanFlow, LeanPipeline
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,15 +24,23 @@ class BoundedHeads(HttpToolsProtocol):
     uvicorn keeps every header it is sent, and one line may go on for ever: 32 MiB of short headers on one connection
     took 640 MiB of memory. What is refused gets uvicorn's own 400 where nothing is being answered, and nothing else of
     it is kept or logged.
+
+    The head of a response goes out in one write with what follows it at once.
     """
 
-    _unframed = 0
-    _waiting: asyncio.TimerHandle | None = None
-    _in_head = True
+    # Slots: with more than 30 attributes of its own a connection's dictionary would share no keys with the others'.
+    __slots__ = ("_headed", "_idle_until", "_joined", "_unframed", "_waiting")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
-        super().connection_made(transport)
+        self._headed: object = None  # the scope of the last request whose head came whole: each has one of its own
+        self._idle_until: float | None = None
+        self._unframed = 0
+        self._joined = joined = JoinedHeads(transport, self.loop)
+        super().connection_made(cast("asyncio.Transport", joined))
+        self.flow = LeanFlow(cast("asyncio.Transport", joined))
+        self.pipeline = LeanPipeline()  # type: ignore[assignment]
+        self._waiting: asyncio.TimerHandle | None = None
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -39,30 +50,27 @@ class BoundedHeads(HttpToolsProtocol):
         connection and its last request for as long as idle ones are kept.
         """
         self._wait_no_longer()
+        self._joined.forget()
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
 
     def data_received(self, data: bytes) -> None:
         """Parse, then look at how much came since the parser last told of a whole head or a part of a body."""
         self._unframed += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
-            return
         if self._unframed > _MAX_HEAD_BYTES:
             self._refuse("The head of the request is too long.")
-        elif self._in_head and self._waiting is None:
+        elif self.scope is not self._headed and self._waiting is None and not self.transport.is_closing():
             self._wait()
-
-    def on_message_begin(self) -> None:
-        """Begin a head."""
-        self._in_head = True
-        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """End the head."""
-        self._in_head = False
+        self._headed = self.scope
         self._unframed = 0
         self._wait_no_longer()
+        self._joined.expect_head()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -74,6 +82,47 @@ class BoundedHeads(HttpToolsProtocol):
         """End a request; what follows is the next one's head."""
         self._unframed = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the request that came meanwhile, or be idle for as long as an idle connection is kept.
+
+        As uvicorn does, but for its timer: it makes one after each request, and here the one that runs goes on.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._joined.expect_head()
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_until = self.loop.time() + self.timeout_keep_alive
+        if self.timeout_keep_alive_task is None:
+            self._idle(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that was idle for so long; look again where it was in use meanwhile."""
+        self.timeout_keep_alive_task = None
+        if self._idle_until is None:
+            return
+        left = self._idle_until - self.loop.time()
+        if left > 0:
+            self._idle(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over with the transport it came with: what is not HTTP has no heads."""
+        self._joined.flush()
+        self._joined.forget()
+        self.transport = self._joined.inner
+        super().handle_websocket_upgrade()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_until = None
+
+    def _idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _wait(self) -> None:
         self._waiting = self.loop.call_later(_HEAD_SECONDS, self._refuse, "The head of the request did not come.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vetted_mw.cli.logs import write_lines_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from types import FrameType
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,11 +46,13 @@ class OrderedApp:
         self._gateway = gateway
         self._hurry = hurry
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection; over the lifespan, the orders are taken here."""
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one connection; no coroutine of its own, which every part of a stream would pass."""
+        if scope["type"] == "lifespan":
+            return self._taking_orders(scope, receive, send)
+        return self._app(scope, receive, send)
+
+    async def _taking_orders(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.ExitStack() as taking:
 
             async def send_and_take(message: Message) -> None:

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vetted_mw.cli.heap import spare_collector
 from vetted_mw.cli.logs import configure_logging
 from vetted_mw.cli.orders import OrderedApp, hold_reload_orders
 from vetted_mw.cli.telemetry import ObservedApp, Sdk, has_page, is_page_served, planned
@@ -78,6 +79,7 @@ def create_app(*, host: str, is_open: bool, workers: int = 1, meeting: Path | No
     load = functools.partial(_checked_configuration, host=host, is_open=is_open)
     configuration = load()
     sdk = Sdk(planned(os.environ, workers=workers), workers=workers, meeting=meeting)
+    spare_collector()  # before there is a gateway: what a reload replaces is not kept
     gateway = Gateway(configuration, load=load)
     app = OrderedApp(VettedProxy(gateway), gateway, hurry=sdk.hurry)
     return ObservedApp(app, gateway, sdk=sdk)
@@ -88,13 +90,15 @@ def run_server(*, host: str, port: int, workers: int, is_open: bool = False) -> 
     import uvicorn  # noqa: PLC0415 (an extra: everything but `serve` and `demo` works without it)
     from uvicorn.config import STARTUP_FAILURE  # noqa: PLC0415
 
+    from vetted_mw.cli.forwarded import ServerConfig  # noqa: PLC0415
     from vetted_mw.cli.workers import Workers  # noqa: PLC0415
 
     _raise_descriptor_limit()
     with _meeting_place(workers) as meeting:
-        config = uvicorn.Config(
+        config = ServerConfig(
             functools.partial(create_app, host=host, is_open=is_open, workers=workers, meeting=meeting),
             factory=True,
+            interface="asgi3",  # the outer apps are plain functions of it, which uvicorn would take for something older
             http=_http_protocol(),
             host=host,
             port=port,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Account"]
 
+_LEDGER_UNAVAILABLE = ReceiptError.LEDGER_UNAVAILABLE.value
 _COMPLETION_STATUS = {
     AttemptOutcome.SUCCESS: "complete",
     AttemptOutcome.CLIENT_DISCONNECT: "client_abort",
@@ -51,9 +52,15 @@ class Account:
     Attributes:
         query_id: of its receipt.
         answered: a whole answer, once there is one.
+        receipted: what became of the receipt; None before anybody asked for it.
         is_told: whether the receipt, or why there is none, belongs to an answer that the caller gets.
         rows: what it used, receipt by receipt, as a ledger has them: set when it is sealed, or kept without an answer.
     """
+
+    __slots__ = (
+        *("_asked", "_attempts", "_core", "_delivery", "_is_kept", "_is_route_kept", "_nonce", "_span"),
+        *("answered", "is_told", "query_id", "receipted", "rows"),
+    )
 
     def __init__(
         self,
@@ -73,7 +80,7 @@ class Account:
         self._delivery = delivery
         self._span = span
         self._nonce = nonce
-        self._receipted: Receipted | None = None
+        self.receipted: Receipted | None = None
         self.is_told = False
         self.rows: Sequence[Receipt] = ()
         self._is_route_kept = nonce is None
@@ -91,17 +98,19 @@ class Account:
     def _streamed(self) -> StreamedAnswer | None:
         return None if self._delivery is None else self._delivery.streamed
 
-    @property
-    def receipted(self) -> Receipted | None:
-        """What became of the receipt; None before anybody asked for it."""
-        return self._receipted
+    def made(self, *, level: int = logging.WARNING) -> Receipted:
+        """Make the receipt of what was observed, once.
 
-    def made(self) -> Receipted:
-        """Make the receipt of what was observed, once."""
-        receipted = self._receipted
-        if receipted is None:
-            receipted = self._receipted = self._new()
-        return receipted
+        Args:
+            level: at which the log tells that there is none.
+        """
+        if self.receipted is None:
+            seen = self.seen
+            if seen is None:  # begun early and broken before any content: the attempt has told its own trouble
+                self.receipted = self._core.withheld("no_observed_call", level=logging.INFO)
+            else:
+                self.receipted = self._core.receipted(self._observed(seen), nonce=self._nonce, level=level)
+        return self.receipted
 
     async def seal(self) -> LedgerRefusedError | None:
         """Sign the receipt and keep it; returns what the caller is told where it had to be kept and could not."""
@@ -111,17 +120,17 @@ class Account:
             self._is_kept = self.is_told = True  # what is handed over now is written, whoever waits for it or not
             made, core = self.made(), self._core
             beside: list[Receipt] = []
-            if self._are_rows_wanted:
+            if self._are_rows_wanted():
                 beside = [*self._spent(), *self._untold(made)]
                 self.rows = [*beside, *_own(made)]
             if core.ledger is not None:
-                self._receipted = await sealed(core, made, beside=beside, caller=self._asked.caller)
+                self.receipted = await sealed(core, made, beside=beside, caller=self._asked.caller)
             elif core.signer is not None:
-                self._receipted = signed(core, made)
+                self.receipted = signed(core, made)
             if self._span.is_recording:
                 self._tell_event(self.made())
-        is_refused = self._receipted is not None and self._receipted.error == ReceiptError.LEDGER_UNAVAILABLE
-        return LedgerRefusedError.told() if is_refused else None
+        error = None if self.receipted is None else self.receipted.error
+        return LedgerRefusedError.told() if error == _LEDGER_UNAVAILABLE else None
 
     def keep_the_rest(self) -> None:
         """Keep what was spent on an answer that nobody waits for any more, or that there is none of.
@@ -132,13 +141,12 @@ class Account:
         if self._is_kept:
             return
         self._is_kept = True
-        if self._is_route_kept and not self._are_rows_wanted:
+        if self._is_route_kept and not self._are_rows_wanted():
             return
         receipts = self._spent()
         if self._attempts.serving is not None and self.seen is not None:
-            if self._receipted is None:
-                self._receipted = self._new(level=self._level)
-            receipts += self._untold(self._receipted) or _own(self._receipted)
+            made = self.made(level=self._level)
+            receipts += self._untold(made) or _own(made)
         self.rows = receipts
         if not self._is_route_kept:
             keep_later(self._core, receipts, caller=self._asked.caller)
@@ -152,21 +160,17 @@ class Account:
         return self._observed(seen)
 
     def _observed(self, seen: Answer | AnswerStream) -> Observation:
-        core, answered = self._core, self.answered
-        code = str(self._attempts.serving)
-        measured = None
+        core, answered, nonce, code = self._core, self.answered, self._nonce, self._attempts.serving or ""
+        outcome = self._attempts.records[-1].outcome
+        digest = measured = None
+        if answered is None:
+            digest = self._digest_of_stream(outcome)
+        elif nonce is not None:
+            digest = answered.answer.transcript_digest(nonce)
         if core.configuration.upstreams[code].measured_energy is not None:
             measured = measured_of(core, code, answered=answered, streamed=self._streamed)
-        return observed(
-            core,
-            self._asked,
-            region=core.configuration.regions[code],
-            query_id=self.query_id,
-            seen=seen,
-            status=_COMPLETION_STATUS.get(self._attempts.records[-1].outcome, "upstream_error"),
-            digest=self._digest(),
-            measured=measured,
-        )
+        status = _COMPLETION_STATUS.get(outcome, "upstream_error")
+        return observed(core, self._asked, seen, code, self.query_id, status=status, digest=digest, measured=measured)
 
     def spent(self, request_id: str, *, level: int = logging.WARNING) -> list[Receipt]:
         """Make the receipts of the attempts that were given up, for the ledger.
@@ -190,10 +194,11 @@ class Account:
     def _has_ledger(self) -> bool:
         return self._core.ledger is not None and not self._is_route_kept
 
-    @property
     def _are_rows_wanted(self) -> bool:
         """Whether anybody wants what no answer tells: each row costs as much as a receipt."""
-        return self._has_ledger or self._span.is_recording or not self._core.meters.are_asleep
+        core = self._core
+        is_kept = core.ledger is not None and not self._is_route_kept
+        return is_kept or self._span.is_recording or not core.meters.are_asleep
 
     @property
     def _level(self) -> int:
@@ -214,27 +219,15 @@ class Account:
         else:
             self._span.event(names.RECEIPT_FAILED_EVENT, {names.REASON: receipted.error})
 
-    def _new(self, *, level: int = logging.WARNING) -> Receipted:
-        seen = self.seen
-        if seen is None:
-            # Begun early and broken before any content: the attempt has told its own trouble.
-            return self._core.withheld("no_observed_call", level=logging.INFO)
-        return self._core.receipted(self._observed(seen), nonce=self._nonce, level=level)
-
-    def _digest(self) -> str | None:
+    def _digest_of_stream(self, outcome: AttemptOutcome) -> str | None:
         """Return the digest of the content that was delivered; None where the route tells it."""
-        if self._nonce is None:
-            return None
-        if self.answered is not None:
-            return self.answered.answer.transcript_digest(self._nonce)
         streamed = self._streamed
-        transcript = None if streamed is None else streamed.stream.transcript
-        if streamed is None or transcript is None:
+        if self._nonce is None or streamed is None or streamed.stream.transcript is None:
             return None
-        is_whole = self._attempts.records[-1].outcome is AttemptOutcome.SUCCESS
+        is_whole = outcome is AttemptOutcome.SUCCESS
         if not is_whole and self._delivery is not None and self._delivery.is_behind:
             return None  # the last part may not have reached the caller
-        return transcript.digest(whole=is_whole)
+        return streamed.stream.transcript.digest(whole=is_whole)
 
 
 def _own(made: Receipted) -> list[Receipt]:

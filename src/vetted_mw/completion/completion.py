@@ -9,7 +9,7 @@ from vetted_mw.chat.sse import Placement, error_frame
 from vetted_mw.completion.account import Account
 from vetted_mw.completion.attempts import Attempts, NoneServedError
 from vetted_mw.completion.delivery import Delivery
-from vetted_mw.completion.telling import Telling
+from vetted_mw.completion.telling import telling_of
 from vetted_mw.completion.told import broken_stream, caller_fault, error_word, told_headers, told_trace
 from vetted_mw.errors import AnswerError, InternalError
 from vetted_mw.proxy.attempt import fetch_answer
@@ -41,29 +41,30 @@ class Completion:
         asked: what the caller asked, and where it may go.
         placement: where a stream carries the members; `OFF` for an in-app call, whose handler gets the bare answer.
         order: regions to walk instead of the decision's order; must be a part of it.
+        loop: the running event loop, from whoever knows it.
         bare: the answer carries no members, and its receipt is the route's to keep: an in-app handler gets what the
             upstream said.
 
     Attributes:
+        core: the same.
         account: what it used, and its receipt.
         failure: what was told when no region served, or when the stream broke after it began; None while all is well.
     """
 
     __slots__ = (
+        "_asked",
         "_bare",
         "_closed",
-        "_core",
         "_delivery",
         "_has_begun",
         "_has_given",
         "_holds_prompt",
         "_is_told",
-        "_options",
         "_order",
-        "_settled",
         "_telling",
         "account",
         "attempts",
+        "core",
         "decision",
         "failure",
         "request",
@@ -76,26 +77,27 @@ class Completion:
         *,
         placement: Placement,
         order: tuple[str, ...] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
         bare: bool = False,
     ) -> None:
         self.request = asked.request
         self.decision = asked.decision
-        self._core = core
-        self._options = asked.options
+        self.core = core
+        self._asked = asked
         self._bare = bare
         self._order = self.decision.order if order is None else order
-        self._telling = Telling(
+        self._telling = telling_of(
             core, asked, order=self._order, is_decided=order is None, placement=placement, bare=bare
         )
+        loop = loop or asyncio.get_running_loop()
         nonce = None if bare else new_nonce()
         self.attempts = Attempts(
             core,
-            request=self.request,
-            inbound=asked.inbound,
+            asked,
             span=self._telling.span,
             placement=placement,
-            deadline=asyncio.get_running_loop().time() + core.configuration.limits.total_seconds,
-            boundary=asked.options.boundary,
+            loop=loop,
+            deadline=loop.time() + core.configuration.limits.total_seconds,
             nonce=nonce,
         )
         self._delivery = self._delivered() if self.request.stream else None
@@ -103,7 +105,6 @@ class Completion:
             core, asked, attempts=self.attempts, delivery=self._delivery, span=self._telling.span, nonce=nonce
         )
         self.failure: AnswerError | None = None
-        self._settled: tuple[int, str | None, Settled] | None = None
         self._has_begun = False
         self._has_given = False
         self._holds_prompt = True
@@ -212,7 +213,12 @@ class Completion:
             if delivery is not None and delivery.streamed is not None:
                 self.attempts.ended(Fault(outcome=self.attempts.given_up_as, status=delivery.streamed.status))
             if not self.attempts.is_under_way:
-                self._tell()
+                try:
+                    self.account.keep_the_rest()
+                finally:
+                    # Nobody came for more, so the end may not have been sent; a handler's client need not read on.
+                    is_left = self._closed and not (self._is_told or self._bare)
+                    self._telling.end(self.attempts, self.account, settled=self.settled, has_left=is_left)
 
     # ---- what happened
 
@@ -240,7 +246,7 @@ class Completion:
     @property
     def requested_region(self) -> str | None:
         """Code of the region that was asked for by name."""
-        return self._options.region
+        return self._asked.options.region
 
     @property
     def has_served(self) -> bool:
@@ -250,25 +256,22 @@ class Completion:
     def settled(self) -> Settled:
         """See the decision together with its attempts so far."""
         records, serving = self.attempts.records, self.attempts.serving
-        known = self._settled
-        if known is None or known[0] != len(records) or known[1] != serving:
-            is_left = serving is None and has_left(records)
-            settled = as_decided(self.decision) if is_left else settle(self.decision, records, serving=serving)
-            self._settled = known = len(records), serving, settled
-        return known[2]
+        if serving is None and has_left(records):
+            return as_decided(self.decision)
+        return settle(self.decision, records, serving=serving)
 
     def members(self) -> dict[str, bytes]:
         """Encode receipt and trace under their names on the wire; a receipt that was withheld is `null`."""
-        self._telling.members_given()
+        self._telling.are_members_given = True
         if self._bare:
             return {}
         receipted = self.account.made()
-        trace = told_trace(self._core, self.decision, self.settled(), self.attempts.records, receipted)
-        return {self._core.configuration.receipt_key: receipted.encoded(), "routing_trace": trace}
+        trace = told_trace(self.core, self.decision, self.settled(), self.attempts.records, receipted)
+        return {self.core.configuration.receipt_key: receipted.encoded(), "routing_trace": trace}
 
     def trace(self) -> bytes:
         """Encode the routing trace as it stands; call it after the last attempt has ended."""
-        return told_trace(self._core, self.decision, self.settled(), self.attempts.records, self.account.receipted)
+        return told_trace(self.core, self.decision, self.settled(), self.attempts.records, self.account.receipted)
 
     @property
     def receipt_promised(self) -> bool:
@@ -276,11 +279,11 @@ class Completion:
         serving = self.attempts.serving
         if serving is None or self.account.seen is None:
             return False
-        return self._core.maker.promises(
+        return self.core.maker.promises(
             model=self.request.model,
-            tier=self._options.tier,
-            boundary=self._options.boundary,
-            measured=self._core.configuration.upstreams[serving].measured_energy,
+            tier=self._asked.options.tier,
+            boundary=self._asked.options.boundary,
+            measured=self.core.configuration.upstreams[serving].measured_energy,
         )
 
     def headers(self, *, overhead_ms: float, receipt: bool) -> Headers:
@@ -298,7 +301,7 @@ class Completion:
 
     def _refused(self, none: NoneServedError) -> AnswerError:
         error = caller_fault(none.fault) or refusal_for(
-            self.decision, self.attempts.records, options=self._options, retry_after=none.retry_after
+            self.decision, self.attempts.records, options=self._asked.options, retry_after=none.retry_after
         )
         self._note_failure(error)
         return error
@@ -326,17 +329,8 @@ class Completion:
         self._telling.finished()
         return error_frame(error, members=self.members())
 
-    def _tell(self) -> None:
-        """Keep what no answer tells, and tell everything, once."""
-        try:
-            self.account.keep_the_rest()
-        finally:
-            # Nobody came for more, so the end may not have been sent; a handler's client need not read on after it.
-            is_left = self._closed and not (self._is_told or self._bare)
-            self._telling.end(self.attempts, self.account, settled=self.settled, has_left=is_left)
-
     def _delivered(self) -> Delivery:
-        limits = self._core.configuration.limits
+        limits = self.core.configuration.limits
         return Delivery(
             self.attempts,
             self._order,

@@ -56,10 +56,10 @@ def unobserved(
 def observed(
     core: Core,
     asked: Asked,
-    *,
-    region: Region,
-    query_id: str,
     seen: Answer | AnswerStream,
+    code: str,
+    query_id: str,
+    *,
     status: str,
     digest: str | None,
     measured: MeasuredReading | None,
@@ -69,39 +69,41 @@ def observed(
     Args:
         core: what it saw of the gateway.
         asked: what was asked, and where it could go.
-        region: where it ran.
-        query_id: of its receipt.
         seen: of the answer.
+        code: the region where it ran.
+        query_id: of its receipt.
         status: how it ended.
         digest: of the delivered content; None where nothing was delivered or bound.
         measured: the energy the upstream says it took; None where it does not.
     """
     decision, options, request, usage = asked.decision, asked.options, asked.request, seen.usage
+    region = core.configuration.regions[code]
     reading, default_reading = _readings(core, decision, region)
-    prompt, cached, written = (
-        (None, 0, None) if usage is None else (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
-    )
-    return Observation(
-        query_id=query_id,
-        region=region,
-        model=request.model,
-        upstream_model=seen.model,
-        upstream_response_id=seen.id,
-        prompt_tokens=prompt,
-        cached_tokens=cached,
-        completion_tokens=written,
-        prompt_characters=0 if prompt else request.prompt_characters(),
-        completion_characters=seen.completion_characters,
-        completion_status=status,
-        tier=options.tier,
-        boundary=options.boundary,
-        reading=reading,
-        requested_at=decision.requested_at,
-        issued_at=core.now(),
-        measured=measured,
-        response_digest=digest,
-        default_region=core.default_region,
-        default_reading=default_reading,
+    prompt = completion = None
+    cached = 0
+    if usage is not None:
+        prompt, completion, cached = usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+    return Observation(  # by place: the one that every answer is made into
+        query_id,
+        region,
+        request.model,
+        options.tier,
+        options.boundary,
+        reading,
+        decision.requested_at,
+        core.now(),
+        core.default_region,
+        default_reading,
+        seen.model,
+        seen.id,
+        prompt,
+        cached,
+        completion,
+        0 if prompt else request.prompt_characters(),
+        seen.completion_characters,
+        status,
+        measured,
+        digest,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from vetted_mw.chat.sse import Placement
 from vetted_mw.routing.decision import AttemptOutcome, DecisionMode
 from vetted_mw.telemetry import names
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
     from vetted_mw.configuration import Upstream
     from vetted_mw.core import Core
     from vetted_mw.routing.decision import Settled
+    from vetted_mw.telemetry.spans import ChatSpan
 
-__all__ = ["Telling"]
+__all__ = ["Telling", "telling_of"]
 
 _STREAM_OUTCOMES = {
     AttemptOutcome.SUCCESS: "completed",
@@ -41,71 +44,38 @@ _STREAM_OUTCOMES = {
 }
 
 
-class Telling:
+class Telling(msgspec.Struct, eq=False):
     """The span of one completion and its points on the metrics.
 
-    Args:
+    Attributes:
         core: the gateway's rooms.
         asked: what the caller asked.
-        order: codes of the regions to try.
-        is_decided: whether the decision is its own, and not that of an earlier call.
         placement: where a stream carries the members.
-        bare: whether the answer carries no members, as the calls of an in-app handler do.
-
-    Attributes:
-        span: its own, with one for its decision under it from the start.
+        span: its own.
         started: when it began, on the gateway's monotonic clock.
+        first: code of the region to try first; None where there is none to try.
+        are_members_given: set once receipt and trace were handed out, for the answer.
         error: a closed word for what its caller was told in place of its answer, or at its end; None while all is well.
     """
 
-    __slots__ = (
-        "_are_members_given",
-        "_bare",
-        "_core",
-        "_decision",
-        "_finished",
-        "_first",
-        "_has_ended",
-        "_model",
-        "_placement",
-        "_request",
-        "_to_first_chunk",
-        "error",
-        "span",
-        "started",
-    )
-
-    def __init__(
-        self, core: Core, asked: Asked, *, order: tuple[str, ...], is_decided: bool, placement: Placement, bare: bool
-    ) -> None:
-        self.started = core.monotonic()
-        self.error: str | None = None
-        self._core = core
-        self._request = asked.request
-        self._decision = asked.decision
-        self._first = order[0] if order else None
-        self._bare = bare
-        self._placement = placement
-        self._model: str | None = None
-        recorder = core.recorder
-        headers = asked.inbound if bare else None  # a handler's client may put its own trace context on its call
-        if recorder.is_asleep:
-            self.span = recorder.unseen(outer=asked.outer, headers=headers)
-        else:
-            provider = self._provider_of(self._first)
-            self.span = recorder.chat(self.model, provider=provider, outer=asked.outer, headers=headers or ())
-            if is_decided:
-                self.span.route(asked.decision, requested=asked.options.region)
-        self._to_first_chunk: float | None = None
-        self._finished: tuple[float, int] | None = None
-        self._are_members_given = False
-        self._has_ended = False
+    core: Core
+    asked: Asked
+    placement: Placement
+    span: ChatSpan
+    started: float
+    first: str | None
+    are_members_given: bool = False
+    error: str | None = None
+    _model: str | None = None
+    _to_first_chunk: float | None = None
+    _finished: tuple[float, int | None] | None = None
+    _has_ended: bool = False
 
     @property
     def model(self) -> str:
-        """The requested name, clamped to known ones; looked up when somebody asks."""
+        """The requested name, clamped to known ones; looked up once, when somebody asks."""
         if self._model is None:
-            self._model = self._core.known_model(self._request.model) or names.OTHER
+            self._model = _told_name(self.core, self.asked)
         return self._model
 
     @property
@@ -116,16 +86,12 @@ class Telling:
     def first_chunk(self) -> None:
         """Note that a stream's first content has come. Further calls do nothing."""
         if self._to_first_chunk is None:
-            self._to_first_chunk = self._core.monotonic() - self.started
+            self._to_first_chunk = self.core.monotonic() - self.started
             self.span.event(names.FIRST_CHUNK_EVENT)
-
-    def members_given(self) -> None:
-        """Note that receipt and trace were handed out, for the answer."""
-        self._are_members_given = True
 
     def finished(self) -> None:
         """Note that the operation is over: its span ends now, inside that of a host, which ends with what we send."""
-        self._finished = self._core.monotonic(), time.time_ns()
+        self._finished = self.core.monotonic(), time.time_ns() if self.span.is_known else None
 
     def end(self, attempts: Attempts, account: Account, *, settled: Callable[[], Settled], has_left: bool) -> None:
         """Tell everything, once.
@@ -139,17 +105,18 @@ class Telling:
         if self._has_ended:
             return
         self._has_ended = True
-        meters = self._core.meters
-        seconds, at = self._finished or (self._core.monotonic(), None)
-        self.span.end(
-            lambda: self._attributes(attempts, account, settled=settled(), has_left=has_left),
-            error_type=self.error,
-            finished_at=at,
-        )
+        meters = self.core.meters
+        seconds, at = self._finished or (self.core.monotonic(), None)
+        if self.span.is_known:
+            self.span.end(
+                lambda: self._attributes(attempts, account, settled=settled(), has_left=has_left),
+                error_type=self.error,
+                finished_at=at,
+            )
         if meters.are_asleep:
             return
         meters.worked(account.rows, self.context)
-        is_told = account.is_told and (self._are_members_given or self.error is not None)  # else the caller left before
+        is_told = account.is_told and (self.are_members_given or self.error is not None)  # else the caller left before
         if is_told and account.receipted is not None:
             meters.receipted(account.receipted.receipt, receipt_outcome(account.receipted.error), self.context)
         meters.operated(self._operation(settled().region, account, seconds - self.started), self.context)
@@ -157,8 +124,8 @@ class Telling:
     def _operation(self, region: str | None, account: Account, seconds: float) -> EndedOperation:
         seen = account.seen
         return EndedOperation(
-            provider=self._provider_of(region or self._first),
-            model=self._request.model,
+            provider=_provider_of(self.core, region or self.first),
+            model=self.asked.request.model,
             response_model=None if seen is None else seen.model,
             region=region,
             seconds=seconds,
@@ -170,22 +137,23 @@ class Telling:
     def _attributes(
         self, attempts: Attempts, account: Account, *, settled: Settled, has_left: bool
     ) -> dict[str, AttributeValue]:
-        attributes = decision_attributes(self._decision.policy, settled.mode, settled.reason, settled.operational)
-        attributes |= request_attributes(self._request)
+        attributes = decision_attributes(self.asked.decision.policy, settled.mode, settled.reason, settled.operational)
+        attributes |= request_attributes(self.asked.request)
         attributes[names.ATTEMPT_COUNT] = attempts.sent
         attributes[names.FAILOVER] = attempts.has_failed_over or settled.mode is DecisionMode.FAILOVER
         attributes[names.RECEIPT_PLACEMENT] = self._receipt_placement(account)
         final = settled.region or next((one.region for one in reversed(attempts.records) if one.sent), None)
         if final is not None:
-            attributes |= server_attributes(self._core.configuration.upstreams[final].base_url)
+            attributes |= server_attributes(self.core.configuration.upstreams[final].base_url)
         if settled.region is not None:
             attributes |= self._region_attributes(settled.region)
         if attempts.serving is not None and account.seen is not None:
-            model = self._told_model(account.seen.model, self._core.configuration.upstreams[attempts.serving])
+            model = self._told_model(account.seen.model, self.core.configuration.upstreams[attempts.serving])
             attributes |= answer_attributes(account.seen, model=model)
         if self._to_first_chunk is not None:
             attributes[names.TIME_TO_FIRST_CHUNK] = self._to_first_chunk
-        if self._request.stream and attempts.serving is not None:  # begun, by its first content or by a commit before
+        is_stream = self.asked.request.stream
+        if is_stream and attempts.serving is not None:  # begun, by its first content or by a commit before
             outcome = AttemptOutcome.CLIENT_DISCONNECT if has_left else attempts.records[-1].outcome
             attributes[names.STREAM_OUTCOME] = _STREAM_OUTCOMES.get(outcome, "upstream_cut")
         receipted = account.receipted
@@ -196,7 +164,7 @@ class Telling:
         return attributes
 
     def _region_attributes(self, code: str) -> dict[str, AttributeValue]:
-        region = self._core.configuration.regions[code]
+        region = self.core.configuration.regions[code]
         return {
             names.PROVIDER_NAME: region.gen_ai_provider,
             names.REGION: code,
@@ -208,15 +176,46 @@ class Telling:
         """Clamp the upstream's word for the model: many repeat what the caller wrote."""
         if model is None or model in upstream.upstream_names.values():
             return model or names.OTHER
-        return self._core.known_model(model) or names.OTHER
+        return self.core.known_model(model) or names.OTHER
 
     def _receipt_placement(self, account: Account) -> str:
         has_receipt = account.receipted is not None and account.receipted.has_receipt
-        if not (has_receipt and account.is_told and self._are_members_given):
+        if not (has_receipt and account.is_told and self.are_members_given):
             return "none"
-        if not self._request.stream:
+        if not self.asked.request.stream:
             return "json_body"
-        return "none" if self._placement is Placement.OFF and self.error is None else "sse_chunk"
+        return "none" if self.placement is Placement.OFF and self.error is None else "sse_chunk"
 
-    def _provider_of(self, region: str | None) -> str:
-        return names.OPENAI if region is None else self._core.configuration.regions[region].gen_ai_provider
+
+def telling_of(
+    core: Core, asked: Asked, *, order: tuple[str, ...], is_decided: bool, placement: Placement, bare: bool
+) -> Telling:
+    """Begin to tell of a completion: its span, with one for its decision under it from the start.
+
+    Args:
+        core: the gateway's rooms.
+        asked: what the caller asked.
+        order: codes of the regions to try.
+        is_decided: whether the decision is its own, and not that of an earlier call.
+        placement: where a stream carries the members.
+        bare: whether the answer carries no members, as the calls of an in-app handler do.
+    """
+    started, recorder = core.monotonic(), core.recorder
+    first, model = order[0] if order else None, None
+    headers = asked.inbound if bare else None  # a handler's client may put its own trace context on its call
+    if recorder.is_asleep:
+        span = recorder.unseen(outer=asked.outer, headers=headers)
+    else:
+        provider, model = _provider_of(core, first), _told_name(core, asked)
+        span = recorder.chat(model, provider=provider, outer=asked.outer, headers=headers or ())
+        if is_decided:
+            span.route(asked.decision, requested=asked.options.region)
+    return Telling(core, asked, placement, span, started, first, _model=model)
+
+
+def _told_name(core: Core, asked: Asked) -> str:
+    return core.known_model(asked.request.model) or names.OTHER
+
+
+def _provider_of(core: Core, region: str | None) -> str:
+    return names.OPENAI if region is None else core.configuration.regions[region].gen_ai_provider

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from vetted_mw.errors import CallerFaultError, UpstreamCutError, UpstreamFailedError, UpstreamTimeoutError
+from vetted_mw.receipts.written import Filled
+from vetted_mw.routing.served_trace import encode_served
 from vetted_mw.routing.trace import build_trace, encode_trace
 from vetted_mw.routing.values import TIMEOUTS, AttemptOutcome
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from vetted_mw.routing.decision import AttemptRecord, Decision, DecisionMode, DecisionReason, Settled
 
 __all__ = ["broken_stream", "caller_fault", "error_word", "told_headers", "told_trace"]
+
+_SUCCESS = AttemptOutcome.SUCCESS
 
 
 def told_trace(
@@ -36,6 +40,13 @@ def told_trace(
         receipted: what became of its receipt; None while that is not known.
     """
     written = None if receipted is None else receipted.written
+    detail, plan = core.configuration.trace_detail, decision.plan
+    if plan is not None and len(attempts) == 1 and detail == "full" and settled.region == plan.first is not None:
+        alone = attempts[0]
+        is_plain = alone.outcome is _SUCCESS and alone.region == plan.first and alone.estimated_energy_wh is None
+        is_kept = receipted is not None and receipted.error is None and receipted.ledger is None
+        if is_plain and is_kept and type(written) is Filled:
+            return encode_served(decision, plan, settled, alone, signal=written.signal, compared=written.compared)
     return encode_trace(
         build_trace(
             decision,
@@ -45,7 +56,7 @@ def told_trace(
             receipt_error=None if receipted is None else receipted.error,
             default_region=msgspec.UNSET if written is None else written.told_comparison,
             ledger=None if receipted is None else receipted.ledger,
-            detail=core.configuration.trace_detail,
+            detail=detail,
         )
     )
 
@@ -60,20 +71,27 @@ def told_headers(settled: Settled, *, sent: int, overhead_ms: float, receipt_id:
         receipt_id: of its receipt; None where there is none.
     """
     headers = [
-        *_decided(settled.mode, settled.reason),
-        (b"x-vetted-attempts", b"%d" % sent),
+        *_decided(settled.mode, settled.reason, sent),
         (b"x-vetted-overhead-ms", b"%.2f" % overhead_ms),
+        *_served_by(settled.region),
     ]
-    if settled.region is not None:
-        headers.append((b"x-vetted-region", settled.region.encode("ascii", "replace")))
     if receipt_id is not None:
         headers.append((b"x-vetted-receipt-id", receipt_id.encode()))
     return headers
 
 
-@cache
-def _decided(mode: DecisionMode, reason: DecisionReason) -> Headers:
-    return [(b"x-vetted-decision-mode", mode.value.encode()), (b"x-vetted-decision-reason", reason.value.encode())]
+@lru_cache(maxsize=512)  # of words, of which there are few; bounded, since a handler may call as often as it likes
+def _decided(mode: DecisionMode, reason: DecisionReason, sent: int) -> Headers:
+    return [
+        (b"x-vetted-decision-mode", mode.value.encode()),
+        (b"x-vetted-decision-reason", reason.value.encode()),
+        (b"x-vetted-attempts", b"%d" % sent),
+    ]
+
+
+@lru_cache(maxsize=512)  # of the operator's regions
+def _served_by(region: str | None) -> Headers:
+    return [] if region is None else [(b"x-vetted-region", region.encode("ascii", "replace"))]
 
 
 def error_word(error: AnswerError) -> str:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Breaker", "BreakerPolicy", "BreakerState", "Trial"]
 
+_MOST_SLOTS = 60
+"""Into which a window is divided: half a second each in one of 30."""
+
 
 class BreakerState(StrEnum):
     """Where a breaker stands."""
@@ -27,7 +30,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """When a breaker opens and how it recovers.
 
     Attributes:
-        window_seconds: outcomes older than this do not count.
+        window_seconds: outcomes older than this do not count; where they come fast, nor does the last sixtieth of it.
         minimum: outcomes needed before a ratio means anything.
         ratio: share of faults that opens it.
         open_seconds: first time it stays open, and up to a tenth more; doubles each time it opens again too soon.
@@ -67,6 +70,25 @@ class Trial:
         self.openings = openings
 
 
+class _Slot:
+    """Outcomes that came close together: they enter the window together, and leave it with the first of them.
+
+    Each for itself, those of a busy region held ten megabytes at the rates of one process.
+
+    Attributes:
+        since: the instant of the first of them.
+        outcomes: how many they are.
+        faults: how many of them are faults.
+    """
+
+    __slots__ = ("faults", "outcomes", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.outcomes = 0
+        self.faults = 0
+
+
 class Breaker:
     """The breaker of one region. Every method takes the monotonic instant in seconds.
 
@@ -78,12 +100,15 @@ class Breaker:
 
     Attributes:
         is_closed: whether it is closed, and so at every instant until something happens.
+        ordinary: what every attempt is to it that begins while it is closed: nothing of such a one ever changes.
     """
 
     def __init__(self, policy: BreakerPolicy | None = None, *, jitter: Callable[[], float] = lambda: 0.0) -> None:
         self._policy = policy or BreakerPolicy()
         self._jitter = jitter
-        self._outcomes: deque[tuple[float, bool]] = deque()
+        self._slot_seconds = self._policy.window_seconds / _MOST_SLOTS
+        self._slots: deque[_Slot] = deque()  # those within the window, never more than `_MOST_SLOTS` and the first
+        self._outcomes = 0  # within all slots
         self._faults = 0
         self.is_closed = True
         self._open_until: float | None = None
@@ -92,6 +117,7 @@ class Breaker:
         self._openings = 0
         self._evidences = 0
         self._probing = 0
+        self.ordinary = Trial(is_probe=False, openings=0)
 
     def state(self, now: float) -> BreakerState:
         """Say where it stands at `now`."""
@@ -118,9 +144,10 @@ class Breaker:
     def started(self, now: float) -> Trial:
         """Note that an admitted attempt starts."""
         open_until = self._open_until
-        is_probe = open_until is not None and now >= open_until
-        self._probing += is_probe
-        return Trial(is_probe=is_probe, openings=self._openings)
+        if open_until is None or now < open_until:
+            return self.ordinary
+        self._probing += 1
+        return Trial(is_probe=True, openings=self._openings)
 
     def proved(self, now: float, trial: Trial) -> None:
         """Note that an attempt has begun to answer well: its place is free, and half open that is evidence.
@@ -128,7 +155,7 @@ class Breaker:
         How it ends still counts: a long stream says early that the server is back, and later that it is gone again.
         Further calls do nothing.
         """
-        if trial.is_proved:
+        if trial.is_proved or not trial.is_probe:
             return
         trial.is_proved = True
         self._free(trial)
@@ -143,13 +170,25 @@ class Breaker:
             self._free(trial)
         if fault is None or trial.openings != self._openings:
             return
-        if self._open_until is None:
-            self._count(now, fault=fault)
-        elif self._is_judged_by(trial):
-            if fault:
-                self._open(now)
-            else:
-                self._close(now)
+        if self._open_until is not None:
+            if self._is_judged_by(trial):
+                (self._open if fault else self._close)(now)
+            return
+        slots, policy = self._slots, self._policy
+        if not slots or now - slots[-1].since >= self._slot_seconds:
+            slots.append(_Slot(now))
+        latest = slots[-1]
+        latest.outcomes += 1
+        latest.faults += fault
+        self._outcomes += 1
+        self._faults += fault
+        oldest = now - policy.window_seconds
+        while slots[0].since < oldest:
+            left = slots.popleft()
+            self._outcomes -= left.outcomes
+            self._faults -= left.faults
+        if self._faults and self._faults >= policy.ratio * self._outcomes and self._outcomes >= policy.minimum:
+            self._open(now)
 
     def _free(self, trial: Trial) -> None:
         self._probing -= trial.holds_place
@@ -158,16 +197,6 @@ class Breaker:
     def _is_judged_by(self, trial: Trial) -> bool:
         return trial.is_probe and trial.openings == self._openings and self._open_until is not None
 
-    def _count(self, now: float, *, fault: bool) -> None:
-        outcomes, policy = self._outcomes, self._policy
-        outcomes.append((now, fault))
-        self._faults += fault
-        oldest = now - policy.window_seconds
-        while outcomes[0][0] < oldest:
-            self._faults -= outcomes.popleft()[1]
-        if self._faults and self._faults >= policy.ratio * len(outcomes) and len(outcomes) >= policy.minimum:
-            self._open(now)
-
     def _close(self, now: float) -> None:
         self._open_until = None
         self.is_closed = True
@@ -175,10 +204,11 @@ class Breaker:
 
     def _open(self, now: float) -> None:
         self._open_seconds = self._next_open_seconds(now)
-        self._outcomes.clear()
-        self._faults = 0
+        self._slots.clear()
+        self._outcomes = self._faults = 0
         self._evidences = 0
         self._openings += 1
+        self.ordinary = Trial(is_probe=False, openings=self._openings)
         self._open_until = now + self._open_seconds * (1 + 0.1 * self._jitter())
         self.is_closed = False
 

@@ -36,6 +36,7 @@ FAULTS = frozenset(
 )
 """The outcomes that speak against a server."""
 
+_SUCCESS = AttemptOutcome.SUCCESS  # a member of an enumeration is looked up by a call
 _DEFAULT_WINDOW_SECONDS = 1.0
 _PROBE_FAILURES = 2
 
@@ -118,9 +119,13 @@ class Member:
     def started(self, now: float) -> Trial:
         """Note that an admitted attempt starts."""
         self.in_flight += 1
-        if self.in_flight in self._caps or not self.breaker.is_closed:
+        breaker = self.breaker
+        if not breaker.is_closed:
             self._touch()
-        return self.breaker.started(now)
+            return breaker.started(now)
+        if self.in_flight in self._caps:
+            self._touch()
+        return breaker.ordinary
 
     def proved(self, now: float, trial: Trial) -> None:
         """Note that an attempt has begun to answer well."""
@@ -133,7 +138,7 @@ class Member:
         """Note how an attempt ended; `retry_after` in seconds counts where the server is saturated."""
         is_full = self.in_flight in self._caps
         self.in_flight -= 1
-        if outcome is AttemptOutcome.SUCCESS:
+        if outcome is _SUCCESS:
             was_calm = self.breaker.is_closed and not self._probe_failures
             self.breaker.ended(now, trial, fault=False)
             self._probe_failures = 0

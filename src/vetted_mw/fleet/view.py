@@ -6,6 +6,8 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from vetted_mw.fleet.breaker import BreakerState
 from vetted_mw.fleet.member import FAULTS
 from vetted_mw.fleet.state import Health, QueueState, RegionState, ScrapeProblem, Standing
@@ -21,20 +23,28 @@ if TYPE_CHECKING:
 __all__ = ["Lease", "RegionView"]
 
 _LOG = logging.getLogger("vetted_mw")
+_SUCCESS = AttemptOutcome.SUCCESS  # a member of an enumeration is looked up by a call
 _OUT = frozenset({Health.DRAINED, Health.FAILING})
 _MARGIN = 0.001
 """Seconds before the end of a window from which everything is looked at anew: no rounding can make it last longer."""
 
 
-class Lease:
-    """The right to one attempt at one region; released on every way out, once."""
+class Lease(msgspec.Struct, eq=False):
+    """The right to one attempt at one region; released on every way out, once.
 
-    __slots__ = ("_is_released", "_region", "_trial")
+    Attributes:
+        view: the region.
+        trial: the attempt as the region's breaker sees it.
+        taken_at: monotonic instant at which it was taken.
+        is_released: whether it was given back.
+        seconds: for how long it was held; 0 until it is given back.
+    """
 
-    def __init__(self, region: RegionView, trial: Trial) -> None:
-        self._region = region
-        self._trial = trial
-        self._is_released = False
+    view: RegionView
+    trial: Trial
+    taken_at: float
+    is_released: bool = False
+    seconds: float = 0.0
 
     def proved(self) -> None:
         """Tell that the attempt has begun to answer well: the first content of a stream came, or a whole JSON answer.
@@ -42,15 +52,30 @@ class Lease:
         It is held until its release all the same. Where the breaker was half open this is evidence, and another probe
         may start. Further calls do nothing, nor does one after the release.
         """
-        if not self._is_released:
-            self._region.proved(self._trial)
+        if self.is_released:
+            return
+        view, member = self.view, self.view.member
+        touched = member.touched
+        member.proved(view.monotonic(), self.trial)
+        if member.touched != touched:
+            view.tell_service()
 
     def release(self, outcome: AttemptOutcome, *, retry_after: float | None = None) -> None:
         """Give it back and tell how the attempt ended. Further calls do nothing."""
-        if self._is_released:
+        if self.is_released:
             return
-        self._is_released = True
-        self._region.ended(self._trial, outcome, retry_after=retry_after)
+        self.is_released = True
+        view, member = self.view, self.view.member
+        now = view.monotonic()
+        self.seconds = now - self.taken_at
+        touched = member.touched
+        member.ended(now, self.trial, outcome, retry_after=retry_after)
+        if outcome is _SUCCESS:
+            member.told = None
+        else:
+            view.tell_fault(outcome)
+        if member.touched != touched:  # else nothing happened by which a region goes or is back
+            view.tell_service()
 
 
 class RegionView:
@@ -64,6 +89,7 @@ class RegionView:
     Attributes:
         upstream: the same.
         member: the same.
+        monotonic: the same.
         holds_until: the instant until which the last look at it holds if nothing happens there.
     """
 
@@ -72,7 +98,7 @@ class RegionView:
         self.member = member
         self.holds_until = -math.inf
         self._cap = upstream.limits.max_in_flight
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._touched = -1
         self._listed: frozenset[str] | None = None
         self._models: frozenset[str] | None = None
@@ -80,7 +106,7 @@ class RegionView:
 
     def state(self) -> RegionState:
         """Freeze what is known of it now."""
-        now = self._monotonic()
+        now = self.monotonic()
         member = self.member
         quantiles = member.latency.quantiles(now)
         standing = self._standing(now)
@@ -129,36 +155,17 @@ class RegionView:
 
     def glance(self) -> tuple[bool, int]:
         """Say whether it could be sent a request, and how many attempts are under way there; from any thread."""
-        is_out = self._health() in _OUT or not self.member.breaker.admits(self._monotonic())
+        is_out = self._health() in _OUT or not self.member.breaker.admits(self.monotonic())
         return not is_out, self.member.in_flight
 
     def lease(self) -> Lease | None:
         """Take the right to one attempt, or None when it admits none now."""
-        now, member = self._monotonic(), self.member
-        if member.in_flight >= self._cap or not member.breaker.admits(now):
+        now, member = self.monotonic(), self.member
+        if member.in_flight >= self._cap or not (member.breaker.is_closed or member.breaker.admits(now)):
             return None
-        return Lease(self, member.started(now))
+        return Lease(self, member.started(now), now)
 
-    def proved(self, trial: Trial) -> None:
-        """Note that an attempt has begun to answer well."""
-        touched = self.member.touched
-        self.member.proved(self._monotonic(), trial)
-        if self.member.touched != touched:
-            self.tell_service()
-
-    def ended(self, trial: Trial, outcome: AttemptOutcome, *, retry_after: float | None) -> None:
-        """Note how an attempt ended."""
-        member = self.member
-        touched = member.touched
-        member.ended(self._monotonic(), trial, outcome, retry_after=retry_after)
-        if outcome is AttemptOutcome.SUCCESS:
-            member.told = None
-        else:
-            self._tell_fault(outcome)
-        if member.touched != touched:  # else nothing happened by which a region goes or is back
-            self.tell_service()
-
-    def _tell_fault(self, outcome: AttemptOutcome) -> None:
+    def tell_fault(self, outcome: AttemptOutcome) -> None:
         """Log a fault that is the first of its kind since the last success."""
         member = self.member
         if outcome in FAULTS:
@@ -170,7 +177,7 @@ class RegionView:
     def tell_service(self) -> None:
         """Log when the region goes and when it is back; a drained one is out by the operator's word."""
         health = self._health()
-        breaker = self.member.breaker.state(self._monotonic())
+        breaker = self.member.breaker.state(self.monotonic())
         is_down = health is Health.FAILING or breaker is not BreakerState.CLOSED
         if is_down != self.member.is_told_down:
             self.member.is_told_down = is_down

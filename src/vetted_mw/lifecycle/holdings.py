@@ -132,7 +132,8 @@ class Holdings:
         self.former = Former(self.traffic)
 
     def _left(self, core: Core) -> None:
-        self.former.left(core, current=self.core)
+        if core is not self.core:
+            self.former.left(core, current=self.core)
 
     async def _begin(self, rooms: Rooms, doors: dict[str, Transport]) -> Core:
         """Serve from these rooms from now on: one reference is swapped."""

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from vetted_mw.errors import ShuttingDownError
 
 if TYPE_CHECKING:
@@ -26,66 +28,64 @@ def refusal() -> ShuttingDownError:
     return ShuttingDownError("The gateway is shutting down. Send the request again.", retry_after=_RETRY_SECONDS)
 
 
-class InFlight:
+class InFlight(msgspec.Struct, eq=False):
     """One request being answered.
 
     Attributes:
         core: what it sees of the gateway; stays the same when the settings are reloaded meanwhile.
+        traffic: counts it.
+        loop: the event loop it is answered in.
     """
 
-    __slots__ = ("_end", "_error", "_traffic", "core")
+    core: Core
+    traffic: Traffic
+    loop: asyncio.AbstractEventLoop
+    _end: Callable[[AnswerError], bool] | None = None
+    _error: AnswerError | None = None
 
-    def __init__(self, core: Core, traffic: Traffic) -> None:
-        self.core = core
-        self._traffic = traffic
-        self._end: Callable[[AnswerError], None] | None = None
-        self._error: AnswerError | None = None
-
-    def ends_by(self, end: Callable[[AnswerError], None] | None) -> None:
-        """Say how it can be ended before its time; None: not at all, its host ends it.
+    def ends_by(self, end: Callable[[AnswerError], bool]) -> None:
+        """Say how it can be ended before its time; where nobody says it, its host ends it.
 
         Where it was to be ended before, while its body was still coming say, `end` is called at once.
+
+        Args:
+            end: ends it, or says that it is too late for that.
         """
         self._end = end
-        if end is not None and self._error is not None:
+        if self._error is not None:
             end(self._error)
 
     def leave(self) -> None:
         """Note that it is over, on every way out. Further calls do nothing."""
-        self._traffic.left(self)
+        self._end = None  # it holds whoever holds us: else only the collector could free both
+        self.traffic.left(self)
 
     def end(self, error: AnswerError) -> bool:
         """End it with `error`, now or as soon as it can be; returns whether it was now."""
         self._error = error
-        if self._end is None:
-            return False
-        self._end(error)
-        return True
+        return self._end is not None and self._end(error)
 
 
 class Traffic:
     """Counts the requests inside and shuts the door behind the last one.
 
     Args:
-        on_left: called with the core of each request that has left.
+        on_left: called with a core that no request inside sees any more, after each last one.
     """
 
     def __init__(self, *, on_left: Callable[[Core], None]) -> None:
         self._on_left = on_left
         self._inside: set[InFlight] = set()
         self._seen: dict[int, int] = {}
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._emptied: asyncio.Event | None = None  # there while somebody waits for it
         self.is_closed = False
 
     def __len__(self) -> int:
         return len(self._inside)
 
-    def enter(self, core: Core) -> InFlight:
-        """Let a request in."""
-        if not self._inside:
-            self._empty.clear()
-        one = InFlight(core, self)
+    def enter(self, core: Core, loop: asyncio.AbstractEventLoop) -> InFlight:
+        """Let a request in, which sees `core` and is answered in `loop`, the one that runs."""
+        one = InFlight(core, self, loop)
         self._inside.add(one)
         seen = id(core)
         self._seen[seen] = self._seen.get(seen, 0) + 1
@@ -98,10 +98,12 @@ class Traffic:
         self._inside.discard(one)
         seen = id(one.core)
         left = self._seen[seen] = self._seen[seen] - 1
-        if not left:
-            del self._seen[seen]
-        if not self._inside:
-            self._empty.set()
+        if left:
+            return
+        del self._seen[seen]
+        if self._emptied is not None and not self._inside:
+            self._emptied.set()
+            self._emptied = None
         self._on_left(one.core)
 
     def holds(self, core: Core) -> bool:
@@ -136,9 +138,14 @@ class Traffic:
 
     async def emptied_within(self, seconds: float) -> bool:
         """Wait for those inside, `seconds` at most; returns whether they have all left."""
+        if not self._inside:
+            return True
+        if self._emptied is None:
+            self._emptied = asyncio.Event()
+        emptied = self._emptied
         try:
             async with asyncio.timeout(seconds):
-                await self._empty.wait()
+                await emptied.wait()
         except TimeoutError:
             return False
         return True

@@ -7,7 +7,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from vetted_mw.asgi.sending import JSON
-from vetted_mw.chat.response import add_members, error_envelope, has_choices, read_answer, retry_headers
+from vetted_mw.chat.response import (
+    MalformedAnswerError,
+    add_members,
+    error_envelope,
+    has_choices,
+    read_answer,
+    retry_headers,
+)
 from vetted_mw.chat.sse import (
     AnswerStream,
     FrameSplitter,
@@ -21,7 +28,7 @@ from vetted_mw.proxy.headers import header_value
 if TYPE_CHECKING:
     from starlette.types import Message, Send
 
-    from vetted_mw.chat.response import UpstreamMessage
+    from vetted_mw.chat.response import Answer, UpstreamMessage
     from vetted_mw.configuration import Configuration
     from vetted_mw.errors import AnswerError
     from vetted_mw.in_app.route import Route
@@ -122,10 +129,11 @@ class _Json:
         content = bytes(self._held)
         headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
         status = start["status"]
-        if has_choices(content):
-            error = await self._route.account.seal(read_answer(content).transcript_digest(self._route.account.nonce))
+        answer = _chat_completion(content)
+        if answer is not None:
+            error = await self._route.account.seal(answer.transcript_digest(self._route.account.nonce))
             if error is None:
-                content = self._edited(content)
+                content = self._edited(content, answer)
             else:  # the operator wants no answer without a receipt that is kept
                 self.error = error
                 status, headers = error.status, [JSON, *retry_headers(error)]
@@ -134,13 +142,22 @@ class _Json:
         await self._send({**start, "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": content, "more_body": False})
 
-    def _edited(self, content: bytes) -> bytes:
-        edited = add_members(content, self._route.members())
+    def _edited(self, content: bytes, answer: Answer) -> bytes:
+        edited = add_members(content, self._route.members(), names=answer.names)
         if edited.replaced:
             _LOG.warning(
                 "the handler's answer had a member of ours; it was replaced", extra={"members": edited.replaced}
             )
         return edited.body
+
+
+def _chat_completion(content: bytes) -> Answer | None:
+    """Read an answer that has a list of choices, be it empty; None for any other body."""
+    try:
+        answer = read_answer(content)
+    except MalformedAnswerError:
+        return None
+    return answer if answer.is_answer or has_choices(content) else None
 
 
 class _Stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from vetted_mw.asgi.door import Identify
-    from vetted_mw.core import Core
     from vetted_mw.errors import AnswerError
     from vetted_mw.gateway import Gateway
     from vetted_mw.lifecycle.traffic import InFlight
@@ -40,34 +38,26 @@ _STREAM_HEADERS: Headers = [(b"cache-control", b"no-transform"), (b"x-accel-buff
 class ForwardResponder(Responder):
     """Answers one chat completion itself."""
 
-    __slots__ = ("_begun",)
+    __slots__ = ("_completion", "_watch")
 
     def __init__(self, gateway: Gateway, identify: Identify | None, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(gateway, identify, scope, receive, send)
-        self._begun: tuple[Core, Completion] | None = None
+        self._completion: Completion | None = None
+        self._watch: UntilCallerLeaves | None = None
 
     async def serve(self, in_flight: InFlight) -> None:
         """Decide, forward, and send what came with receipt and trace."""
         core = in_flight.core
         asked = (await self.taken_in(core)).asked  # without the body: a stream may be long
-        request = asked.request
-        completion = Completion(core, asked, placement=core.configuration.sse_placement)
-        self._begun = core, completion
-        watch = UntilCallerLeaves(
-            self.receive,
-            after_seconds=_WATCH_AFTER_SECONDS,
-            # The attempts keep to the deadline themselves; the rest is for a caller that stops reading what we send.
-            until=completion.attempts.deadline + SEND_GRACE_SECONDS,
-        )
-
-        def end(error: AnswerError) -> None:
-            if watch.stop(error):
-                completion.attempts.given_up_as = AttemptOutcome.SHUTTING_DOWN
-
-        in_flight.ends_by(end)
+        request, placement = asked.request, core.configuration.sse_placement
+        self._completion = completion = Completion(core, asked, placement=placement, loop=in_flight.loop)
+        # The attempts keep to the deadline themselves; the rest is for a caller that stops reading what we send.
+        until = completion.attempts.deadline + SEND_GRACE_SECONDS
+        self._watch = watch = UntilCallerLeaves(self.receive, _WATCH_AFTER_SECONDS, until, in_flight.loop)
+        in_flight.ends_by(self._end)
         try:
             async with watch:
-                await (self._stream(core, completion, watch) if request.stream else self._json(core, completion))
+                await (self._stream(completion, watch) if request.stream else self._json(completion))
         except ShuttingDownError as error:
             if not (request.stream and self.sender.started):
                 completion.failed_by(error)
@@ -79,25 +69,24 @@ class ForwardResponder(Responder):
             completion.failed_by(error)
             raise
         finally:
-            in_flight.ends_by(None)
             await completion.aclose()
 
     def told(self) -> tuple[Headers, bytes | None]:
         """Return headers and trace once a decision was made."""
-        if self._begun is None:
+        completion = self._completion
+        if completion is None:
             return [], None
-        core, completion = self._begun
-        return self._headers(core, completion, receipt=False), completion.trace()
+        return self._headers(completion, receipt=False), completion.trace()
 
     def ended(self, *, status: int | None, error: str | None, seconds: float) -> EndedRequest:
         """Tell how the request ended, with what its completion knows."""
-        if self._begun is None:
+        completion = self._completion
+        if completion is None:
             return EndedRequest(outcome=self.unanswered_as(), status=status, error=error, seconds=seconds)
-        core, completion = self._begun
         attempts, settled = completion.attempts, completion.settled()
         overhead = None
         if attempts.last_sent is not None and attempts.sent:
-            overhead = self.overhead_ms(core, until=attempts.last_sent, waited=attempts.waited) / 1000
+            overhead = self.overhead_ms(completion.core, until=attempts.last_sent, waited=attempts.waited) / 1000
         seen, receipted = completion.account.seen, completion.account.receipted
         return EndedRequest(
             outcome=self._outcome(completion, settled.mode),
@@ -119,7 +108,14 @@ class ForwardResponder(Responder):
 
     def innermost(self) -> Context:
         """Return the context of the completion's span, or of the request's where there is none."""
-        return self.span.context if self._begun is None else self._begun[1].context
+        return self.span.context if self._completion is None else self._completion.context
+
+    def _end(self, error: AnswerError) -> bool:
+        """End it by `error` before its time; returns whether that is to come."""
+        ends = self._watch is not None and self._watch.stop(error)
+        if ends and self._completion is not None:
+            self._completion.attempts.given_up_as = AttemptOutcome.SHUTTING_DOWN
+        return ends
 
     def _outcome(self, completion: Completion, mode: DecisionMode) -> RequestOutcome:
         failure = completion.failure or self.error
@@ -127,19 +123,20 @@ class ForwardResponder(Responder):
             return RequestOutcome.CLIENT_DISCONNECT
         return served_as(mode, completion.attempts.records) if failure is None else refused_as(failure)
 
-    async def _json(self, core: Core, completion: Completion) -> None:
+    async def _json(self, completion: Completion) -> None:
         answered = await completion.answer()
         edited = add_members(answered.body, completion.members(), names=answered.answer.names)
         if edited.replaced:
             _warn_of(edited.replaced)
         headers = returning_headers(answered.headers)
-        headers += self._headers(core, completion, receipt=completion.account.made().has_receipt)
+        receipted = completion.account.receipted
+        headers += self._headers(completion, receipt=receipted is not None and receipted.has_receipt)
         await self.sender.whole(answered.status, headers, edited.body)
 
-    async def _stream(self, core: Core, completion: Completion, watch: UntilCallerLeaves) -> None:
+    async def _stream(self, completion: Completion, watch: UntilCallerLeaves) -> None:
         status, headers = await completion.open()
         watch.look_now()
-        await self.sender.start(status, self._stream_headers(core, completion, headers))
+        await self.sender.start(status, self._stream_headers(completion, headers))
         del headers  # nothing of the beginning is needed as long as the stream lasts
         while (part := await completion.next_part()) is not None:
             await self.sender.body(part, more=True)
@@ -154,9 +151,9 @@ class ForwardResponder(Responder):
         _warn_of(completion.replaced)
         await self.sender.body(b"", more=False)
 
-    def _stream_headers(self, core: Core, completion: Completion, received: Headers) -> Headers:
+    def _stream_headers(self, completion: Completion, received: Headers) -> Headers:
         returned = [pair for pair in returning_headers(received) if pair[0] != b"cache-control"]
-        return [*returned, *_STREAM_HEADERS, *self._headers(core, completion, receipt=completion.receipt_promised)]
+        return [*returned, *_STREAM_HEADERS, *self._headers(completion, receipt=completion.receipt_promised)]
 
     async def _end_early(self, completion: Completion, error: ShuttingDownError) -> None:
         """Send the end of a stream that we end; raises `error` where only the connection can tell it."""
@@ -164,14 +161,15 @@ class ForwardResponder(Responder):
         if end is None:
             raise error
         try:
-            with Limit(asyncio.get_running_loop().time() + SEND_GRACE_SECONDS):
+            loop = completion.attempts.loop
+            with Limit(loop.time() + SEND_GRACE_SECONDS, loop):
                 await self.sender.body(end, more=False)
         except TimeoutError:
             raise CallerLeftError from None
 
-    def _headers(self, core: Core, completion: Completion, *, receipt: bool) -> Headers:
+    def _headers(self, completion: Completion, *, receipt: bool) -> Headers:
         attempts = completion.attempts
-        overhead = self.overhead_ms(core, until=attempts.last_sent, waited=attempts.waited)
+        overhead = self.overhead_ms(completion.core, until=attempts.last_sent, waited=attempts.waited)
         return completion.headers(overhead_ms=overhead, receipt=receipt)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vetted_mw.asgi.door import Identify, admit, refuse_cross_site
+from vetted_mw.asgi.door import Identify, admit, admit_by_key, refuse_cross_site
 from vetted_mw.asgi.intake import Body, CallerLeftError, Inflow, read_body
 from vetted_mw.asgi.paths import route_path
 from vetted_mw.asgi.sending import Sender, own_fault
@@ -19,6 +19,7 @@ from vetted_mw.completion.sealing import require_ledger
 from vetted_mw.completion.told import error_word
 from vetted_mw.deadlines import Limit
 from vetted_mw.errors import AnswerError, SaturatedError, ShuttingDownError
+from vetted_mw.proxy.headers import OURS
 from vetted_mw.routing.decision import Rules, check_policy
 from vetted_mw.routing.options import parse_options
 from vetted_mw.telemetry.costs_no_answer import COSTS_NO_ANSWER
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from vetted_mw.gateway import Gateway
     from vetted_mw.lifecycle.traffic import InFlight
     from vetted_mw.proxy.headers import Headers
+    from vetted_mw.telemetry.recorder import Recorder
     from vetted_mw.telemetry.spans import ServerSpan
 
 __all__ = ["SEND_GRACE_SECONDS", "Responder", "TakenIn", "refused_as"]
@@ -112,17 +114,21 @@ class Responder(ABC):
         self.error: AnswerError | None = None
         self.has_left = False
         self.has_raised = False
-        self.inflow = Inflow(scope, receive, gateway.configuration.limits)
-        self.span = self._server_span()
+        rooms = gateway.rooms
+        self.inflow = Inflow(scope, receive, rooms.configuration.limits)
+        recorder, inflow = rooms.recorder, self.inflow
+        self.span = (
+            recorder.unseen_server(inflow.headers if b"traceparent" in inflow.named else None)
+            if recorder.is_asleep
+            else self._server_span(recorder)
+        )
         self._identify = identify
         self._arrived = gateway.monotonic()
         self._started = 0.0
         self._reading = 0.0
 
-    def _server_span(self) -> ServerSpan:
-        recorder, scope = self.gateway.recorder, self.scope
-        if recorder.is_asleep:
-            return recorder.unseen_server(scope["headers"] if b"traceparent" in self.inflow.named else None)
+    def _server_span(self, recorder: Recorder) -> ServerSpan:
+        scope = self.scope
         path = route_path(scope).removesuffix("/")
         return recorder.server(path=path, scheme=scope.get("scheme", "http"), headers=scope["headers"])
 
@@ -189,16 +195,19 @@ class Responder(ABC):
             CallerLeftError: it went away meanwhile.
         """
         self._started = core.monotonic()
-        headers, named = self.scope["headers"], self.inflow.named
-        configuration = core.configuration
+        inflow, configuration, identify = self.inflow, core.configuration, self._identify
+        named, headers = inflow.named, inflow.headers
         refuse_cross_site(named)
-        admitted = await admit(self.scope, named, configuration, self._identify)
+        if identify is None:
+            admitted = admit_by_key(named, configuration)
+        else:
+            admitted = await admit(self.scope, named, configuration, identify)
         reading = core.monotonic()
-        body = await read_body(self.inflow, configuration.limits)
+        body = await read_body(inflow, configuration.limits)
         self._reading = core.monotonic() - reading
-        self.inflow.let_go_of_names()
+        inflow.let_go_of_names()
         request = parse_request(body.content)
-        options = parse_options(request.vetted_members, headers, regions=configuration.regions)
+        options = parse_options(request.vetted_members, headers if OURS in named else (), regions=configuration.regions)
         check_policy(options, admitted.rules, configuration.regions)
         if core.ledger is not None:
             await require_ledger(core)
@@ -206,7 +215,7 @@ class Responder(ABC):
             request=request,
             options=options,
             decision=core.decide(options, request.model, admitted.rules),
-            inbound=headers,
+            inbound=self.scope["headers"] if core.forward_headers else headers,
             caller=admitted.caller.name,
             outer=self.span.context,
         )
@@ -242,7 +251,7 @@ class Responder(ABC):
         _LOG.debug("the caller left before its answer ended")
 
     async def _refuse(self, error: AnswerError) -> None:
-        self.error = error
+        self.error = _without_frames(error)
         if self.sender.started:
             return  # the response has begun: closing it unfinished is the only honest end left
         headers, trace = self.told()
@@ -255,3 +264,12 @@ class Responder(ABC):
                 await self.sender.error(error, headers=headers, trace=trace, inflow=self.inflow)
         except (CallerLeftError, TimeoutError):
             self._note_left()
+
+
+def _without_frames(error: AnswerError) -> AnswerError:
+    """Return an error that is kept without where it was raised: those frames hold us, and with us the request's body.
+
+    Only the collector of cycles could free both.
+    """
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,76 +16,72 @@ from vetted_mw.proxy.transport import Response, Transport, UpstreamRequest
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
     from datetime import datetime
 
     from vetted_mw.chat.response import Answer
     from vetted_mw.chat.sse import Placement
     from vetted_mw.configuration import Limits, Upstream
 
-__all__ = ["Answered", "Call", "CallEvents", "accepted", "encoding_of", "fetch_answer", "invalid"]
+__all__ = ["Answered", "Call", "accepted", "encoding_of", "fetch_answer", "invalid"]
 
 _MAX_ERROR_BYTES = 65_536
 _ERROR_SECONDS = 5.0
 _USAGE_REFUSALS = frozenset({400, 422})
 
 
-class CallEvents(Protocol):
-    """Hears how a call goes on; called by its transport and its task, from the event loop only, and returns at once."""
+class Call(msgspec.Struct, kw_only=True, eq=False):
+    """One chat completion on its way to one upstream, and how far it has come.
 
-    def on_leaving(self) -> None:
-        """Hear that the request goes to the transport now."""
-        ...
-
-    def on_sent(self) -> None:
-        """Hear that its first bytes leave for the upstream."""
-        ...
-
-    def on_head(self, status: int) -> None:
-        """Hear the status of what came back."""
-        ...
-
-    def on_connected(self, seconds: float) -> None:
-        """Hear how many seconds a new connection took."""
-        ...
-
-    def on_usage_refused(self) -> None:
-        """Hear that the upstream accepts the request only without the usage option."""
-        ...
-
-    def now(self) -> datetime:
-        """Return the instant on the wall clock, for HTTP dates."""
-        ...
-
-
-class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One chat completion as it leaves for one upstream.
+    Whoever sends it hears of more by the methods `on_...`: they are called by its transport and its task, from the
+    event loop only, and return at once.
 
     Attributes:
         upstream: where it goes.
         transport: its door.
         request: what the caller asked.
-        headers: complete, with our key and trace context.
         deadline: event-loop time at which the whole request must be over.
+        loop: the event loop it is sent in.
+        now: returns the instant on the wall clock, for HTTP dates.
         ask_usage: whether `stream_options.include_usage` is added when the caller did not ask.
         placement: where the stream will carry the members.
-        events: hears how it goes on.
         nonce: what the digest of a stream's content is keyed with; None: none is made.
+        headers: complete, with our key and trace context.
+        status: of what came back; None before.
+        is_sent: whether its first bytes have left for the upstream.
     """
 
     upstream: Upstream
     transport: Transport
     request: ChatRequest
-    headers: Headers
     deadline: float
+    loop: asyncio.AbstractEventLoop
+    now: Callable[[], datetime]
     ask_usage: bool
     placement: Placement
-    events: CallEvents
     nonce: bytes | None = None
+    headers: Headers = []
+    status: int | None = None
+    is_sent: bool = False
 
     @property
     def limits(self) -> Limits:
         """The limits of this upstream."""
         return self.upstream.limits
+
+    def on_leaving(self) -> None:
+        """Hear that the request goes to the transport now."""
+
+    def on_sent(self) -> None:
+        """Note that its first bytes leave for the upstream."""
+        self.is_sent = True
+
+    def on_connected(self, seconds: float) -> None:
+        """Hear how many seconds a new connection took."""
+
+    def on_usage_refused(self) -> None:
+        """Hear that the upstream accepts the request only without the usage option."""
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,13 +99,12 @@ async def fetch_answer(call: Call) -> Answered:
     Raises:
         AttemptFailedError: anything else; the connection is closed by then.
     """
-    limits = call.upstream.limits
+    limits, loop = call.upstream.limits, call.loop
     status = None
     try:
-        with Limit(min(call.deadline, asyncio.get_running_loop().time() + limits.answer_seconds)):
+        with Limit(min(call.deadline, loop.time() + limits.answer_seconds), loop):
             response = await call.transport.send(_leaving(call, include_usage=False))
-            status = response.status
-            call.events.on_head(status)
+            status = call.status = response.status
             try:
                 if not is_success(status):
                     raise AttemptFailedError(await _fault_of(call, response))
@@ -142,7 +136,7 @@ async def accepted(call: Call, *, include_usage: bool) -> Response:
         # The option was ours, not the caller's: the same upstream gets the request once more without it.
         await response.aclose()
         response = await call.transport.send(_leaving(call, include_usage=False))
-    call.events.on_head(response.status)
+    call.status = response.status
     if not is_success(response.status):
         try:
             fault = await _fault_of(call, response)
@@ -150,29 +144,29 @@ async def accepted(call: Call, *, include_usage: bool) -> Response:
             await response.aclose()
         raise AttemptFailedError(fault)
     if resent:
-        call.events.on_usage_refused()
+        call.on_usage_refused()
     return response
 
 
 def _leaving(call: Call, *, include_usage: bool) -> UpstreamRequest:
     """Write the request, which goes to the transport now."""
-    upstream, events, request = call.upstream, call.events, call.request
+    upstream, request = call.upstream, call.request
     body = outgoing_body(
         request, upstream_model=upstream.upstream_names.get(request.model), include_usage=include_usage
     )
-    events.on_leaving()
+    call.on_leaving()
     return UpstreamRequest(
         method="POST",
         path="/chat/completions",
         headers=call.headers,
         body=body,
-        on_sent=events.on_sent,
-        on_connected=events.on_connected,
+        on_sent=call.on_sent,
+        on_connected=call.on_connected,
     )
 
 
 async def _fault_of(call: Call, response: Response) -> Fault:
-    retry_after = retry_after_seconds(response.headers, now=call.events.now())
+    retry_after = retry_after_seconds(response.headers, now=call.now())
     outcome = outcome_of_status(
         response.status,
         auth=call.upstream.auth,
@@ -180,13 +174,13 @@ async def _fault_of(call: Call, response: Response) -> Fault:
     )
     message = None
     if outcome is AttemptOutcome.CALLER_ERROR:
-        message = upstream_message(response.status, await _error_body(response))
+        message = upstream_message(response.status, await _error_body(response, call.loop))
     return Fault(outcome=outcome, status=response.status, retry_after=retry_after, message=message)
 
 
-async def _error_body(response: Response) -> bytes:
+async def _error_body(response: Response, loop: asyncio.AbstractEventLoop) -> bytes:
     try:
-        with Limit(asyncio.get_running_loop().time() + _ERROR_SECONDS):
+        with Limit(loop.time() + _ERROR_SECONDS, loop):
             return await _whole_body(response, max_bytes=_MAX_ERROR_BYTES)
     except (AttemptFailedError, TimeoutError):
         return b""  # its status says enough; the words of a broken error body are not worth an attempt
@@ -194,7 +188,7 @@ async def _error_body(response: Response) -> bytes:
 
 async def _whole_body(response: Response, *, max_bytes: int) -> bytes:
     encoding = encoding_of(response)
-    decoder = None if is_identity(encoding) else BodyDecoder(encoding, max_bytes=max_bytes)
+    decoder = None if not encoding or is_identity(encoding) else BodyDecoder(encoding, max_bytes=max_bytes)
     parts: list[bytes] = []
     left = max_bytes
     try:

@@ -31,11 +31,11 @@ async def open_stream(call: Call) -> StreamedAnswer:
     Raises:
         AttemptFailedError: no content came; the connection is closed by then.
     """
-    loop = asyncio.get_running_loop()
+    loop = call.loop
     adds_usage = call.ask_usage and not call.request.include_usage
     status = None
     try:
-        with Limit(min(call.deadline, loop.time() + call.limits.first_byte_seconds)):
+        with Limit(min(call.deadline, loop.time() + call.limits.first_byte_seconds), loop):
             response = await accepted(call, include_usage=adds_usage)
             status = response.status
             try:
@@ -54,22 +54,22 @@ class StreamedAnswer:
 
     Attributes:
         status: the upstream's.
-        headers: the upstream's.
+        headers: the upstream's; once the first part was asked for only the one that tells what the answer took.
         stream: what was read of it so far.
         fault: how it ended when it did not end well; None while it runs and after a clean end.
         is_behind: whether something of it may not have reached the caller: whoever asks for the next part has sent the
             last one.
     """
 
-    # A stream can last for minutes: it keeps nothing of the request.
+    # A stream can last for minutes: it keeps nothing of the request, and little of the answer's head.
     __slots__ = (
         "_deadline",
         "_decoder",
         "_ended",
+        "_energy_header",
         "_head",
         "_held_for",
         "_hold_until",
-        "_limit",
         "_limits",
         "_loop",
         "_pieces",
@@ -98,8 +98,9 @@ class StreamedAnswer:
         )
         self._limits = call.limits
         self._deadline = call.deadline
-        self._loop = asyncio.get_running_loop()
-        self._limit = Limit(call.deadline)
+        self._loop = call.loop
+        energy = call.upstream.measured_energy
+        self._energy_header = energy.header.encode("latin-1") if energy is not None and energy.header else b""
         self._response = response
         encoding = encoding_of(response)
         self._decoder = None if is_identity(encoding) else StreamDecoder(encoding)
@@ -140,9 +141,9 @@ class StreamedAnswer:
         """
         if self._head or self._decoder is not None or not self.stream.runs:
             return
-        stream, read, now = self.stream, self._response.read, self._loop.time
+        stream, response, now = self.stream, self._response, self._loop.time
         deadline, idle_seconds = self._deadline, self._limits.idle_seconds
-        limit = WaitLimit(min(deadline, now() + idle_seconds))
+        limit = WaitLimit(min(deadline, now() + idle_seconds), self._loop)
         self.is_behind = False
         seen, runs = -1, True
         try:
@@ -154,7 +155,7 @@ class StreamedAnswer:
                         if limit.has_slept:
                             limit.wake()
                     limit.is_waiting = True
-                    data = await read()
+                    data = await response.read()
                     part = stream.feed(data) if data else stream.ended_by_upstream()
                     runs = stream.runs
                     if not runs:
@@ -176,14 +177,14 @@ class StreamedAnswer:
     async def _next_part(self) -> bytes | None:
         if self._head:
             head, self._head = self._head, b""
+            self._let_go_of_headers()
             return head
         seen, idle_until = -1, 0.0
         while not self._ended:
             if self.stream.frames != seen:  # any frame is a sign of life, also one that is not for the caller
                 seen, idle_until = self.stream.frames, self._loop.time() + self._limits.idle_seconds
-            self._limit.at = self._until(idle_until)
             try:
-                with self._limit:
+                with Limit(self._until(idle_until), self._loop):
                     part = self._taken(await self._read())
                     if not part:
                         await asyncio.sleep(0)  # frames that are not for the caller hold nobody up, and meet the limits
@@ -200,6 +201,10 @@ class StreamedAnswer:
     async def aclose(self) -> None:
         """Close the upstream's connection or give it back."""
         await self._response.aclose()
+
+    def _let_go_of_headers(self) -> None:
+        kept = [pair for pair in self.headers if pair[0] == self._energy_header]
+        self.headers = self._response.headers = kept
 
     def _read(self) -> Awaitable[bytes]:
         """Read the next bytes of the stream, decoded; `b""` at the upstream's end."""

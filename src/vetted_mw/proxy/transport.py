@@ -17,7 +17,7 @@ from vetted_mw.routing.decision import AttemptOutcome
 from vetted_mw.unlogged import hush_httpcore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from vetted_mw.configuration import Upstream
     from vetted_mw.proxy.headers import Headers
@@ -39,6 +39,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
         from_origin: whether `path` starts at the origin (`/health`) and not at the base URL.
         on_sent: called when its first bytes leave for the upstream; what fails before has reached nobody.
         on_connected: called with the seconds that a new connection to the upstream itself took.
+        loop: the running event loop, from whoever knows it: to look it up is a call of the system.
     """
 
     method: str
@@ -48,6 +49,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     from_origin: bool = False
     on_sent: Callable[[], None] = lambda: None
     on_connected: Callable[[float], None] = lambda _seconds: None
+    loop: asyncio.AbstractEventLoop | None = None
 
 
 class Response(Protocol):
@@ -56,7 +58,7 @@ class Response(Protocol):
     status: int
     headers: Headers
 
-    async def read(self) -> bytes:
+    def read(self) -> Awaitable[bytes]:
         """Return the body's next bytes as they arrive, `b""` at its end and from then on.
 
         Called by one task at a time, and not after a read that was cancelled. Raises `AttemptFailedError`

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, NamedTuple
+from math import exp, sqrt
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Z90",
-    "Charged",
     "Place",
     "Tariff",
     "Work",
@@ -25,7 +24,7 @@ __all__ = [
     "charged",
     "embodied_g",
     "pue_variance",
-    "sigma_carbon",
+    "tariff_at",
     "tariff_of",
 ]
 
@@ -96,60 +95,77 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
     water_variance: float
 
 
-class Charged(NamedTuple):
-    """What a request is charged with: Wh, operational g CO2e, mL of water, and the sigma of each figure in ln units."""
-
-    energy: float
-    operational: float
-    water: float
-    sigma_energy: float
-    sigma_carbon: float
-    sigma_water: float
-
-
 def tariff_of(inputs: Inputs, coefficients: Coefficients) -> Tariff:
     """Return what a Wh comes to at the site and on the grid of `inputs`."""
     spread = coefficients.spread
-    place = _place(inputs)
     from_grid = inputs.pue * inputs.ewif_l_per_kwh
     whole = inputs.wue_l_per_kwh + from_grid
     share = from_grid / whole if whole else 1.0
     pue = _pue_spread(spread, published=inputs.pue_published)
-    return Tariff(
-        pue_in_energy=place.pue_in_energy,
-        grid_gco2_per_kwh=place.grid_gco2_per_kwh,
+    return tariff_at(
+        _place(inputs),
+        spread,
         water_ml_per_wh=whole,
-        pue_variance=pue_variance(place, spread),
-        grid_variance=_grid_spread(place, spread) ** 2,
-        embodied_variance=spread.embodied**2,
         water_variance=share**2 * (pue**2 + spread.ewif**2) + (1 - share) ** 2 * spread.wue**2,
     )
 
 
-def charge(it_wh: float, embodied_g: float, variance: float, host_variance: float, tariff: Tariff) -> Charged:
-    """Return what the machines' use comes to by a tariff; the members of a `Work` are its arguments."""
+def tariff_at(place: Place, spread: Spread, *, water_ml_per_wh: float = 0.0, water_variance: float = 0.0) -> Tariff:
+    """Return what a Wh comes to at a place, with no water where only carbon is charged.
+
+    Args:
+        place: where the machines stand.
+        spread: of the terms of the interval.
+        water_ml_per_wh: mL a Wh takes.
+        water_variance: that of it.
+    """
+    return Tariff(
+        pue_in_energy=place.pue_in_energy,
+        grid_gco2_per_kwh=place.grid_gco2_per_kwh,
+        water_ml_per_wh=water_ml_per_wh,
+        pue_variance=pue_variance(place, spread),
+        grid_variance=_grid_spread(place, spread) ** 2,
+        embodied_variance=spread.embodied**2,
+        water_variance=water_variance,
+    )
+
+
+def charge(
+    it_wh: float, embodied_g: float, variance: float, host_variance: float, tariff: Tariff
+) -> tuple[float, float, float, float, float, float]:
+    """Return what the machines' use comes to by a tariff; the members of a `Work` are its arguments.
+
+    Returns:
+        Wh, operational g CO2e and mL of water, then the sigma of energy, carbon and water, each in ln units.
+    """
     energy = it_wh * tariff.pue_in_energy
     operational = energy / 1000 * tariff.grid_gco2_per_kwh
+    total = operational + embodied_g
+    share = operational / total if total else 1.0  # a term that is not in the figure has no part in its spread
+    rest = 1 - share
     by_place = host_variance + tariff.pue_variance
-    return Charged(
+    by_site_and_grid = by_place + tariff.grid_variance
+    return (
         energy,
         operational,
         it_wh * tariff.water_ml_per_wh,
-        math.sqrt(variance + by_place),
-        _sigma_carbon(operational, embodied_g, variance, by_place + tariff.grid_variance, tariff.embodied_variance),
-        math.sqrt(variance + host_variance + tariff.water_variance),
+        sqrt(variance + by_place),
+        sqrt(variance + share * share * by_site_and_grid + rest * rest * tariff.embodied_variance),
+        sqrt(variance + host_variance + tariff.water_variance),
     )
 
 
 def charged(work: Work, inputs: Inputs, coefficients: Coefficients) -> Figures:
     """Return what a request is charged with for `work` at the site and on the grid of `inputs`."""
-    found = charge(work.it_wh, work.embodied_g, work.variance, work.host_variance, tariff_of(inputs, coefficients))
+    energy, operational, water, sigma_energy, sigma_carbon, sigma_water = charge(
+        work.it_wh, work.embodied_g, work.variance, work.host_variance, tariff_of(inputs, coefficients)
+    )
     return Figures(
-        energy_wh=bounds(found.energy, found.sigma_energy),
-        gco2e=bounds(found.operational + work.embodied_g, found.sigma_carbon),
-        ml_water=bounds(found.water, found.sigma_water),
+        energy_wh=bounds(energy, sigma_energy),
+        gco2e=bounds(operational + work.embodied_g, sigma_carbon),
+        ml_water=bounds(water, sigma_water),
         accelerator_wh=work.accelerator_wh,
-        gco2e_operational=found.operational,
+        gco2e_operational=operational,
         gco2e_embodied=work.embodied_g,
     )
 
@@ -160,19 +176,6 @@ def embodied_g(joule: float, coefficients: Coefficients) -> float:
     return joule / constants.gpu_watt * constants.idle_ratio * coefficients.embodied_g_per_gpu_second
 
 
-def sigma_carbon(work: Work, place: Place, spread: Spread) -> float:
-    """Return the spread of g CO2e, ln units; a term that is not in the figure has no part in it."""
-    operational = work.it_wh * place.pue_in_energy / 1000 * place.grid_gco2_per_kwh
-    by_place = work.host_variance + pue_variance(place, spread) + _grid_spread(place, spread) ** 2
-    return _sigma_carbon(operational, work.embodied_g, work.variance, by_place, spread.embodied**2)
-
-
-def _sigma_carbon(operational: float, embodied: float, variance: float, by_place: float, by_making: float) -> float:
-    total = operational + embodied
-    share = operational / total if total else 1.0
-    return math.sqrt(variance + share**2 * by_place + (1 - share) ** 2 * by_making)
-
-
 def pue_variance(place: Place, spread: Spread) -> float:
     """Return the variance that PUE brings into energy and carbon."""
     return 0.0 if place.narrow else _pue_spread(spread, published=place.pue_published) ** 2
@@ -181,7 +184,7 @@ def pue_variance(place: Place, spread: Spread) -> float:
 def bounds(value: float, sigma: float) -> Interval:
     """Return a median with its interval; the bounds rest on sigma as a receipt shows it."""
     told = significant(sigma)  # so that they can be recomputed from it
-    factor = math.exp(Z90 * told)
+    factor = exp(Z90 * told)
     return Interval(value=value, low=value / factor, high=value * factor, sigma=told)
 
 

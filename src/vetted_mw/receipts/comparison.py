@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vetted_mw.receipts.charging import Place, Work, bounds, pue_variance, sigma_carbon
+from vetted_mw.receipts.charging import Place, Tariff, bounds, charge, pue_variance, tariff_at
 from vetted_mw.receipts.figures import GridQuality, Interval
 from vetted_mw.receipts.grid import receipt_reading
 from vetted_mw.receipts.inputs import quality_of, site_of
@@ -15,7 +15,7 @@ from vetted_mw.routing.options import Boundary
 
 if TYPE_CHECKING:
     from vetted_mw.grid.signal import SignalReading
-    from vetted_mw.receipts.coefficients import Coefficients, Spread
+    from vetted_mw.receipts.coefficients import Coefficients
     from vetted_mw.receipts.observation import Observation
     from vetted_mw.receipts.receipt import Receipt
 
@@ -73,29 +73,24 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
         pue_here: what energy was multiplied by where it ran.
         host_variance: of the host's part in the energy; 0 where it has none, or was measured.
         pue_variance: what PUE brought into the energy where it ran.
-        spread: of the terms of the interval.
+        tariff: what a Wh comes to there.
     """
 
     there: Place
     pue_here: float
     host_variance: float
     pue_variance: float
-    spread: Spread
+    tariff: Tariff
 
     def gco2e(self, energy_wh: float, sigma_energy: float, embodied_g: float) -> Interval:
         """Return g CO2e there of a receipt's energy, its sigma and its embodied g CO2e.
 
         What the machines used is the same wherever they stand: energy without PUE, and of its spread what is not PUE's.
         """
-        work = Work(
-            it_wh=energy_wh / self.pue_here,
-            accelerator_wh=None,
-            embodied_g=embodied_g,
-            variance=max(0.0, sigma_energy**2 - self.host_variance - self.pue_variance),
-            host_variance=self.host_variance,
-        )
-        operational = work.it_wh * self.there.pue_in_energy / 1000 * self.there.grid_gco2_per_kwh
-        return bounds(operational + embodied_g, sigma_carbon(work, self.there, self.spread))
+        variance = max(0.0, sigma_energy**2 - self.host_variance - self.pue_variance)
+        charged = charge(energy_wh / self.pue_here, embodied_g, variance, self.host_variance, self.tariff)
+        operational, sigma_carbon = charged[1], charged[4]
+        return bounds(operational + embodied_g, sigma_carbon)
 
 
 def elsewhere_of(
@@ -124,18 +119,19 @@ def elsewhere_of(
         narrow=receipt.boundary == Boundary.NARROW.value,
     )
     has_host = not here.narrow and receipt.energy_source != "upstream_node"
+    place = Place(
+        pue=significant(site.pue),
+        pue_published=site.published,
+        grid_gco2_per_kwh=significant(there.signal.gco2_per_kwh),
+        grid_quality=quality_of(there),
+        narrow=seen.boundary is Boundary.NARROW,
+    )
     return Elsewhere(
-        there=Place(
-            pue=significant(site.pue),
-            pue_published=site.published,
-            grid_gco2_per_kwh=significant(there.signal.gco2_per_kwh),
-            grid_quality=quality_of(there),
-            narrow=seen.boundary is Boundary.NARROW,
-        ),
+        there=place,
         pue_here=here.pue_in_energy,
         host_variance=spread.host**2 if has_host else 0.0,
         pue_variance=pue_variance(here, spread),
-        spread=spread,
+        tariff=tariff_at(place, spread),
     )
 
 

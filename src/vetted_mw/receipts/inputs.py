@@ -25,7 +25,7 @@ FITTED_HARDWARE = "H100"
 """The accelerator the parametric model was fitted on."""
 
 
-class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+class Tokens(msgspec.Struct, frozen=True, gc=False):
     """Counts, and who counted.
 
     Attributes:
@@ -46,15 +46,12 @@ def tokens_of(seen: Observation) -> Tokens:
     if seen.prompt_tokens and seen.completion_tokens and not seen.reported:
         prompt, completion = seen.prompt_tokens, seen.completion_tokens
         cached = min(seen.cached_tokens, prompt)
-        return Tokens(prompt=prompt, cached=cached, completion=completion, source="upstream")
+        return Tokens(prompt, cached, completion, "upstream")
     prompt = seen.prompt_tokens or estimated_tokens(seen.prompt_characters)
     completion = seen.completion_tokens or estimated_tokens(seen.completion_characters)
     if not seen.is_counted:
-        return Tokens(prompt=prompt, cached=0, completion=completion, source="estimated")
-    cached = min(seen.cached_tokens, prompt)
-    return Tokens(
-        prompt=prompt, cached=cached, completion=completion, source="reported" if seen.reported else "upstream"
-    )
+        return Tokens(prompt, 0, completion, "estimated")
+    return Tokens(prompt, min(seen.cached_tokens, prompt), completion, "reported" if seen.reported else "upstream")
 
 
 def inputs_of(

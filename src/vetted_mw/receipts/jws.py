@@ -35,6 +35,7 @@ ALGORITHMS = frozenset({"Ed25519", "EdDSA"})
 RECEIPT_TYPE = "vetted-receipt+jws"
 HEAD_TYPE = "vetted-head+jws"
 CHECKPOINT_TYPE = "vetted-checkpoint+jws"
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class MalformedJwsError(ValueError):
@@ -82,7 +83,7 @@ class Jws(msgspec.Struct, frozen=True, kw_only=True):
 
 def b64url(data: bytes) -> str:
     """Write base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return binascii.b2a_base64(data).translate(_URL_SAFE, b"=\n").decode()
 
 
 def from_b64url(text: str) -> bytes:

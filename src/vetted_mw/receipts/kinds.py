@@ -5,68 +5,64 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-import msgspec
-
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from typing import TypeAlias
 
-    from vetted_mw.grid.signal import GridSignal, SignalReading
     from vetted_mw.receipts.models import ModelSize
     from vetted_mw.receipts.observation import Observation
     from vetted_mw.receipts.template import Template
-    from vetted_mw.routing.regions import Region
+
+    Kind: TypeAlias = tuple[int | str | None, ...]
 
 __all__ = ["Kind", "Templates", "kind_of"]
 
 _MOST = 512
 
 
-class Kind(msgspec.Struct, frozen=True):
-    """All that a receipt of the parametric model depends on beside its tokens and its names, by identity.
-
-    Sizes, regions and signals are frozen, and the same object for as long as nothing is configured or heard anew.
-
-    Attributes:
-        key: tells it from every other, for as long as `members` live.
-        members: whose identities it is made of.
-    """
-
-    key: Hashable
-    members: tuple[ModelSize | Region | GridSignal | None, ...]
-
-
 def kind_of(seen: Observation, size: ModelSize, source: str) -> Kind | None:
     """Return the kind of the receipt of one observation; None where a reading was not taken at the decision.
+
+    That is all that a receipt of the parametric model depends on beside its tokens and its names. Sizes, regions and
+    signals are told by identity: they are frozen, and the same object for as long as nothing is configured or heard
+    anew. So a kind differs from every other for as long as these live.
 
     Args:
         seen: what was observed.
         size: of its model.
         source: who counted its tokens.
     """
-    reading, other = _live(seen.reading), _live(seen.default_reading)
-    here = there = None
-    match = match_there = None
-    if reading is not None:
-        if reading.read_at != seen.requested_at:
+    at, reading, other = seen.requested_at, seen.reading, seen.default_reading
+    here = there = match = match_there = None
+    if reading is not None and reading.ineligible is None:
+        if reading.read_at != at:
             return None
         here, match = reading.signal, reading.temporal_match
-    if other is not None:
-        if other.read_at != seen.requested_at:
+    if other is not None and other.ineligible is None:
+        if other.read_at != at:
             return None
         there, match_there = other.signal, other.temporal_match
-    members = (size, seen.region, seen.default_region, here, there)
-    year = seen.requested_at.year  # an annual figure of no year is one of the year before
-    ids = (id(size), id(seen.region), id(seen.default_region), id(here), id(there))
-    return Kind((ids, match, match_there, seen.boundary, source, year), members)
+    return (
+        id(size),
+        id(seen.region),
+        id(seen.default_region),
+        id(here),
+        id(there),
+        match,
+        match_there,
+        seen.boundary,
+        source,
+        at.year,  # an annual figure of no year is one of the year before
+    )
 
 
 class Templates:
     """The templates of one maker. Called from the event loop only."""
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_kept", "_latest")
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, tuple[Kind, Template]] = OrderedDict()  # the one used last is last
+        self._kept: OrderedDict[Kind, tuple[Template, object]] = OrderedDict()  # the one used last is last
+        self._latest: tuple[Template, object] | None = None
 
     def __len__(self) -> int:
         """Return how many are kept."""
@@ -74,18 +70,24 @@ class Templates:
 
     def get(self, kind: Kind) -> Template | None:
         """Return the template of a kind, if it is kept."""
-        kept = self._kept.get(kind.key)
+        kept = self._kept.get(kind)
         if kept is None:
             return None
-        self._kept.move_to_end(kind.key)
-        return kept[1]
+        if kept is not self._latest:
+            self._kept.move_to_end(kind)
+            self._latest = kept
+        return kept[0]
 
-    def keep(self, kind: Kind, template: Template) -> None:
-        """Keep the template of a kind, and with it what the kind is told by: while it is kept, no other has its ids."""
-        self._kept[kind.key] = (kind, template)
+    def keep(self, kind: Kind, template: Template, seen: Observation, size: ModelSize) -> None:
+        """Keep the template of a kind, and with it what the kind is told by: while it is kept, no other has its ids.
+
+        Args:
+            kind: of its receipts.
+            template: writes them.
+            seen: an observation of the kind.
+            size: of its model.
+        """
+        told_by = size, seen.region, seen.default_region, seen.reading, seen.default_reading
+        self._kept[kind] = self._latest = (template, told_by)
         if len(self._kept) > _MOST:
             self._kept.popitem(last=False)
-
-
-def _live(reading: SignalReading | None) -> SignalReading | None:
-    return None if reading is None or reading.ineligible is not None else reading

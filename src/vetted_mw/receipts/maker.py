@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from vetted_mw.chat.counts import is_count
+from vetted_mw.chat.counts import TOO_MANY, is_count
 from vetted_mw.receipts.coefficients import Coefficients, load_coefficients
 from vetted_mw.receipts.comparison import Comparison, compared, elsewhere_of
 from vetted_mw.receipts.figures import EnergyModel, Figures, GridQuality, Inputs
@@ -20,7 +20,7 @@ from vetted_mw.receipts.parametric import ParametricModel
 from vetted_mw.receipts.receipt import Receipt, ReceiptError, ReceiptWithheldError
 from vetted_mw.receipts.telling import Charge, told, with_comparison
 from vetted_mw.receipts.template import Template
-from vetted_mw.receipts.written import Made, Written
+from vetted_mw.receipts.written import Made
 from vetted_mw.routing.options import Boundary, Tier
 
 if TYPE_CHECKING:
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
     from vetted_mw.configuration import MeasuredEnergy
     from vetted_mw.receipts.inputs import Tokens
+    from vetted_mw.receipts.written import Written
     from vetted_mw.routing.regions import Region
 
-__all__ = ["Comparison", "Made", "ReceiptMaker", "Written"]
+__all__ = ["Comparison", "Made", "ReceiptMaker"]
 
 _PARAMETRIC = ParametricModel()
+_PARAMETRIC_TIER, _TELEMETRY_TIER = Tier.PARAMETRIC, Tier.TELEMETRY  # a class takes its time to give a member out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,26 +102,22 @@ class ReceiptMaker:
         Raises:
             ReceiptWithheldError: as `make` does.
         """
-        seen, coefficients = observation, self.coefficients
-        if not self._is_templated(seen):
-            return Written(seen=seen, coefficients=coefficients, made=self.made(seen))
-        size, tokens = self._size(seen.model), self._tokens(seen)
+        seen, tier = observation, observation.tier
+        is_measured = seen.measured is not None and tier is not _PARAMETRIC_TIER
+        if is_measured or tier is _TELEMETRY_TIER or type(self.engine) is not ParametricModel:
+            return self.made(seen)  # not by the parametric model alone
+        size, tokens = self._counted(seen)
         kind = kind_of(seen, size, tokens.source)
         template = None if kind is None else self._templates.get(kind)
-        if template is not None and is_count(tokens.prompt) and is_count(tokens.completion):
+        if template is not None and tokens.prompt < TOO_MANY and tokens.completion < TOO_MANY:
             filled = template.fill(seen, tokens)
             if filled is not None:
-                return Written(seen=seen, coefficients=coefficients, filled=filled)
+                return filled
         charge = self._charge(seen)
         made = self._made(seen, charge)
         if kind is not None and template is None:
-            self._templates.keep(kind, self._template(seen, charge, made))
-        return Written(seen=seen, coefficients=coefficients, made=made)
-
-    def _is_templated(self, seen: Observation) -> bool:
-        """Whether its figures are the parametric model's alone: no other engine's, and nothing that was measured."""
-        is_measured = seen.measured is not None and seen.tier is not Tier.PARAMETRIC
-        return type(self.engine) is ParametricModel and seen.tier is not Tier.TELEMETRY and not is_measured
+            self._templates.keep(kind, self._template(seen, charge, made), seen, size)
+        return made
 
     def _template(self, seen: Observation, charge: Charge, made: Made) -> Template:
         receipt, default = made.receipt, seen.default_region
@@ -135,7 +133,8 @@ class ReceiptMaker:
     def _made(self, seen: Observation, charge: Charge) -> Made:
         plain = told(seen, charge, self.coefficients, issuer=self.issuer, software=self.software)
         comparison = compared(seen, plain, charge.reading, self.coefficients)
-        return Made(receipt=with_comparison(plain, comparison), reading=charge.reading, comparison=comparison)
+        receipt = with_comparison(plain, comparison)
+        return Made(seen=seen, receipt=receipt, reading=charge.reading, comparison=comparison)
 
     def compared(self, observation: Observation, receipt: Receipt) -> Comparison | None:
         """Return what the same request would have been charged with in the default region; `made` has it at hand."""
@@ -187,7 +186,7 @@ class ReceiptMaker:
             return None
 
     def _charge(self, seen: Observation) -> Charge:
-        size, tokens = self._size(seen.model), self._tokens(seen)
+        size, tokens = self._counted(seen)
         reading = receipt_reading(seen.region, seen.reading, seen.requested_at, self.coefficients)
         try:
             inputs = inputs_of(seen, size, tokens, reading, self.coefficients)
@@ -215,19 +214,17 @@ class ReceiptMaker:
             return _PARAMETRIC.figures(inputs, self.coefficients), "parametric_rejected_upstream"
         return self.engine.figures(inputs, self.coefficients), self.engine.name
 
-    def _size(self, model: str) -> ModelSize:
-        size = size_for(model, self.sizes)
-        if size is not None:
-            return size
-        if self.unknown_model == "null":
-            raise ReceiptWithheldError(ReceiptError.UNKNOWN_MODEL)
-        return unknown_size()
-
-    def _tokens(self, seen: Observation) -> Tokens:
+    def _counted(self, seen: Observation) -> tuple[ModelSize, Tokens]:
+        """Return the size of its model and its tokens, as the settings allow them to be taken."""
+        size = size_for(seen.model, self.sizes)
+        if size is None:
+            if self.unknown_model == "null":
+                raise ReceiptWithheldError(ReceiptError.UNKNOWN_MODEL)
+            size = unknown_size()
         tokens = tokens_of(seen)
         if tokens.source == "estimated" and self.missing_usage == "null":
             raise ReceiptWithheldError(ReceiptError.USAGE_MISSING)
-        return tokens
+        return size, tokens
 
 
 def _refuses(boundary: Boundary, tier: Tier, scope: Literal["gpu", "node"] | None) -> bool:

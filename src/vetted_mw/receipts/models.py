@@ -76,10 +76,14 @@ def unknown_size() -> ModelSize:
 
 def size_for(model: str, configured: Mapping[str, ModelSize]) -> ModelSize | None:
     """Return a model's size: the operator's exact name first, then the shipped table by normalised name."""
-    return configured.get(model) or shipped_sizes().get(normalised(model))
+    return configured.get(model) or _shipped_size(model)
 
 
 @lru_cache(maxsize=256)
+def _shipped_size(model: str) -> ModelSize | None:
+    return shipped_sizes().get(normalised(model))
+
+
 def normalised(model: str) -> str:
     """Reduce a name to what the table is keyed by: no organisation, lower case, no tuning words or date at its end."""
     name = model.rsplit("/", 1)[-1].lower().removeprefix("meta-")

@@ -21,13 +21,22 @@ CHARACTERS_PER_TOKEN = 4
 """What an estimate takes a token for, where an upstream counted none."""
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """What was observed of one request, or of several calls of one model in one region.
+
+    Give its members by name; `completion.observing` alone gives them by place, which takes a seventh of the time.
 
     Attributes:
         query_id: the receipt's id, a uuid4.
         region: where it ran.
         model: as requested.
+        tier: how the receipt was asked to be made.
+        boundary: what it was asked to include.
+        reading: the serving region's best signal at the decision.
+        requested_at: the instant of the decision.
+        issued_at: now.
+        default_region: what the request is compared with; None for no comparison.
+        default_reading: that region's best signal at the decision.
         upstream_model: as the upstream names it.
         upstream_response_id: the upstream's id of the answer.
         prompt_tokens: as the upstream counted; None when it did not.
@@ -35,24 +44,24 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         completion_tokens: as the upstream counted; None when it did not.
         prompt_characters: for an estimate where tokens are missing.
         completion_characters: the same.
-        reported: the counts are a handler's word, not an upstream's.
         completion_status: how the answer ended; `abandoned` for an attempt that was given up.
-        tier: how the receipt was asked to be made.
-        boundary: what it was asked to include.
-        reading: the serving region's best signal at the decision.
-        requested_at: the instant of the decision.
-        issued_at: now.
-        calls: upstream calls summed.
         measured: the energy the upstream says it took; None when it does not say.
-        request_id: the `query_id` of the answer this was a part of; None for the answer itself.
         response_digest: digest of the delivered content; None when nothing was delivered or bound.
-        default_region: what the request is compared with; None for no comparison.
-        default_reading: that region's best signal at the decision.
+        reported: the counts are a handler's word, not an upstream's.
+        calls: upstream calls summed.
+        request_id: the `query_id` of the answer this was a part of; None for the answer itself.
     """
 
     query_id: str
     region: Region
     model: str
+    tier: Tier
+    boundary: Boundary
+    reading: SignalReading | None
+    requested_at: datetime
+    issued_at: datetime
+    default_region: Region | None = None
+    default_reading: SignalReading | None = None
     upstream_model: str | None = None
     upstream_response_id: str | None = None
     prompt_tokens: int | None = None
@@ -60,19 +69,12 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int | None = None
     prompt_characters: int = 0
     completion_characters: int = 0
-    reported: bool = False
     completion_status: str = "complete"
-    tier: Tier
-    boundary: Boundary
-    reading: SignalReading | None
-    requested_at: datetime
-    issued_at: datetime
-    calls: int = 1
     measured: MeasuredReading | None = None
-    request_id: str | None = None
     response_digest: str | None = None
-    default_region: Region | None = None
-    default_reading: SignalReading | None = None
+    reported: bool = False
+    calls: int = 1
+    request_id: str | None = None
 
     @property
     def is_counted(self) -> bool:

@@ -70,8 +70,9 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         decode = written * self.per_output
         total = decode + read * self.per_input
         share = decode / total if total else 1.0
+        rest = 1 - share
         accelerator_wh = total / 3600
-        variance = share**2 * self.decode_variance + (1 - share) ** 2 * self.prefill_variance + self.fixed_variance
+        variance = share * share * self.decode_variance + rest * rest * self.prefill_variance + self.fixed_variance
         return accelerator_wh * self.ratio, accelerator_wh, total * self.embodied_g_per_joule, variance
 
 

@@ -179,7 +179,7 @@ def pedigree_score(
         embodied: the same.
     """
     found = pedigrees_of(coefficients, energy_source=energy_source, region=region, is_live=is_live)
-    return found.score(operational, embodied)
+    return round(found.mean(operational, embodied), 1)
 
 
 class Pedigrees(NamedTuple):
@@ -188,11 +188,11 @@ class Pedigrees(NamedTuple):
     by_use: float
     by_making: float
 
-    def score(self, operational: float, embodied: float) -> float:
+    def mean(self, operational: float, embodied: float) -> float:
         """Return their mean weighted by the parts' shares, in g CO2e each."""
         total = operational + embodied
         share = operational / total if total else 1.0
-        return round(share * self.by_use + (1 - share) * self.by_making, 1)
+        return share * self.by_use + (1 - share) * self.by_making
 
 
 def pedigrees_of(coefficients: Coefficients, *, energy_source: str, region: str, is_live: bool) -> Pedigrees:

@@ -1,13 +1,13 @@
 """A receipt's text with everything already written that the next one of its kind has in common with it. Pure.
 
 Most of a receipt says where it was made, by which signal and on what grounds. A template is cut out of a receipt that
-was made the long way, so what it writes can differ from such a one in its holes alone, and what goes there is made by
-the same functions. Tests hold the two against each other, byte by byte.
+was made the long way, so what it writes can differ from such a one in its holes alone. The figures that go there are
+made by the same functions, and written as `msgspec` would. Tests hold the two against each other, byte by byte.
 """
 
 from __future__ import annotations
 
-import math
+from math import exp, inf
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,8 +16,9 @@ from vetted_mw.instants import rfc3339_bytes
 from vetted_mw.receipts.charging import Z90, charge, tariff_of
 from vetted_mw.receipts.parametric import rates_of
 from vetted_mw.receipts.telling import pedigrees_of, told_name
-from vetted_mw.rounding import minutes, significant
-from vetted_mw.routing.trace import SignalText, encode_comparison, told_comparison
+from vetted_mw.receipts.written import Filled
+from vetted_mw.rounding import significant
+from vetted_mw.routing.trace import encode_comparison, signal_form, told_comparison
 
 if TYPE_CHECKING:
     from vetted_mw.grid.signal import SignalReading
@@ -28,39 +29,43 @@ if TYPE_CHECKING:
     from vetted_mw.receipts.observation import Observation
     from vetted_mw.receipts.receipt import Receipt
 
-__all__ = ["Filled", "Template"]
+__all__ = ["Template"]
 
 _ENCODE = msgspec.json.Encoder().encode
 _NULL = b"null"
-_HOLES = frozenset(
-    {
-        *("query_id", "gco2e", "gco2e_ci90_lo", "gco2e_ci90_hi", "ml_water", "ml_water_ci90_lo", "ml_water_ci90_hi"),
-        *("pedigree_score", "grid_intensity_requested_at", "grid_intensity_age_minutes"),
-        *("model", "upstream_model", "upstream_response_id", "prompt_tokens", "cached_tokens", "completion_tokens"),
-        *("completion_status", "calls", "energy_wh", "energy_wh_ci90_lo", "energy_wh_ci90_hi", "accelerator_wh"),
-        *("gco2e_operational", "gco2e_embodied", "sigma_gco2e", "sigma_water", "sigma_energy"),
-        *("default_region_gco2e", "response_digest", "issued_at"),
-    }
+
+
+class _Words(msgspec.Struct, gc=False):
+    """Those members of a receipt that stand side by side and differ with every answer: its names and its counts."""
+
+    model: str
+    upstream_model: str | None
+    upstream_response_id: str | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    usage_source: str
+    completion_status: str
+    calls: int
+
+
+_WORDS = _Words.__struct_fields__
+_BARE = (
+    *("query_id", "gco2e", "gco2e_ci90_lo", "gco2e_ci90_hi", "ml_water", "ml_water_ci90_lo", "ml_water_ci90_hi"),
+    *("grid_intensity_age_minutes", "energy_wh", "energy_wh_ci90_lo", "energy_wh_ci90_hi", "accelerator_wh"),
+    *("gco2e_operational", "gco2e_embodied", "sigma_gco2e", "sigma_water", "sigma_energy"),
+    *("default_region_gco2e", "response_digest"),
 )
-"""What differs between receipts of one kind; `Template.fill` has them in the order of the fields."""
+_HOLES = {
+    **dict.fromkeys(_BARE, b"%b"),
+    **dict.fromkeys(("grid_intensity_requested_at", "issued_at"), b'"%b"'),
+    "pedigree_score": b"%.1f",  # from 1 to 5, which this writes as `msgspec` does what is rounded so
+}
+"""What differs between receipts of one kind beside `_Words`; `Template.fill` has it in the order of the fields."""
 _LAST = frozenset({"request_id", "ledger_id", "seq"})
 """What comes after all others, and only where there is one."""
 _DOT, _E = b".e"  # as numbers: `in` takes bytes for one first, at ten times the cost
 _THREE, _TWELVE = b"%.6g,%.6g,%.6g", b",".join([b"%.6g"] * 12)
-
-
-class Filled(msgspec.Struct, frozen=True):
-    """A receipt's text, and what the trace tells beside it.
-
-    Attributes:
-        text: the receipt, as `encode_receipt` writes it.
-        signal: the grid figure it used, as the trace tells it.
-        compared: the same request in the default region, as the trace tells it; `null` where that is not compared.
-    """
-
-    text: bytes
-    signal: bytes
-    compared: bytes
 
 
 class Template:
@@ -75,7 +80,8 @@ class Template:
     """
 
     __slots__ = (
-        *("_elsewhere", "_form", "_home", "_observed_at", "_pedigrees", "_rates", "_region", "_signal", "_tariff"),
+        *("_coefficients", "_comparison", "_elsewhere", "_form", "_is_home", "_observed_at", "_pedigrees", "_rates"),
+        *("_signal", "_tariff"),
     )
 
     def __init__(
@@ -87,13 +93,14 @@ class Template:
         *,
         elsewhere: Elsewhere | None,
     ) -> None:
+        self._coefficients = coefficients
         self._form = _form(sample)
         self._rates = rates_of(inputs, coefficients)
         self._tariff = tariff_of(inputs, coefficients)
         self._elsewhere = elsewhere
-        self._region = sample.default_region
-        self._home = None if sample.default_region != sample.region else _home(sample.region)
-        self._signal = SignalText(reading)
+        self._is_home = sample.default_region == sample.region
+        self._comparison = b"" if sample.default_region is None else _comparison(sample.default_region)
+        self._signal = signal_form(reading)
         self._observed_at = reading.signal.observed_at
         self._pedigrees = pedigrees_of(
             coefficients, energy_source=sample.energy_source, region=sample.region, is_live=reading.live_eligible
@@ -106,86 +113,100 @@ class Template:
             seen: what was observed.
             tokens: of it, those that count.
         """
-        rates = self._rates
-        it_wh, accelerator_wh, embodied, variance = rates.work(tokens.completion, tokens.prompt - tokens.cached)
-        charged = charge(it_wh, embodied, variance, rates.host_variance, self._tariff)
-        energy, operational, water = charged[:3]
-        sigma_energy, sigma_gco2e, sigma_water = sigmas = _texts(_THREE, charged[3:])
-        if _NULL in sigmas:  # no number
+        found = self._figures(tokens)
+        if found is None:
             return None
-        of_energy = math.exp(Z90 * float(sigma_energy))
-        of_gco2e = math.exp(Z90 * float(sigma_gco2e))
-        of_water = math.exp(Z90 * float(sigma_water))
-        gco2e = operational + embodied
-        high_gco2e, high_water, high_energy = gco2e * of_gco2e, water * of_water, energy * of_energy
-        if not high_gco2e + high_water + high_energy < math.inf:
-            return None
-        told_gco2e = gco2e, gco2e / of_gco2e, high_gco2e
-        told_water = water, water / of_water, high_water
-        told_energy = energy, energy / of_energy, high_energy, accelerator_wh, operational, embodied
-        figures = _texts(_TWELVE, told_gco2e + told_water + told_energy)
-        requested_at = rfc3339_bytes(seen.requested_at)
-        age = _ENCODE(minutes(max(0.0, (seen.requested_at - self._observed_at).total_seconds() / 60.0)))
+        figures, (sigma_energy, sigma_gco2e, sigma_water) = found
+        at = seen.requested_at
+        requested_at = rfc3339_bytes(at)
+        age = b"%.1f" % max(0.0, (at - self._observed_at).total_seconds() / 60.0)
         there, compared = self._compared(figures, sigma_energy)
+        words = _Words(
+            seen.model,
+            told_name(seen.upstream_model),
+            told_name(seen.upstream_response_id),
+            tokens.prompt,
+            tokens.cached,
+            tokens.completion,
+            tokens.source,
+            seen.completion_status,
+            seen.calls,
+        )
         text = self._form % (
             _ENCODE(seen.query_id),
             *figures[:6],
-            _ENCODE(self._pedigrees.score(float(figures[10]), float(figures[11]))),
+            self._pedigrees.mean(float(figures[10]), float(figures[11])),
             requested_at,
             age,
-            _ENCODE(seen.model),
-            _NULL if seen.upstream_model is None else _ENCODE(told_name(seen.upstream_model)),
-            _NULL if seen.upstream_response_id is None else _ENCODE(told_name(seen.upstream_response_id)),
-            b"%d" % tokens.prompt,
-            b"%d" % tokens.cached,
-            b"%d" % tokens.completion,
-            _ENCODE(seen.completion_status),
-            b"%d" % seen.calls,
+            _ENCODE(words)[1:-1],
             *figures[6:],
             sigma_gco2e,
             sigma_water,
             sigma_energy,
             there,
-            _NULL if seen.response_digest is None else _ENCODE(seen.response_digest),
+            _ENCODE(seen.response_digest),
             rfc3339_bytes(seen.issued_at, milliseconds=True),
             b"" if seen.request_id is None else b',"request_id":%b' % _ENCODE(seen.request_id),
         )
-        return Filled(text, self._signal.at(requested_at, age), compared)
+        return Filled(seen, self._coefficients, text, self._signal % (requested_at, age), compared)
+
+    def _figures(self, tokens: Tokens) -> tuple[list[bytes], list[bytes]] | None:
+        """Write the twelve figures in the order of the fields, and the sigmas of energy, carbon and water."""
+        rates = self._rates
+        it_wh, accelerator_wh, embodied, variance = rates.work(tokens.completion, tokens.prompt - tokens.cached)
+        charged = charge(it_wh, embodied, variance, rates.host_variance, self._tariff)
+        sigmas = _texts(_THREE, charged[3:])
+        if _NULL in sigmas:  # no number
+            return None
+        energy, operational, water = charged[:3]
+        gco2e = operational + embodied
+        sigma_energy, sigma_gco2e, sigma_water = sigmas  # the bounds rest on what is told of them
+        of_energy = exp(Z90 * float(sigma_energy))
+        of_gco2e = exp(Z90 * float(sigma_gco2e))
+        of_water = exp(Z90 * float(sigma_water))
+        high_gco2e, high_water, high_energy = gco2e * of_gco2e, water * of_water, energy * of_energy
+        if not high_gco2e + high_water + high_energy < inf:
+            return None
+        told_gco2e = gco2e, gco2e / of_gco2e, high_gco2e
+        told_water = water, water / of_water, high_water
+        told_energy = energy, energy / of_energy, high_energy, accelerator_wh, operational, embodied
+        return _texts(_TWELVE, told_gco2e + told_water + told_energy), sigmas
 
     def _compared(self, figures: list[bytes], sigma_energy: bytes) -> tuple[bytes, bytes]:
         """Return `default_region_gco2e`, and the comparison as the trace tells it."""
-        gco2e, low, high = figures[:3]
-        if self._home is not None:
-            return gco2e, self._home % (gco2e, low, high)
-        if self._elsewhere is None or self._region is None:
+        gco2e, low, high = figures[0], figures[1], figures[2]
+        if self._is_home:
+            return gco2e, self._comparison % (gco2e, low, high, b"0.0")
+        if self._elsewhere is None:
             return _NULL, _NULL
         found = self._elsewhere.gco2e(float(figures[6]), float(sigma_energy), float(figures[11]))
-        told = told_comparison(self._region, value=found.value, low=found.low, high=found.high, here=float(gco2e))
-        return _ENCODE(told.gco2e), encode_comparison(told)
+        lower_by = significant(significant(found.value) - float(gco2e))
+        there, low, high = _texts(_THREE, (found.value, found.low, found.high))
+        return there, self._comparison % (there, low, high, _ENCODE(lower_by))
 
 
 def _form(sample: Receipt) -> bytes:
     """Write a receipt with a hole for each value that differs between those of one kind."""
+    names = [name for name in sample.__struct_fields__ if name not in _LAST and name not in _WORDS[1:]]
     written = [
-        b'"%b":%b' % (name.encode(), _hole(name) if name in _HOLES else _plain(_ENCODE(getattr(sample, name))))
-        for name in sample.__struct_fields__
-        if name not in _LAST
+        b"%b" if name == _WORDS[0] else b'"%b":%b' % (name.encode(), _HOLES.get(name) or _told(sample, name))
+        for name in names
     ]
     return b"{" + b",".join(written) + b"%b}"
 
 
-def _hole(name: str) -> bytes:
-    return b'"%b"' if name in {"grid_intensity_requested_at", "issued_at"} else b"%b"
+def _told(sample: Receipt, name: str) -> bytes:
+    return _plain(_ENCODE(getattr(sample, name)))
 
 
 def _plain(text: bytes) -> bytes:
     return text.replace(b"%", b"%%")
 
 
-def _home(region: str) -> bytes:
-    """Write the comparison of a region with itself, with holes for the figure and its bounds."""
-    told = told_comparison(region, value=0.0, low=0.0, high=0.0, here=0.0)
-    return _plain(encode_comparison(told)).replace(b":0.0", b":%b", 3)
+def _comparison(region: str) -> bytes:
+    """Write a comparison with a region as the trace tells it, with holes for its four figures."""
+    told = encode_comparison(told_comparison("", value=0.0, low=0.0, high=0.0, here=0.0))
+    return told.replace(b":0.0", b":%b").replace(b'""', _plain(_ENCODE(region)))
 
 
 def _texts(form: bytes, values: tuple[float, ...]) -> list[bytes]:

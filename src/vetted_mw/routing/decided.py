@@ -5,10 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vetted_mw.routing.values import Rejection, Verdict
+import msgspec
+
+from vetted_mw.routing.values import Rejection, Settled, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from vetted_mw.grid.signal import SignalReading
@@ -26,71 +28,42 @@ class Plan:
     Attributes:
         ruling: what was decided.
         scene: on what.
+        first: code of the region that requests go to first; None where they go nowhere.
+        served: what becomes of a request that the first region serves; None where that was ranked by a live signal,
+            whose age each request tells anew, and where there is none.
         told: what the trace has written of its candidates, for the next one; its writer's own.
     """
 
-    __slots__ = ("ruling", "scene", "told")
+    __slots__ = ("first", "ruling", "scene", "served", "told")
 
     def __init__(self, ruling: Ruling, scene: Scene) -> None:
         self.ruling = ruling
         self.scene = scene
+        self.first = ruling.order[0] if ruling.order else None
+        self.served: Settled | None = None
+        if self.first is not None and self.first not in ruling.live:
+            self.served = Settled(mode=ruling.mode, reason=ruling.reason, region=self.first, operational=None)
         self.told: object = None
 
 
-class Decision:
+class Decision(msgspec.Struct, eq=False):
     """The ordered list failover walks, and why it is what it is. A value: nothing about it ever changes.
 
     What its instant adds to the ruling is worked out where it is asked for: most requests need none of it.
 
-    Args:
+    Attributes:
         ruling: what was decided.
-        requested_at: the instant, UTC.
-        candidates: the facts at that instant; None where `plan` holds them.
+        requested_at: the instant of the decision, UTC; the same everywhere in one answer.
         plan: what the ruling was kept as; None where it was made for this request alone.
         monotonic: the same instant on the other clock.
-
-    Attributes:
-        requested_at: the instant of the decision, UTC; the same everywhere in one answer.
-        plan: as above.
-        policy: the rule applied.
-        mode: as decided, before any attempt.
-        reason: the same.
-        order: region codes to attempt, first to last; empty when the mode is `unavailable`.
-        live: the leading codes of `order` that were ranked by a live signal; empty for every other policy and mode.
+        seen: the facts at that instant; None where `plan` holds them, until somebody asks for them.
     """
 
-    __slots__ = (
-        "_candidates",
-        "_monotonic",
-        "live",
-        "mode",
-        "order",
-        "plan",
-        "policy",
-        "reason",
-        "requested_at",
-        "ruling",
-    )
-
-    def __init__(
-        self,
-        ruling: Ruling,
-        requested_at: datetime,
-        *,
-        candidates: Sequence[Candidate] | None = None,
-        plan: Plan | None = None,
-        monotonic: float = 0.0,
-    ) -> None:
-        self.ruling = ruling
-        self.requested_at = requested_at
-        self.plan = plan
-        self.policy: RoutePolicy = ruling.policy
-        self.mode: DecisionMode = ruling.mode
-        self.reason: DecisionReason = ruling.reason
-        self.order = ruling.order
-        self.live = ruling.live
-        self._candidates = None if candidates is None else tuple(candidates)
-        self._monotonic = monotonic
+    ruling: Ruling
+    requested_at: datetime
+    plan: Plan | None = None
+    monotonic: float = 0.0
+    seen: tuple[Candidate, ...] | None = None
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same of the same instant."""
@@ -106,11 +79,36 @@ class Decision:
         return f"Decision({self.ruling!r}, {self.requested_at!r})"
 
     @property
+    def policy(self) -> RoutePolicy:
+        """The rule applied."""
+        return self.ruling.policy
+
+    @property
+    def mode(self) -> DecisionMode:
+        """As decided, before any attempt."""
+        return self.ruling.mode
+
+    @property
+    def reason(self) -> DecisionReason:
+        """The same."""
+        return self.ruling.reason
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Region codes to attempt, first to last; empty when the mode is `unavailable`."""
+        return self.ruling.order
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """The leading codes of `order` that were ranked by a live signal; empty for every other policy and mode."""
+        return self.ruling.live
+
+    @property
     def candidates(self) -> tuple[Candidate, ...]:
         """The facts of every catalogue region at the instant, in catalogue order."""
-        if self._candidates is None:
-            self._candidates = () if self.plan is None else self.plan.scene.at(self.requested_at, self._monotonic)
-        return self._candidates
+        if self.seen is None:
+            self.seen = () if self.plan is None else self.plan.scene.at(self.requested_at, self.monotonic)
+        return self.seen
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

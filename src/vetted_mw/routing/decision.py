@@ -90,7 +90,7 @@ def check_policy(options: Options, rules: Rules, regions: Mapping[str, Region]) 
         PolicyError: naming what policy wants.
     """
     is_open = rules.allowed_regions is None and rules.allowed_countries is None and not rules.require_region
-    if is_open and options is UNASKED and not regions.keys().isdisjoint(rules.default_order):
+    if is_open and options is UNASKED and rules.default_order and rules.default_order[0] in regions:
         return  # what nearly every request comes to
     if rules.require_region and options.region is None:
         raise RegionRequiredError("Policy wants every request to name its region: set vetted.region.")
@@ -117,7 +117,7 @@ def decide(options: Options, model: str, candidates: Sequence[Candidate], now: d
         now: the instant of the decision, UTC.
         rules: the operator's rules, narrowed for the caller.
     """
-    return Decision(rule(options, model, candidates, rules=rules), now, candidates=candidates)
+    return Decision(rule(options, model, candidates, rules=rules), now, seen=tuple(candidates))
 
 
 def rule(options: Options, model: str, candidates: Sequence[Candidate], *, rules: Rules) -> Ruling:
@@ -144,6 +144,9 @@ def settle(decision: Decision, attempts: Sequence[AttemptRecord], *, serving: st
         attempts: so far, in order.
         serving: the region whose answer goes to the caller; None when none does.
     """
+    served = None if decision.plan is None else decision.plan.served
+    if served is not None and served.region == serving:
+        return served
     if serving is None and attempts and attempts[-1].outcome is AttemptOutcome.CALLER_ERROR:
         serving = attempts[-1].region  # it answered: the fault it found is the caller's own
     if not decision.order:

@@ -12,7 +12,7 @@ import msgspec
 from vetted_mw.errors import ConflictingOptionsError, InvalidOptionError, InvalidRegionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 __all__ = ["UNASKED", "Boundary", "Options", "Routing", "Tier", "parse_options"]
 
@@ -78,7 +78,7 @@ _MAX_BUDGET_MS = 2**31
 
 def parse_options(
     members: Mapping[str, msgspec.Raw] | None,
-    headers: Iterable[tuple[bytes, bytes]],
+    headers: Sequence[tuple[bytes, bytes]],
     *,
     regions: Collection[str],
 ) -> Options:
@@ -86,7 +86,7 @@ def parse_options(
 
     Args:
         members: the `vetted` object's members; None when absent.
-        headers: the request's headers, lower-case names.
+        headers: the request's headers, lower-case names; may be none where it is known that none is ours.
         regions: the codes of the catalogue.
 
     Raises:
@@ -94,6 +94,8 @@ def parse_options(
         InvalidRegionError: a code that is not in the catalogue.
         ConflictingOptionsError: options, or body and header, that contradict each other.
     """
+    if not members and not headers:
+        return UNASKED
     # `find`, since `in` takes the name for a number first, at ten times the cost.
     named = [(name, value) for name, value in headers if name.find(b"vetted") >= 0 and _is_ours(name)]
     if not members and not named:

@@ -13,16 +13,18 @@ from vetted_mw.rounding import minutes, significant
 
 if TYPE_CHECKING:
     from vetted_mw.grid.signal import SignalReading
-    from vetted_mw.routing.decided import Decision
+    from vetted_mw.routing.decided import Decision, Plan
     from vetted_mw.routing.values import AttemptRecord, Candidate, Settled, Verdict
 
 __all__ = [
-    "SignalText",
     "ToldComparison",
     "Trace",
     "build_trace",
     "encode_comparison",
     "encode_trace",
+    "kept_candidates",
+    "signal_form",
+    "told_attempt",
     "told_candidates",
     "told_comparison",
     "told_signal",
@@ -59,7 +61,7 @@ class ToldAttempt(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     outcome: str
     status: int | None
-    duration_ms: float
+    duration_ms: float | msgspec.Raw
     estimated_energy_wh: float | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -81,7 +83,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     decision_mode: str
     decision_reason: str
     region: str | None
-    operational_signal: ToldSignal | None
+    operational_signal: ToldSignal | msgspec.Raw | None
     receipt_signal: ToldSignal | msgspec.Raw | None
     candidates: Sequence[ToldCandidate] | msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     attempts: Sequence[ToldAttempt] | msgspec.UnsetType = msgspec.UNSET
@@ -99,11 +101,13 @@ class ToldCandidates(msgspec.Struct, frozen=True):
         text: as JSON has them.
         since: from which instant on they are told alike.
         until: the first at which one of them is told as older by a tenth of a minute.
+        served: traces of requests that the first region served, with holes; `served_trace`'s own.
     """
 
     text: msgspec.Raw
     since: datetime
     until: datetime
+    served: dict[object, bytes] = {}
 
 
 _ENCODE = msgspec.json.Encoder().encode
@@ -146,7 +150,7 @@ def build_trace(
         operational_signal=None if settled.operational is None else told_signal(settled.operational),
         receipt_signal=receipt_signal,
         candidates=told_candidates(decision) if is_full else msgspec.UNSET,
-        attempts=[_attempt(attempt) for attempt in attempts] if is_full else msgspec.UNSET,
+        attempts=[told_attempt(attempt) for attempt in attempts] if is_full else msgspec.UNSET,
         receipt_error=msgspec.UNSET if receipt_error is None else receipt_error,
         default_region=default_region,
         ledger=msgspec.UNSET if ledger is None else ledger,
@@ -162,16 +166,20 @@ def encode_trace(trace: Trace) -> bytes:
 
 def told_candidates(decision: Decision) -> Sequence[ToldCandidate] | msgspec.Raw:
     """Tell every candidate; for a decision by a plan they are written once, until one of them looks older."""
-    plan, now = decision.plan, decision.requested_at
-    if plan is None:
+    if decision.plan is None:
         return [_candidate(verdict) for verdict in decision.verdicts]
-    told = plan.told
+    return kept_candidates(decision.plan, decision).text
+
+
+def kept_candidates(plan: Plan, decision: Decision) -> ToldCandidates:
+    """Return the candidates of a plan as they are told at the instant of one of its decisions."""
+    told, now = plan.told, decision.requested_at
     if not isinstance(told, ToldCandidates) or not told.since <= now < told.until:
         text = msgspec.Raw(_ENCODE([_candidate(verdict) for verdict in decision.verdicts]))
         before, after = _minutes_alike(decision.candidates)
         told = ToldCandidates(text, now - timedelta(minutes=before), now + timedelta(minutes=after))
         plan.told = told
-    return told.text
+    return told
 
 
 def _minutes_alike(candidates: Sequence[Candidate]) -> tuple[float, float]:
@@ -221,23 +229,13 @@ def told_signal(reading: SignalReading) -> ToldSignal:
     )
 
 
-class SignalText:
-    """A reading as the trace tells it, for every instant at which its signal is judged as it is in this one.
+def signal_form(reading: SignalReading) -> bytes:
+    """Write a reading as JSON with two holes: for the instant of a decision, and for the signal's age at that instant.
 
-    Args:
-        reading: one of them.
+    It holds for every instant at which the signal is judged as it is in this reading.
     """
-
-    __slots__ = ("_form",)
-
-    def __init__(self, reading: SignalReading) -> None:
-        told = msgspec.structs.replace(told_signal(reading), requested_at="", age_minutes=0.0)
-        written = _ENCODE(told).replace(b"%", b"%%")
-        self._form = written.replace(_AGED, b'"requested_at":"%b","age_minutes":%b')
-
-    def at(self, requested_at: bytes, age_minutes: bytes) -> bytes:
-        """Write it with the instant of a decision, and its age then, as JSON has them."""
-        return self._form % (requested_at, age_minutes)
+    told = msgspec.structs.replace(told_signal(reading), requested_at="", age_minutes=0.0)
+    return _ENCODE(told).replace(b"%", b"%%").replace(_AGED, b'"requested_at":"%b","age_minutes":%b')
 
 
 def encode_comparison(told: ToldComparison) -> bytes:
@@ -257,7 +255,8 @@ def _candidate(verdict: Verdict) -> ToldCandidate:
     )
 
 
-def _attempt(attempt: AttemptRecord) -> ToldAttempt:
+def told_attempt(attempt: AttemptRecord) -> ToldAttempt:
+    """Tell an attempt; its duration to a tenth of a millisecond."""
     energy = attempt.estimated_energy_wh
     return ToldAttempt(
         region=attempt.region,

@@ -92,9 +92,10 @@ class ChatSpan:
     Attributes:
         context: with the span in it, for what is recorded beside it.
         is_recording: whether anybody gets to see it.
+        is_known: whether it is more than a name for nothing: it was started, or a trace goes on through it.
     """
 
-    __slots__ = ("_attempts", "_propagate", "_span", "_start", "context", "is_recording")
+    __slots__ = ("_attempts", "_propagate", "_span", "_start", "context", "is_known", "is_recording")
 
     def __init__(self, span: Span, inside: Context, *, start: StartSpan, propagate: bool) -> None:
         self._span = span
@@ -102,6 +103,7 @@ class ChatSpan:
         self._propagate = propagate
         self.context = inside
         self._attempts = 0
+        self.is_known = span is not INVALID_SPAN or bool(inside)
         self.is_recording = False
         if span is not INVALID_SPAN:
             with COSTS_NO_ANSWER:
@@ -130,9 +132,12 @@ class ChatSpan:
             _end(span, describe)
 
     def attempt(self, upstream: Upstream, region: Region) -> AttemptSpan:
-        """Start the span of one try; without a span that records, its upstream is told of the trace as it stands."""
+        """Start the span of one try; without a span that records, its upstream is told of the trace as it stands.
+
+        Of one that is not known there is nothing to start: whoever asks looks at `is_known` first.
+        """
         if not self.is_recording:
-            return AttemptSpan(INVALID_SPAN, self.context, propagate=self._propagate) if self.context else _UNSEEN
+            return AttemptSpan(INVALID_SPAN, self.context, propagate=self._propagate)
         attributes = attempt_attributes(upstream, region, index=self._attempts)
         self._attempts += 1
         span = self._start(names.ATTEMPT_SPAN, self.context, SpanKind.CLIENT, attributes)
@@ -211,10 +216,6 @@ class AttemptSpan:
                 _mark_error(self._span, record.outcome.value)
 
         _end(self._span, describe)
-
-
-_UNSEEN = AttemptSpan(INVALID_SPAN, context.Context(), propagate=False)
-"""Of every try that neither a span nor a trace knows of: it holds nothing and does nothing."""
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from vetted_mw.errors import AnswerError, MethodNotAllowedError
 from vetted_mw.proxy.headers import header_value
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from vetted_mw.cli.telemetry.page import MetricsPage
@@ -40,14 +42,13 @@ class ObservedApp:
         self._sdk = sdk
         self._page = sdk.page
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one connection; no coroutine of its own, which every part of a stream would pass."""
         if scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
-        elif self._page is not None and scope["type"] == "http" and self._is_page(scope):
-            await self._scraped(self._page, scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return self._lifespan(scope, receive, send)
+        if self._page is not None and scope["type"] == "http" and self._is_page(scope):
+            return self._scraped(self._page, scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _is_page(self, scope: Scope) -> bool:
         return route_path(scope).removesuffix("/") == METRICS_PATH and is_page_served(self._gateway.paths)

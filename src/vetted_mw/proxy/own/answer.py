@@ -35,6 +35,7 @@ class Answer:
         "_arrival",
         "_is_closed",
         "_parts",
+        "_reading",
         "_wire",
         "headers",
         "is_over",
@@ -55,6 +56,7 @@ class Answer:
         self._wire = wire
         self._parts: list[bytes] = []
         self._arrival: asyncio.Future[None] | None = None
+        self._reading: asyncio.Future[bytes] | None = None
 
     @classmethod
     def over(cls, wire: Wire) -> Self:
@@ -70,24 +72,28 @@ class Answer:
         """Whether its head has come, or never will."""
         return self.status != 0 or self.is_over
 
-    async def read(self) -> bytes:
-        """Return the body's next bytes as they arrive, `b""` at its end."""
-        parts = self._parts
-        while not parts:
-            if self.is_whole:
-                return b""
-            if self.is_over:
-                raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status or None))
-            self._arrival = arrival = self._wire.loop.create_future()
-            await arrival
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
-        self.unread = 0
-        self._wire.let_read()
-        return data
+    def read(self) -> asyncio.Future[bytes]:
+        """Return the body's next bytes as they arrive, `b""` at its end.
+
+        What comes while somebody waits is handed over in the future itself: nearly every part of a stream is.
+        """
+        wire, parts = self._wire, self._parts
+        if self.is_whole and not parts:
+            return wire.nothing()
+        reading = wire.loop.create_future()
+        if parts:
+            reading.set_result(parts[0] if len(parts) == 1 else b"".join(parts))
+            parts.clear()
+            self.unread = 0
+            wire.let_read()
+        elif self.is_over:
+            self._tell_end(reading)
+        else:
+            self._reading = reading
+        return reading
 
     def arrival(self) -> asyncio.Future[None]:
-        """Return what is done when anything comes."""
+        """Return what is done when its head has come, or its end, or when more of its request may be written."""
         arrival = self._arrival = self._wire.loop.create_future()
         return arrival
 
@@ -109,28 +115,49 @@ class Answer:
         self.headers = headers
         self.wake()
 
-    def feed(self, part: bytes) -> None:
-        """Some of the body has come."""
-        self._parts.append(part)
-        self.unread += len(part)
-        if self._arrival is not None:
-            self.wake()
+    def feed(self, parts: list[bytes]) -> None:
+        """Some of the body has come, if any; the list is emptied."""
+        reading = self._reading
+        if reading is None or reading.done():
+            self._parts += parts
+            self.unread += len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        elif parts:
+            reading.set_result(parts[0] if len(parts) == 1 else b"".join(parts))
+        parts.clear()
 
     def end(self) -> None:
         """All of it has come."""
         if not self.is_over:
             self.is_over = self.is_whole = True
-            self.wake()
+            self._ended()
 
     def fail(self, *, is_unread: bool = False) -> None:
         """It was cut, unless it was over."""
         if not self.is_over:
             self.is_over = True
             self.is_unread = is_unread
-            self.wake()
+            self._ended()
 
     def wake(self) -> None:
         """Let whoever waits for it look again."""
         arrival, self._arrival = self._arrival, None
         if arrival is not None and not arrival.done():
             arrival.set_result(None)
+
+    # ---- within
+
+    def _ended(self) -> None:
+        if self._arrival is not None:
+            self.wake()
+        # Kept, it would hold the last part as long as the connection is idle, and a cut the frame of its reader.
+        reading, self._reading = self._reading, None
+        if reading is not None and not reading.done():
+            self._tell_end(reading)
+
+    def _tell_end(self, reading: asyncio.Future[bytes]) -> None:
+        if self.is_whole:
+            reading.set_result(b"")
+        else:
+            cut = Fault(outcome=AttemptOutcome.UPSTREAM_CUT, status=self.status or None)
+            reading.set_exception(AttemptFailedError(cut))
+            reading.exception()  # seen: the event loop would log one that no reader waits for any more

@@ -43,27 +43,27 @@ class AnswerReader:
     __slots__ = (
         "_answer",
         "_barren",
-        "_body_bytes",
-        "_framing",
         "_head_start",
         "_headers",
         "_is_chunked",
         "_is_interim",
         "_may_last",
         "_parser",
+        "_parts",
         "_seen",
         "_skips_body",
         "has_heard",
         "is_clean",
         "lasts",
+        "on_body",
         "until_end",
     )
 
     def __init__(self, answer: Answer) -> None:
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append  # what the parser calls with a part of a body: no code of ours for each
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(lenient_headers=True)  # `head_end` looks at what that lets pass
-        self._headers: Headers = []
-        self._framing: Headers = []
         self._seen: list[bytes] = []
         self.is_clean = True
         self.begin(answer, skips_body=False)
@@ -72,7 +72,6 @@ class AnswerReader:
         """Read what comes next into `answer`; `skips_body`: it has none, whatever its headers say."""
         self._answer = answer
         self._barren = 0
-        self._body_bytes = 0
         self._head_start = 0
         self._is_chunked = False
         self._is_interim = False
@@ -89,18 +88,20 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> bool:
         """Take what came; returns whether all is well."""
-        self._body_bytes = 0
-        self.has_heard = True
-        if not self._answer.status:
+        answer = self._answer
+        if not answer.status:
+            self.has_heard = True
             self._seen.append(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.is_clean = False
+            answer.feed(self._parts)
             return False
-        if self._body_bytes:
+        if self._parts:
             self._barren = 0
-        elif not self._answer.is_whole:
+            answer.feed(self._parts)
+        elif not answer.is_whole:
             self._barren += len(data)
             return self._barren <= MAX_BARREN_BYTES
         return True
@@ -111,21 +112,16 @@ class AnswerReader:
         """Begin a head; one behind a whole answer belongs to nobody."""
         if self._answer.is_over:
             raise RefusedError
-        self._headers = []
-        self._framing.clear()
+        self._headers: Headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header. Those of a trailer are dropped, for what it says of the framing there is too late."""
-        name = name.lower()
         if self._answer.status:
-            if name in FRAMING:
+            if name.lower() in FRAMING:
                 raise RefusedError
             return
-        value = value.rstrip(b" \t")
         headers = self._headers
-        headers.append((name, value))
-        if name in FRAMING:
-            self._framing.append((name, value))
+        headers.append((name.lower(), value.rstrip(b" \t")))
         if len(headers) > MAX_HEADERS:
             raise RefusedError
 
@@ -141,21 +137,18 @@ class AnswerReader:
             self._is_interim = True
             return
         self._seen.clear()
-        version = parser.get_http_version()
-        self.until_end = ends_with_connection(status, version, self._framing)
+        version, headers = parser.get_http_version(), self._headers
+        framing = [pair for pair in headers if pair[0] in FRAMING]
+        self.until_end = ends_with_connection(status, version, framing)
         self._may_last = version == KEPT_VERSION and not self.until_end
-        self._is_chunked = bool(self._framing) and self._framing[0][0] == CODING
+        self._is_chunked = bool(framing) and framing[0][0] == CODING
         if self._is_chunked:
-            self._parser.set_dangerous_leniencies(lenient_headers=False)  # nobody looks at a trailer but the parser
-        answer.begin(status, self._headers)
+            parser.set_dangerous_leniencies(lenient_headers=False)  # nobody looks at a trailer but the parser
+        answer.begin(status, headers)
+        del self._headers  # it is the answer's now, whose reader lets go of it when it will
         if self._skips_body:
             answer.end()
             raise RefusedError  # the parser would take for a body what is none
-
-    def on_body(self, part: bytes) -> None:
-        """Hand a part of the body over."""
-        self._body_bytes += len(part)
-        self._answer.feed(part)
 
     def on_message_complete(self) -> None:
         """End the answer, unless it was an interim one."""
@@ -166,7 +159,9 @@ class AnswerReader:
                 self._parser.set_dangerous_leniencies(lenient_headers=True)
             # Only now: the parser heeds a `connection: close` in a trailer, and takes no further answer then.
             self.lasts = self._may_last and self._parser.should_keep_alive()
-            self._answer.end()
+            answer = self._answer
+            answer.feed(self._parts)
+            answer.end()
 
     # ---- within
 

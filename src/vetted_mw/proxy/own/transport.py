@@ -64,15 +64,17 @@ class OwnTransport:
             head = self._heads.head_of(request)
         except UnsendableError:
             raise AttemptFailedError(Fault(outcome=AttemptOutcome.CONNECT_ERROR, sent=False)) from None
-        wire = self._idle_wire()
+        wire = self._idle_wire(request.loop or asyncio.get_running_loop())
         was_idle = wire is not None
         if wire is None:
             wire = await self._dialed(request)
         request.on_sent()
-        answer = await self._answered(wire, head, request)
+        body, skips_body, upload_seconds = request.body, request.method == "HEAD", self._upload_seconds
+        answer = await wire.exchange(head, body, skips_body=skips_body, upload_seconds=upload_seconds)
         if answer.is_unread and was_idle:
             # The connection had been closed before the request came, and nobody has seen it: it is sent once more.
-            answer = await self._answered(await self._dialed(request, has_left=True), head, request)
+            wire = await self._dialed(request, has_left=True)
+            answer = await wire.exchange(head, body, skips_body=skips_body, upload_seconds=upload_seconds)
         if not answer.status:
             raise AttemptFailedError(Fault(outcome=AttemptOutcome.UPSTREAM_CUT))
         return answer
@@ -109,10 +111,9 @@ class OwnTransport:
         wire.is_idle = False
         self._idle.remove(wire)
 
-    def _idle_wire(self) -> Wire | None:
+    def _idle_wire(self, loop: asyncio.AbstractEventLoop) -> Wire | None:
         """Return, as taken, the connection that has been idle for the shortest time, where it is fit."""
         idle = self._idle
-        loop = asyncio.get_running_loop()
         oldest = time.monotonic() - self._idle_seconds
         while idle:
             wire = idle.pop()
@@ -125,25 +126,6 @@ class OwnTransport:
                 return wire
             wire.abort()
         return None
-
-    async def _answered(self, wire: Wire, head: bytes, request: UpstreamRequest) -> Answer:
-        try:
-            answer = await wire.exchange(
-                head, request.body, skips_body=request.method == "HEAD", upload_seconds=self._upload_seconds
-            )
-        except TimeoutError:
-            self._dropped(wire)
-            raise AttemptFailedError(Fault(outcome=AttemptOutcome.FIRST_BYTE_TIMEOUT)) from None
-        except BaseException:
-            self._dropped(wire)
-            raise
-        if not answer.status:
-            self._dropped(wire)
-        return answer
-
-    def _dropped(self, wire: Wire) -> None:
-        wire.abort()
-        self._busy.discard(wire)
 
     async def _dialed(self, request: UpstreamRequest, *, has_left: bool = False) -> Wire:
         """Return, as taken, a new connection. It is made in a task of its own, in no request's context: it stays."""

@@ -8,9 +8,11 @@ import select
 from typing import TYPE_CHECKING, cast
 
 from vetted_mw.deadlines import Limit
+from vetted_mw.proxy.outcome import AttemptFailedError, Fault
 from vetted_mw.proxy.own.answer import Answer
 from vetted_mw.proxy.own.endings import is_all_unread, is_true_end
 from vetted_mw.proxy.own.reading import AnswerReader
+from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
     from vetted_mw.proxy.own.transport import OwnTransport
@@ -44,6 +46,7 @@ class Wire(asyncio.Protocol):
         "_is_reading",
         "_is_writable",
         "_loss",
+        "_nothing",
         "_poll",
         "_pool",
         "_reader",
@@ -71,6 +74,7 @@ class Wire(asyncio.Protocol):
         self._is_reading = True
         self._is_writable = True
         self._loss: asyncio.Future[None] | None = None
+        self._nothing: asyncio.Future[bytes] | None = None
         self._written = 0
         self._poll: select.poll | None = None
 
@@ -102,21 +106,27 @@ class Wire(asyncio.Protocol):
             upload_seconds: limit on writing a large body.
 
         Raises:
-            TimeoutError: the body was not taken in time.
+            AttemptFailedError: the body was not taken in time. The connection is closed then, as it is after a cancel,
+                and where it has ended without a head.
         """
         answer = self._answer = Answer(self)
         self._reader.begin(answer, skips_body=skips_body)
         size = len(body)
         self._written = len(head) + size
-        if size <= _JOINED_BYTES:
-            self._transport.write(head + body)
-        elif size <= _STEP_BYTES:
-            self._transport.writelines((head, body))
-        else:
-            with Limit(self.loop.time() + upload_seconds):
-                await self._upload(head, memoryview(body), answer)
-        while not answer.has_come:
-            await answer.arrival()
+        try:
+            if size <= _JOINED_BYTES:
+                self._transport.write(head + body)
+            elif size <= _STEP_BYTES:
+                self._transport.writelines((head, body))
+            else:
+                await self._uploaded(head, body, answer, upload_seconds)
+            while not answer.status and not answer.is_over:
+                await answer.arrival()
+        except BaseException:
+            self._give_up()
+            raise
+        if not answer.status:
+            self._give_up()
         return answer
 
     def abort(self) -> None:
@@ -132,6 +142,13 @@ class Wire(asyncio.Protocol):
         return self._loss
 
     # ---- what the answer's reader does
+
+    def nothing(self) -> asyncio.Future[bytes]:
+        """Return one with which every answer that is whole tells its end."""
+        if self._nothing is None:
+            self._nothing = self.loop.create_future()
+            self._nothing.set_result(b"")
+        return self._nothing
 
     def let_read(self) -> None:
         """Go on reading: what had come was taken."""
@@ -172,7 +189,9 @@ class Wire(asyncio.Protocol):
             self.abort()  # bytes nobody asked for: the next request would take them for its answer
             return
         if not self._reader.feed(data):
-            self._give_up(answer)
+            if not answer.is_over:
+                answer.fail()
+                self.abort()
         elif answer.unread > _UNREAD_BYTES and self._is_reading:
             self._is_reading = False
             self._transport.pause_reading()
@@ -212,6 +231,14 @@ class Wire(asyncio.Protocol):
 
     # ---- within
 
+    async def _uploaded(self, head: bytes, body: bytes, answer: Answer, seconds: float) -> None:
+        """Write a large body, or as much of it as is wanted."""
+        try:
+            with Limit(self.loop.time() + seconds, self.loop):
+                await self._upload(head, memoryview(body), answer)
+        except TimeoutError:
+            raise AttemptFailedError(Fault(outcome=AttemptOutcome.FIRST_BYTE_TIMEOUT)) from None
+
     async def _upload(self, head: bytes, body: memoryview, answer: Answer) -> None:
         """Write a large body as fast as it is taken, and no more of it once its answer has begun."""
         self._is_all_written = False
@@ -224,10 +251,10 @@ class Wire(asyncio.Protocol):
                 await answer.arrival()
         self._is_all_written = True
 
-    def _give_up(self, answer: Answer) -> None:
-        if not answer.is_over:
-            answer.fail()
-            self.abort()
+    def _give_up(self) -> None:
+        """End an exchange of which no answer came: whoever asked has nothing to close."""
+        self.abort()
+        self._pool.freed(self)
 
     def _is_all_unread(self, answer: Answer) -> bool:
         if answer.status or self._reader.has_heard:
