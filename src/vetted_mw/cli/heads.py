@@ -74,8 +74,17 @@ class BoundedHeads(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body, for which there are other limits."""
+        """Take a part of a body, for which there are other limits.
+
+        uvicorn copies each part twice. One that is handed on before the next comes need not be: nothing and some bytes
+        are, added up, those very bytes.
+        """
         self._unframed = 0
+        held = cast("bytes | bytearray", self.cycle.body)
+        if not held:
+            self.cycle.body = b""  # type: ignore[assignment]
+        elif type(held) is bytes:
+            self.cycle.body = bytearray(held)  # many small parts would be copied again and again
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -12,6 +12,7 @@ from vetted_mw.proxy.attempt import accepted, encoding_of, invalid
 from vetted_mw.proxy.decoding import DecodingError, StreamDecoder, is_identity
 from vetted_mw.proxy.headers import header_value
 from vetted_mw.proxy.outcome import AttemptFailedError, Fault
+from vetted_mw.proxy.own.answer import Answer
 from vetted_mw.routing.decision import AttemptOutcome
 
 if TYPE_CHECKING:
@@ -203,8 +204,9 @@ class StreamedAnswer:
         await self._response.aclose()
 
     def _let_go_of_headers(self) -> None:
-        kept = [pair for pair in self.headers if pair[0] == self._energy_header]
-        self.headers = self._response.headers = kept
+        self.headers = [pair for pair in self.headers if pair[0] == self._energy_header]
+        if isinstance(self._response, Answer):  # what another transport gave us is not ours to change
+            self._response.headers = self.headers
 
     def _read(self) -> Awaitable[bytes]:
         """Read the next bytes of the stream, decoded; `b""` at the upstream's end."""

@@ -37,6 +37,7 @@ class AnswerReader:
         has_heard: anything has come of the answer, an interim one or the begin of a head included.
         is_clean: all that has come belongs to an answer, and was taken.
         lasts: the answer has ended, and lets the connection serve again.
+        on_body: takes a part of a body, from the parser.
         until_end: its body ends where the connection does.
     """
 
@@ -61,7 +62,7 @@ class AnswerReader:
 
     def __init__(self, answer: Answer) -> None:
         self._parts: list[bytes] = []
-        self.on_body = self._parts.append  # what the parser calls with a part of a body: no code of ours for each
+        self.on_body = self._parts.append  # no code of ours runs for each part
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(lenient_headers=True)  # `head_end` looks at what that lets pass
         self._seen: list[bytes] = []
