@@ -30,11 +30,15 @@ LIMIT = 30.0
 KIB = 1024
 HEAD = b"POST / HTTP/1.1\r\nhost: a\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+EARLY = "/early"
 TOO_LONG = b"The head of the request is too long."
 
 
 class _Place:
     """A server of one app on a socket of its own.
+
+    Args:
+        keep_alive: seconds for which an idle connection is kept.
 
     Attributes:
         bodies: the bodies it was sent.
@@ -42,7 +46,8 @@ class _Place:
         made: connections that something still holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_alive: int = 3600) -> None:
+        self._keep_alive = keep_alive
         self.bodies: list[bytes] = []
         self.heads: list[int] = []
         self.made: weakref.WeakSet[BoundedHeads] = weakref.WeakSet()
@@ -55,7 +60,7 @@ class _Place:
             interface="asgi3",
             lifespan="off",
             log_level="warning",
-            timeout_keep_alive=3600,
+            timeout_keep_alive=self._keep_alive,
         )
         config.load()
         state = uvicorn.server.ServerState()
@@ -85,7 +90,7 @@ class _Place:
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.heads.append(len(scope["headers"]))
-        body, more = b"", True
+        body, more = b"", scope["path"] != EARLY
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -198,6 +203,36 @@ async def test_a_body_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatc
         async with asyncio.timeout(LIMIT):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
     assert place.bodies == [b"ab"]
+
+
+@pytest.mark.parametrize("rest", [b"b", b"b" * 9], ids=["a part", "all of it"])
+async def test_a_body_that_was_answered_before_it_came_keeps_no_connection(rest: bytes) -> None:
+    """What comes of it ends no wait for the next request: the connection is closed once it has been idle for so long."""
+    async with _Place(keep_alive=1) as place, place.connected() as (reader, writer):
+        writer.write(HEAD.replace(b"/", EARLY.encode(), 1) + b"content-length: 10\r\n\r\na")
+        async with asyncio.timeout(LIMIT):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.write(rest)
+        assert await _said(reader) == b"ok"
+
+
+async def test_a_websocket_is_not_idle_after_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection of a request that was answered is the websocket's from its upgrade on."""
+    handed: list[BoundedHeads] = []
+
+    def hand_over(connection: BoundedHeads) -> None:
+        handed.append(connection)
+
+    monkeypatch.setattr(BoundedHeads, "handle_websocket_upgrade", hand_over)
+    monkeypatch.setattr(BoundedHeads, "_should_upgrade", lambda _self: True)
+    async with _Place() as place, place.connected() as (reader, writer):
+        writer.write(HEAD + b"content-length: 0\r\n\r\n")
+        async with asyncio.timeout(LIMIT):
+            await reader.readuntil(b"ok")
+            writer.write(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+            while not handed:  # noqa: ASYNC110 (a turn of the loop, at most a few)
+                await asyncio.sleep(0.001)
+        assert handed[0]._idle_until is None
 
 
 class _Idle:

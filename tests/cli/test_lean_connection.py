@@ -52,6 +52,12 @@ def test_reading_is_stopped_once_and_resumed_once(kind: type[FlowControl]) -> No
     assert transport.told == ["pause", "resume"]
 
 
+def test_it_holds_all_that_uvicorn_looks_for() -> None:
+    """An attribute that uvicorn gives its own tomorrow is not missed in a server: but for the event, ours has them all."""
+    transport = cast("asyncio.Transport", _Transport())
+    assert set(vars(FlowControl(transport))) - set(vars(LeanFlow(transport))) == {"_is_writable_event"}
+
+
 @given(st.lists(st.integers(0, 9) | st.none()))
 def test_requests_that_wait_are_served_in_their_order(steps: list[int | None]) -> None:
     """A number puts a request last, None takes the first."""

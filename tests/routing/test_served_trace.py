@@ -16,7 +16,7 @@ from vetted_mw.routing.options import Options, Routing
 from vetted_mw.routing.regions import Region
 from vetted_mw.routing.scene import Known, Scene
 from vetted_mw.routing.served_trace import encode_served
-from vetted_mw.routing.trace import build_trace, encode_trace
+from vetted_mw.routing.trace import ToldCandidates, build_trace, encode_trace
 
 REGIONS = [
     Region(code=code, provider="100 % Own", site=code, location="There", country="FR", zone=zone)
@@ -86,3 +86,20 @@ def test_a_region_that_a_live_signal_put_first_is_settled_by_each_request() -> N
     assert (plan.ruling.live, plan.first, plan.served) == (("c%d%%", "a%b"), "c%d%%", None)
     assert settled.operational is not None
     assert settled.operational.age_minutes == 1.0
+
+
+def test_an_upstream_of_many_statuses_leaves_few_forms() -> None:
+    """A plan keeps a form for each status, and what an upstream answers is its own affair: it cannot make us hold more.
+
+    Each form holds every candidate, of which a large catalogue has a thousand.
+    """
+    plan = planned(Options())
+    decision = Decision(plan.ruling, NOW, plan)
+    for status in range(200, 300):
+        attempt = AttemptRecord(region="a%b", outcome=AttemptOutcome.SUCCESS, status=status, duration_ms=1.0)
+        told = encode_served(
+            decision, plan, settle(decision, [attempt], serving="a%b"), attempt, signal=b"1", compared=b"2"
+        )
+        assert msgspec.json.decode(told)["attempts"][0]["status"] == status
+    assert isinstance(plan.told, ToldCandidates)
+    assert 0 < len(plan.told.served) < 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,8 @@ from streams.wall import (
     told,
     until,
 )
+from vetted_mw.completion.delivery import Delivery
+from vetted_mw.proxy.streamed import StreamedAnswer
 from vetted_mw.testing import FakeAnswer, FakeUpstream, asgi_exchange
 
 if TYPE_CHECKING:
@@ -255,3 +258,34 @@ def _is_fake(task: asyncio.Task[Any]) -> bool:
     return (
         "FakeUpstream" in repr(task.get_coro()) or "_left" in repr(task.get_coro()) or "_send" in repr(task.get_coro())
     )
+
+
+# ---- afterwards
+
+
+@pytest.mark.parametrize("limits", [SOON, LIVELY, SOON | LIVELY], ids=["early", "lively", "both"])
+@pytest.mark.parametrize("leaves", [False, True], ids=["cut", "caller gone"])
+async def test_nothing_of_a_broken_stream_waits_for_the_collector(limits: dict[str, float], *, leaves: bool) -> None:
+    """What waits beside a stream is let go of at its end: its exception holds frames, and with them the whole request.
+
+    `serve` lets the collector look rarely.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        async with FakeUpstream() as one:
+            is_late = "commit_after_seconds" in limits
+            shown: list[bytes | float] = [] if is_late else [role(), content("Hello")]
+            one.then(FakeAnswer.stream([*shown, 1.0 if leaves else 0.3], ending="stall" if leaves else "reset"))
+            async with gateway_over({FIRST: one}, limits=limits) as (app, gateway):
+                caller = Watched(app, payload(stream=True))
+                answering = caller.start()
+                await caller.begun.wait()
+                if leaves:
+                    caller.leave()
+                await answering
+                assert await resting(gateway)
+        left = [type(held).__name__ for held in gc.get_objects() if isinstance(held, (Delivery, StreamedAnswer))]
+    finally:
+        gc.enable()
+    assert left == []

@@ -64,6 +64,8 @@ class BoundedHeads(HttpToolsProtocol):
             self._refuse("The head of the request is too long.")
         elif self.scope is not self._headed and self._waiting is None and not self.transport.is_closing():
             self._wait()
+        elif self.cycle is not None and self.cycle.response_complete and self.cycle.scope is self.scope:
+            self._be_idle()  # the rest of a body that was answered before it came: nothing else would end the wait
 
     def on_headers_complete(self) -> None:
         """End the head."""
@@ -105,9 +107,7 @@ class BoundedHeads(HttpToolsProtocol):
             self._joined.expect_head()
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self._idle_until = self.loop.time() + self.timeout_keep_alive
-        if self.timeout_keep_alive_task is None:
-            self._idle(self.timeout_keep_alive)
+        self._be_idle()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that was idle for so long; look again where it was in use meanwhile."""
@@ -129,6 +129,11 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_until = None
+
+    def _be_idle(self) -> None:
+        self._idle_until = self.loop.time() + self.timeout_keep_alive
+        if self.timeout_keep_alive_task is None:
+            self._idle(self.timeout_keep_alive)
 
     def _idle(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)

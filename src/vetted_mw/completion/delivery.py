@@ -85,8 +85,8 @@ class Delivery:
         done, _ = await asyncio.wait({self._part}, timeout=self._keepalive)
         if not done:
             return _PING  # parts are whole frames, so this stands between two of them
-        arrived, self._part = self._part, None
-        return arrived.result()
+        self._part = None
+        return done.pop().result()  # no name for it here: what it raises holds this frame
 
     def running(self) -> StreamedAnswer | None:
         """Return the stream where its parts may be had from itself as they come; None: they have to be asked for here.
@@ -123,6 +123,8 @@ class Delivery:
                 task.exception()  # seen here, since nobody else will ask for it
         if self._opening is not None and self.streamed is None and _has_result(self._opening):
             self.streamed = self._opening.result()
+        # What they raised holds the frames it passed, and those hold us: else only the collector could free both.
+        self._part = self._opening = None
         if self.streamed is not None:
             await self.streamed.aclose()
 

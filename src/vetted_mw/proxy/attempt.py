@@ -162,6 +162,7 @@ def _leaving(call: Call, *, include_usage: bool) -> UpstreamRequest:
         body=body,
         on_sent=call.on_sent,
         on_connected=call.on_connected,
+        loop=call.loop,
     )
 
 

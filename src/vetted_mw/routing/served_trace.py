@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["encode_served"]
 
 _ENCODE = msgspec.json.Encoder().encode
+_MOST_FORMS = 8
+"""Kept of one plan: an upstream answers with one status or two, but may with each of a hundred."""
 _OPERATIONAL, _RECEIPT, _DURATION, _COMPARED = _HOLES = tuple(msgspec.Raw(b"\x00%d" % number) for number in range(4))
 """Stand where two signals, a duration and a comparison will: no text of JSON holds a zero byte."""
 
@@ -41,6 +43,8 @@ def encode_served(
     judged = None if operational is None else (operational.temporal_match, operational.ineligible)
     form = forms.get((attempt.status, judged))
     if form is None:
+        if len(forms) >= _MOST_FORMS:
+            forms.clear()
         form = forms[attempt.status, judged] = _form(decision, settled, attempt)
     if operational is None:
         return form % (signal, attempt.duration_ms, compared)
