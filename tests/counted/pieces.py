@@ -25,9 +25,10 @@ from vetted_mw.configuration import Upstream
 from vetted_mw.fleet.fleet import Fleet
 from vetted_mw.grid.board import SignalBoard
 from vetted_mw.planning import Planner
-from vetted_mw.routing.decision import as_decided
+from vetted_mw.routing.decision import as_decided, settle
 from vetted_mw.routing.options import Options, Routing
 from vetted_mw.routing.regions import Region
+from vetted_mw.routing.served_trace import encode_served
 from vetted_mw.routing.trace import build_trace, encode_trace
 from vetted_mw.routing.values import AttemptOutcome, AttemptRecord, Rules
 from vetted_mw.testing import chat_completion, chat_frames
@@ -68,6 +69,7 @@ COUNTED: Mapping[str, int] = {
     "new plan 1000 regions": 5,
     "receipt": 50,
     "trace 8 regions": 50,
+    "trace of an answer served at once": 200,
 }
 """Every piece, in order, and how many turns of it are counted."""
 
@@ -109,6 +111,7 @@ def _works(deciding: Mapping[int, Deciding]) -> dict[str, Callable[[], object]]:
         **{f"new plan {number} regions": functools.partial(one.anew, by_carbon) for number, one in deciding.items()},
         "receipt": _receipt(),
         "trace 8 regions": functools.partial(_trace, deciding[8]),
+        "trace of an answer served at once": functools.partial(_served_trace, deciding[8]),
     }
 
 
@@ -191,6 +194,13 @@ def _receipt() -> Callable[[], object]:
 def _trace(deciding: Deciding) -> bytes:
     decision = deciding.planned(Options())
     return encode_trace(build_trace(decision, as_decided(decision), _ATTEMPTS, receipt_signal=None))
+
+
+def _served_trace(deciding: Deciding) -> bytes:
+    decision = deciding.planned(Options())
+    assert decision.plan is not None
+    settled = settle(decision, _ATTEMPTS, serving="region-0")
+    return encode_served(decision, decision.plan, settled, _ATTEMPTS[0], signal=b"null", compared=b"null")
 
 
 _ATTEMPTS = [AttemptRecord(region="region-0", outcome=AttemptOutcome.SUCCESS, status=200, duration_ms=212.5)]
