@@ -196,9 +196,7 @@ class Account:
 
     def _are_rows_wanted(self) -> bool:
         """Whether anybody wants what no answer tells: each row costs as much as a receipt."""
-        core = self._core
-        is_kept = core.ledger is not None and not self._is_route_kept
-        return is_kept or self._span.is_recording or not core.meters.are_asleep
+        return self._has_ledger or self._span.is_recording or not self._core.meters.are_asleep
 
     @property
     def _level(self) -> int:
